@@ -1,0 +1,110 @@
+"""Accuracy per block over seeds: Block Avg, accuracy gain, and which block wins. All accuracies are fractions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bench.results import AVERAGE, GROUP
+from bench.statistics import sign_flip_p, summarise
+
+
+def by_seed(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per (data, train_size, arm, seed): accuracy_after and _before, averaged over the seed's repeats.
+
+    Averaging first makes the seed the unit of repetition: repeats of one seed see the same images.
+    """
+    usable = records[records["ok"] & records["accuracy_after"].notna()]
+    keys = [*GROUP, "arm", "role", "target", "seed"]
+    columns = ["accuracy_after", "accuracy_before"]
+    return usable.groupby(keys, sort=False)[columns].mean().reset_index()
+
+
+def single_blocks(records: pd.DataFrame) -> pd.Series:
+    """Number of single blocks that each (data, train_size) has tried, failures included."""
+    tried = records[(records["role"] == "single") & (records["status"] != "skipped")]
+    return tried.groupby(GROUP, sort=False)["arm"].nunique().rename("tried")
+
+
+def block_average(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Block Avg per (data, train_size, seed).
+
+    Only seeds on which every single block has a result: a mean over the blocks that happened to finish would
+    favour or punish the target. One block has no average. A published table's own average goes before ours.
+    """
+    singles = seeds[seeds["role"] == "single"]
+    means = singles.groupby([*GROUP, "seed"], sort=False)["accuracy_after"].agg(["count", "mean"]).reset_index()
+    means = means.merge(single_blocks(records).reset_index(), on=GROUP)
+    means = means[(means["count"] == means["tried"]) & (means["tried"] >= 2)]
+    ours = means.rename(columns={"mean": "accuracy_after"})[[*GROUP, "seed", "accuracy_after"]]
+    printed = seeds.loc[seeds["role"] == "average", ours.columns]
+    return pd.concat([printed, ours]).drop_duplicates([*GROUP, "seed"]).reset_index(drop=True)
+
+
+def gains(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy gain per (data, train_size, seed): the target block's accuracy minus Block Avg's, same seed."""
+    target = seeds[(seeds["role"] == "single") & (seeds["arm"] == seeds["target"])]
+    pairs = target.merge(block_average(records, seeds), on=[*GROUP, "seed"], suffixes=("", "_average"))
+    pairs["gain"] = pairs["accuracy_after"] - pairs["accuracy_after_average"]
+    return pairs[[*GROUP, "seed", "gain"]]
+
+
+def accuracy_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Per (data, train_size, arm), Block Avg included: accuracy, its sd, interval and n (seeds), improvement.
+
+    `improvement` is after minus before. Where a published table prints a standard deviation it stands as
+    accuracy_sd.
+    """
+    arms = seeds[seeds["role"] != "average"].copy()
+    arms["improvement"] = arms["accuracy_after"] - arms["accuracy_before"]
+    average = block_average(records, seeds).assign(arm=AVERAGE)
+    keys = [*GROUP, "arm"]
+    table = summarise(pd.concat([arms, average]), "accuracy_after", keys)
+    table.columns = pd.Index([f"accuracy_{name}" for name in table.columns])
+    table = table.rename(columns={"accuracy_mean": "accuracy"})
+    table["improvement"] = arms.groupby(keys, sort=False)["improvement"].mean()
+    printed = records[records["accuracy_sd"].notna()].copy()
+    if len(printed):
+        printed["arm"] = printed["arm"].where(printed["role"] != "average", AVERAGE)
+        sd = printed.groupby(keys, sort=False)["accuracy_sd"].first().reindex(table.index)
+        table["accuracy_sd"] = table["accuracy_sd"].fillna(sd)
+    return table
+
+
+def gain_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Per (data, train_size): gain, its sd, interval, n (seeds) and exact sign-flip p."""
+    pairs = gains(records, seeds)
+    table = summarise(pairs, "gain", GROUP).rename(columns={"mean": "gain"})
+    table = table.rename(columns={name: f"gain_{name}" for name in ("n", "sd", "lo", "hi")})
+    flips = {key: sign_flip_p(part.to_numpy()) for key, part in pairs.groupby(GROUP, sort=False)["gain"]}
+    table["gain_p"] = pd.Series(flips, dtype=float).reindex(table.index) if flips else np.nan
+    return table
+
+
+def winners(values: pd.DataFrame, value: str, pair: list[str], prefix: str) -> pd.DataFrame:
+    """Which arm has the largest mean of `value` in each (data, train_size), and by how much over the second.
+
+    Args:
+        values: long table with GROUP, arm, `pair` and `value`.
+        pair: columns that make a pair, e.g. the seed.
+        prefix: goes before the columns winner, second, margin, lo, hi, n and clear.
+
+    `clear` is True where the interval of the paired difference to the second best excludes 0, False where it
+    does not, and None where there is no second or fewer than two pairs.
+    """
+    means = values.groupby([*GROUP, "arm"], sort=False)[value].mean().reset_index()
+    means = means.sort_values(value, ascending=False, kind="stable")
+    first = means.groupby(GROUP, sort=False).nth(0).set_index(GROUP)["arm"].rename("winner")
+    second = means.groupby(GROUP, sort=False).nth(1).set_index(GROUP)["arm"].rename("second")
+    table = pd.concat([first, second], axis=1) if len(second) else first.to_frame().assign(second=None)
+    long = values[[*GROUP, "arm", *pair, value]]
+    best = long.merge(first.reset_index(), on=GROUP).query("arm == winner")
+    rival = long.merge(second.reset_index(), on=GROUP).query("arm == second")
+    pairs = best.merge(rival, on=[*GROUP, *pair], suffixes=("", "_second"))
+    pairs["margin"] = pairs[value] - pairs[f"{value}_second"]
+    margin = summarise(pairs, "margin", GROUP)[["mean", "lo", "hi", "n"]].rename(columns={"mean": "margin"})
+    table = table.join(margin)
+    clear = (table["lo"] > 0) | (table["hi"] < 0)
+    table["clear"] = clear.astype(object).where(table["lo"].notna(), None)
+    table.columns = pd.Index([f"{prefix}{name}" for name in table.columns])
+    return table

@@ -1,0 +1,223 @@
+"""The data axis of a suite: entries whose lists multiply, each point checked against the catalogue."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.data.catalog import (
+    CORRUPTIONS,
+    DATASETS,
+    LEVELS,
+    NO_SHIFT,
+    SEVERITIES,
+    SHIFT_LEVELS,
+    DatasetEntry,
+    Superclasses,
+)
+from bench.errors import nearest
+from bench.suite import DataSpec
+from bench.yaml_file import Loc, YamlFile
+
+KEYS = (
+    "dataset",
+    "shift",
+    "severity",
+    "permutation",
+    "superclasses",
+    "source",
+    "target",
+    "level",
+    "name",
+    "image_size",
+)
+MULTIPLY = ("dataset", "shift", "severity")
+"""Keys that may hold a list; the entry then stands for every combination."""
+
+
+def n_target(data: DataSpec) -> int | None:
+    """Images of the target domain, where the catalogue knows it."""
+    entry = DATASETS[data.dataset]
+    if data.shift == "subpopulation" and entry.n_per_class is not None:
+        return sum(entry.n_per_class[member] for _, members in data.members().values() for member in members)
+    return entry.n_target
+
+
+def expand_data(file: YamlFile, base: Path) -> tuple[DataSpec, ...]:
+    """All points of the data axis.
+
+    Args:
+        file: the suite's file.
+        base: folder that relative paths in it start from.
+
+    Raises:
+        RequestError: with line, key, what was given, what was expected.
+    """
+    entries = file.content["data"]
+    if not isinstance(entries, list):
+        raise file.error(("data",), f"expected a list of mappings, got {entries!r}")
+    if not entries:
+        raise file.error(("data",), "empty; expected at least one dataset with its shift")
+    points: dict[str, DataSpec] = {}
+    for number, entry in enumerate(entries):
+        loc: Loc = ("data", number)
+        if not isinstance(entry, dict):
+            raise file.error(loc, f"expected a mapping such as {{dataset: digits, shift: noise}}, got {entry!r}")
+        for key in entry:
+            if key not in KEYS:
+                raise file.error((*loc, key), f"unknown key; {nearest(str(key), KEYS)}")
+        for point in _multiply(file, loc, entry):
+            spec = _point(file, loc, point, base)
+            if spec.label in points:
+                raise file.error(loc, f"{spec.label!r} is given twice; give one of them another name")
+            points[spec.label] = spec
+    return tuple(points.values())
+
+
+def _multiply(file: YamlFile, loc: Loc, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    lists = {key: entry[key] if isinstance(entry[key], list) else [entry[key]] for key in MULTIPLY if key in entry}
+    for key, values in lists.items():
+        if not values:
+            raise file.error((*loc, key), "empty; expected at least one value")
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                raise file.error((*loc, key), f"{value!r} is given twice")
+    if "name" in entry and any(len(values) > 1 for values in lists.values()):
+        raise file.error((*loc, "name"), "one name cannot stand for several points; drop it or the lists")
+    return [
+        {**entry, **dict(zip(lists, combination, strict=True))} for combination in itertools.product(*lists.values())
+    ]
+
+
+def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataSpec:
+    if "dataset" not in point:
+        raise file.error(loc, "dataset is missing")
+    name = point["dataset"]
+    if not isinstance(name, str) or name not in DATASETS:
+        raise file.error((*loc, "dataset"), f"{name!r} is not a dataset; {nearest(name, DATASETS)}")
+    dataset = DATASETS[name]
+    paths = {key: _path(file, loc, point, key, base) for key in ("source", "target")}
+    shift, level = _shift(file, loc, point, dataset)
+    severity = point.get("severity")
+    if severity is not None:
+        if shift not in CORRUPTIONS:
+            raise file.error((*loc, "severity"), f"only {', '.join(CORRUPTIONS)} have a severity, {shift} has not")
+        if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
+            raise file.error((*loc, "severity"), f"{severity!r} is out of range; expected a whole number from 1 to 5")
+    superclasses = _superclasses(file, loc, point, dataset, shift)
+    n_classes = len(superclasses) if superclasses else len(dataset.classes) if dataset.classes else None
+    image_size = point.get("image_size")
+    if image_size is not None:
+        if dataset.classes is not None:
+            raise file.error((*loc, "image_size"), f"only a folder's images are resized, {name} has its own size")
+        if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
+            raise file.error((*loc, "image_size"), f"{image_size!r} is out of range; expected 8 to 1024 pixels")
+    label = point.get("name", "-".join([name, shift, *([f"sev{severity}"] if severity is not None else [])]))
+    if not isinstance(label, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", label) or ".." in label:
+        raise file.error((*loc, "name"), f"{label!r} cannot be a name; expected a-z, 0-9, '.', '_', '-', at most 64")
+    return DataSpec(
+        dataset=name,
+        shift=shift,
+        level=level,
+        label=label,
+        severity=severity,
+        permutation=_permutation(file, loc, point, shift, n_classes),
+        superclasses=dict(superclasses) if superclasses else None,
+        source=paths["source"],
+        target=paths["target"],
+        image_size=image_size if image_size is not None or dataset.classes else dataset.image_size,
+    )
+
+
+def _path(file: YamlFile, loc: Loc, point: dict[str, Any], key: str, base: Path) -> str | None:
+    value = point.get(key)
+    if value is None:
+        if key == "source" and point["dataset"] == "folder":
+            raise file.error(loc, "source is missing: the folder of images that the source model knows")
+        return None
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise file.error((*loc, key), f"expected a path, got {value!r}")
+    if point["dataset"] == "digits" or (key == "target" and point["dataset"] != "folder"):
+        raise file.error((*loc, key), f"{point['dataset']} takes no {key}; a folder of your own is `dataset: folder`")
+    return str(base / Path(value).expanduser())
+
+
+def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntry) -> tuple[str, Any]:
+    has_target = point.get("target") is not None
+    shift = point.get("shift", NO_SHIFT if has_target else None)
+    level = point.get("level")
+    if level is not None and level not in LEVELS:
+        raise file.error((*loc, "level"), f"{level!r} is not a level; {nearest(level, LEVELS)}")
+    if has_target:
+        if shift != NO_SHIFT:
+            raise file.error((*loc, "shift"), "a target folder is the shift; drop one of the two")
+        if level is None:
+            raise file.error(loc, f"level is missing: where does the target differ? ({', '.join(LEVELS)})")
+        return NO_SHIFT, level
+    if shift is None:
+        raise file.error(loc, f"shift is missing; choose from {', '.join(SHIFT_LEVELS)}")
+    if not isinstance(shift, str) or shift not in SHIFT_LEVELS:
+        raise file.error((*loc, "shift"), f"{shift!r} is not a shift; {nearest(shift, SHIFT_LEVELS)}")
+    if level is not None and level != SHIFT_LEVELS[shift]:
+        raise file.error((*loc, "level"), f"{level!r}, but {shift} acts at {SHIFT_LEVELS[shift]} level")
+    return shift, SHIFT_LEVELS[shift]
+
+
+def _permutation(
+    file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, n_classes: int | None
+) -> tuple[int, ...] | None:
+    given = point.get("permutation")
+    if shift != "permute":
+        if given is not None:
+            raise file.error((*loc, "permutation"), f"belongs to `shift: permute`, not to {shift}")
+        return None
+    if given is None:
+        raise file.error(loc, "permutation is missing: the new label of each class, in order")
+    where = (*loc, "permutation")
+    if not isinstance(given, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in given):
+        raise file.error(where, f"expected a list of class numbers, got {given!r}")
+    if sorted(given) != list(range(len(given))) or (n_classes is not None and len(given) != n_classes):
+        wanted = f"0 to {n_classes - 1}" if n_classes else f"0 to {len(given) - 1}"
+        raise file.error(where, f"expected each of {wanted} once, got {given!r}")
+    if given == sorted(given):
+        raise file.error(where, "leaves every label as it is; nothing would shift")
+    return tuple(given)
+
+
+def _superclasses(
+    file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntry, shift: str
+) -> Superclasses | None:
+    given = point.get("superclasses")
+    where = (*loc, "superclasses")
+    if shift != "subpopulation":
+        if given is not None:
+            raise file.error(where, f"belongs to `shift: subpopulation`, not to {shift}")
+        return None
+    if given is None:
+        if dataset.superclasses is None:
+            raise file.error(loc, "superclasses is missing: {name: {source: [class, ...], target: [class, ...]}}")
+        return dataset.superclasses
+    if not isinstance(given, dict) or len(given) < 2:
+        raise file.error(where, "expected at least two superclasses, {name: {source: [...], target: [...]}}")
+    owner: dict[str, str] = {}
+    result: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for name, parts in given.items():
+        here = (*where, str(name))
+        if not isinstance(parts, dict) or set(parts) != {"source", "target"}:
+            raise file.error(here, f"expected {{source: [...], target: [...]}}, got {parts!r}")
+        for key in ("source", "target"):
+            if not isinstance(parts[key], list) or not parts[key]:
+                raise file.error((*here, key), f"expected a list of classes, got {parts[key]!r}")
+            for member in map(str, parts[key]):
+                if dataset.classes is not None and member not in dataset.classes:
+                    raise file.error(
+                        (*here, key),
+                        f"{member!r} is not a class of {dataset.name}; {nearest(member, dataset.classes)}",
+                    )
+                if member in owner:
+                    raise file.error((*here, key), f"class {member!r} is given twice (also in {owner[member]})")
+                owner[member] = str(name)
+        result[str(name)] = (tuple(map(str, parts["source"])), tuple(map(str, parts["target"])))
+    return result

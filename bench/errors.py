@@ -1,0 +1,36 @@
+"""The errors a user can meet. Each is one sentence: what, where, expected, nearest valid."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class JouletuneError(Exception):
+    """Anything that ends a command with one clear line instead of a traceback."""
+
+    exit_status = 1
+
+
+class RequestError(JouletuneError):
+    """The request itself was wrong: a suite, a name, an option, missing data. Nothing was written."""
+
+    exit_status = 2
+
+
+class RunFolderBusyError(RequestError):
+    """Another process is running in the same run folder."""
+
+
+class CellFailedError(JouletuneError):
+    """One cell could not be executed; the run goes on and the record says why."""
+
+
+def nearest(given: str, valid: Iterable[str], *, limit: int = 8) -> str:
+    """A hint for an unknown name: the closest valid one, or the list when nothing is close."""
+    names = [str(name) for name in valid]
+    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.55)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    return f"choose from {shown}"

@@ -1,0 +1,54 @@
+"""A rough time for a suite before it runs, from the multiply-accumulates of its model. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+
+from bench.data.catalog import DATASETS
+from bench.data_axis import n_target
+from bench.models.catalog import paper_resnet_depth, resnet_macs
+from bench.suite import Cell, Suite
+
+MACS_PER_S_AND_CORE = 20e9
+"""A desktop core on small convolutions, single precision. A Raspberry Pi 4's does about a fifth of it."""
+
+LAYER_S = 1e-4
+"""What a layer costs however small its work is: the interpreter, the dispatch, forward and backward."""
+
+TRAIN_PER_FORWARD = 3.0
+"""A full training step is about three forward passes: one forward, one for each of the two gradients."""
+
+
+def suite_seconds(suite: Suite, cells: list[Cell]) -> float | None:
+    """Seconds that all repeats of these cells may take on this machine; None where the model's cost is not known.
+
+    An upper estimate: all epochs run, and every block costs what full tuning does.
+    """
+    total = 2 * suite.energy.idle_s
+    for cell in cells:
+        seconds = _cell_seconds(suite, cell)
+        if seconds is None:
+            return None
+        total += suite.energy.repeats * (max(seconds, suite.energy.min_window_s) + 2 * suite.energy.guard_s + 0.1)
+    return total
+
+
+def _cell_seconds(suite: Suite, cell: Cell) -> float | None:
+    dataset = DATASETS[cell.data.dataset]
+    images = n_target(cell.data)
+    n = paper_resnet_depth(suite.model.name)
+    macs = resnet_macs(
+        suite.model.name,
+        width=suite.model.width,
+        in_channels=dataset.channels,
+        image_size=cell.data.image_size or dataset.image_size,
+        n_classes=len(cell.data.members()) or len(dataset.classes or ()) or 10,
+    )
+    if macs is None or n is None or images is None:
+        return None
+    spec = suite.train.for_blocks(cell.blocks_label)
+    n_train, n_val = cell.n_train(images), round(suite.split.val * images)
+    forwards = TRAIN_PER_FORWARD * n_train + n_val
+    steps = n_train / spec.batch_size + n_val / 256
+    rate = MACS_PER_S_AND_CORE * (os.cpu_count() or 1)
+    return spec.epochs * (forwards * macs / rate + steps * (12 * n + 4) * LAYER_S)

@@ -1,0 +1,68 @@
+"""Downloads ahead of a run: datasets and released checkpoints, into the cache, each checked against its hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.data.locate import CIFAR10_PICKLES, cache_dir
+from bench.errors import JouletuneError, RequestError, nearest
+from bench.models.released import CHECKPOINTS
+
+
+def fetchable() -> dict[str, str]:
+    """Name -> what it is."""
+    return {
+        "cifar10": "CIFAR-10, the original images (170 MB, through torchvision)",
+        **{name: released.about for name, released in CHECKPOINTS.items()},
+    }
+
+
+def fetch(name: str, console: Console) -> Path:
+    """Download one thing, unless it is there. Returns where it lies.
+
+    Raises:
+        RequestError: no such name.
+        JouletuneError: the download failed or is not what was published.
+    """
+    folder = cache_dir() / "data"
+    if name == "cifar10":
+        return _fetch_cifar10(folder, console)
+    if name not in CHECKPOINTS:
+        raise RequestError(f"nothing to fetch is called {name!r}; {nearest(name, fetchable())}")
+    released = CHECKPOINTS[name]
+    path = folder / released.file
+    if path.is_file():
+        return path
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"downloading {name}: {released.about}", highlight=False)
+    try:
+        torch.hub.download_url_to_file(
+            released.url, str(path), hash_prefix=released.sha256, progress=console.is_terminal
+        )
+    except (OSError, RuntimeError) as error:
+        raise JouletuneError(
+            f"{name} could not be fetched from {released.url} ({' '.join(str(error).split())}); "
+            f"get {Path(released.url).name} in another way and put it at {path}"
+        ) from None
+    return path
+
+
+def _fetch_cifar10(folder: Path, console: Console) -> Path:
+    if (folder / CIFAR10_PICKLES / "data_batch_1").is_file():
+        return folder / CIFAR10_PICKLES
+    from torchvision.datasets import CIFAR10
+
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print("downloading CIFAR-10 (170 MB)", highlight=False)
+    try:
+        CIFAR10(str(folder), download=True)
+    except (OSError, RuntimeError) as error:
+        raise JouletuneError(
+            f"cifar10 could not be fetched ({' '.join(str(error).split())}); "
+            f"get cifar-10-python.tar.gz in another way and unpack it to {folder / CIFAR10_PICKLES}"
+        ) from None
+    return folder / CIFAR10_PICKLES

@@ -1,0 +1,1 @@
+"""Models by name. `catalog` knows their blocks without importing torch; the rest builds and loads them."""

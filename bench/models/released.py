@@ -1,0 +1,77 @@
+"""Released checkpoints by name: which file each is and where it is found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from bench.data.locate import data_dirs
+from bench.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A checkpoint somebody published.
+
+    Attributes:
+        file: where it lies below a data folder.
+        sha256: of its content.
+        url: where it was published, pinned to a commit.
+    """
+
+    file: str
+    sha256: str
+    url: str
+    about: str
+
+
+_TBFT = "https://raw.githubusercontent.com/yushan-huang/AdaptivePersonalization"
+
+CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
+    {
+        "tbft-cifar10": Released(
+            "tbft/resnet26_cifar10.pth",
+            "180bed4d18710d383644b2cdbc43fe1013a05f3d82e6fd68f9e12e7d5d62a569",
+            f"{_TBFT}/36bb590f8581bcea824adf457c202b84a1eda60d/motivation_exp/resnet26_model.pth",
+            "ResNet-26 trained on CIFAR-10, released with arXiv 2403.15905",
+        ),
+        "tbft-living17": Released(
+            "tbft/resnet26_living17.pth",
+            "79cda8775915af6c978b3b39fab51919436090d1617568930d77bf9606d4b45e",
+            f"{_TBFT}/0e16319efe0ad2132c15fa024c18ad0f59120231/main_exp/ResNet26_origin_Living17_val_acc_0.8406.pth",
+            "ResNet-26 trained on Living17 at 128x128, released with arXiv 2403.15905",
+        ),
+    }
+)
+
+
+def locate_checkpoint(checkpoint: str) -> Path:
+    """The file of a checkpoint, given by a released name or a path; a released one is checked to be that one.
+
+    Raises:
+        RequestError: it is not there, or it is another file than was released.
+    """
+    released = CHECKPOINTS.get(checkpoint)
+    if released is None:
+        path = Path(checkpoint)
+        if not path.is_file():
+            raise RequestError(f"model.checkpoint: {path}: no such file")
+        return path
+    for folder in data_dirs():
+        path = folder / released.file
+        if path.is_file():
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != released.sha256:
+                raise RequestError(
+                    f"{path}: SHA-256 is {found[:12]}..., the released {checkpoint} has {released.sha256[:12]}..."
+                )
+            return path
+    looked = " and ".join(str(folder) for folder in data_dirs())
+    raise RequestError(
+        f"checkpoint {checkpoint} ({released.about}) is not on this machine (looked in {looked}); "
+        f"run `jouletune fetch {checkpoint}`, or put it at <folder>/{released.file} and set JOULETUNE_DATA to that folder"
+    )

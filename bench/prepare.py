@@ -1,0 +1,80 @@
+"""Before any cell: data read, shifted and cached, source models trained, blocks checked. In a process of its own."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from bench import child
+from bench.errors import RequestError
+from bench.protocol import Prepared, PrepareDone, PrepareJob, Progress
+
+if TYPE_CHECKING:
+    import torch
+
+PROGRESS_S = 0.2
+
+
+def prepare(connection: Connection, job: PrepareJob, log: str) -> None:
+    """Entry point of the process that makes data and source models ready."""
+    child.run(connection, log, lambda: _prepare(connection, job))
+
+
+def _prepare(connection: Connection, job: PrepareJob) -> None:
+    import torch
+
+    from bench.blocks import check_blocks
+    from bench.data.domain import load_domain, make_domain
+    from bench.models.source import load_source_model, make_source_model
+
+    if job.suite.train.threads is not None:
+        torch.set_num_threads(job.suite.train.threads)
+    device, device_name = _device(job.device)
+    prepared: dict[str, Prepared] = {}
+    for data in job.data:
+        folder = make_domain(data, _Reporter(connection, f"reading {data.label}"))
+        domain = load_domain(folder)
+        _check_sizes(job, data.label, len(domain.target.y))
+        training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
+        weights = make_source_model(job.suite.model, domain, job.base, device, training)
+        check_blocks(load_source_model(job.suite.model, domain, weights, job.base), job.suite.block_map)
+        prepared[data.label] = Prepared(folder, weights)
+    connection.send(PrepareDone(prepared, device_name))
+
+
+class _Reporter:
+    """Tells the parent how far a long step is, a few times a second at most."""
+
+    def __init__(self, connection: Connection, what: str) -> None:
+        self._connection = connection
+        self._what = what
+        self._last_s = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._last_s > PROGRESS_S:
+            self._last_s = time.monotonic()
+            self._connection.send(Progress(self._what, done, total))
+
+
+def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
+    """What a suite of a user's own folders can only be checked for once they are read."""
+    pool = round(job.suite.split.pool * n_target)
+    for size in job.suite.train_size:
+        n_train = size if isinstance(size, int) else round(size * n_target)
+        if not 2 <= n_train <= pool:
+            raise RequestError(
+                f"{label}: train_size {size!r} is {n_train} images; expected 2 to {pool}, the pool of its {n_target}"
+            )
+
+
+def _device(name: str) -> tuple[torch.device, str]:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise RequestError(f"--device {name}: torch cannot use it here ({reason})") from None
+    return device, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,139 @@
+"""Quality: what was left out of the figures, how far the joules can be trusted, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.savings import measured
+
+UNSTABLE_CV = 0.10
+"""Relative standard deviation of a cell's joules above which it is called unstable (pyperf's limit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A repeat that gave no result."""
+
+    cell_id: str
+    repeat: int
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Counts over all records; nothing counted here as left out is in any average.
+
+    Attributes:
+        records, cells: how many there are.
+        statuses: repeats per status, e.g. {"ok": 88, "failed": 2}.
+        grades: repeats that finished, per grade of their joules; "none" without a grade.
+        excluded_x: finished repeats whose joules are left out because their grade is X.
+        without_joules: finished repeats that have no energy.
+        net_not_positive: measured repeats whose net energy is zero or less, left out of net saving rates.
+        flags: what repeats were flagged with, most frequent first.
+        unstable: cells whose joules vary by more than UNSTABLE_CV.
+        failures: every repeat that gave no result.
+        energy: where the joules come from, e.g. "ina219 (power, grade A)".
+        caveats: "simulated", "replayed", "estimate" where any of the joules are.
+        caveat_label: the same for a heading, "partly ..." where others are measured.
+    """
+
+    records: int
+    cells: int
+    statuses: dict[str, int]
+    grades: dict[str, int]
+    excluded_x: int
+    without_joules: int
+    net_not_positive: int
+    flags: dict[str, int]
+    unstable: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    energy: str
+    caveats: tuple[str, ...]
+    caveat_label: str
+
+    @property
+    def has_joules(self) -> bool:
+        return self.energy != NO_ENERGY
+
+
+NO_ENERGY = "none measured"
+CAVEATS = {"simulated": "simulat", "replayed": "replay", "estimate": "estimate"}
+"""What joules can be instead of measured, and the stem that gives it away."""
+
+
+def assess(records: pd.DataFrame, cells: pd.DataFrame) -> Quality:
+    """Quality of a run; `cells` is analysis.cell_table of the same records."""
+    done = records[records["ok"]]
+    joules = measured(records)
+    flags = records.loc[records["flags"] != "", "flags"].str.split(";").explode().value_counts()
+    spread = cells["energy_gross_j:sd"] / cells["energy_gross_j:mean"]
+    lost = records[~records["status"].isin(["ok", "skipped"])]
+    return Quality(
+        records=len(records),
+        cells=len(cells),
+        statuses=_counts(records["status"]),
+        grades=_counts(done["grade"].fillna("none")),
+        excluded_x=int(((done["grade"] == "X") & done["energy_gross_j"].notna()).sum()),
+        without_joules=int(done["energy_gross_j"].isna().sum()),
+        net_not_positive=int((joules["energy_net_j"] <= 0).sum()),
+        flags={str(name): int(count) for name, count in flags.items()},
+        unstable=tuple(cells.loc[spread > UNSTABLE_CV, "cell_id"]),
+        failures=tuple(
+            Failure(row["cell_id"], int(row["repeat"]), row["status"], row["error"])
+            for row in lost.fillna({"error": ""}).to_dict("records")
+        ),
+        energy=provenance(records),
+        caveats=caveats(records),
+        caveat_label=caveat_label(records),
+    )
+
+
+def provenance(records: pd.DataFrame) -> str:
+    """Source, kind and grade of the joules that count, in words; NO_ENERGY where there are none."""
+    joules = measured(records)
+    joules = joules.assign(caveat=row_caveats(joules))
+    parts = []
+    for (source, kind, caveat), part in joules.groupby(["source", "source_kind", "caveat"], sort=False, dropna=False):
+        grades = "/".join(sorted(part["grade"].dropna().unique()))
+        name = source if isinstance(source, str) else "source not named"
+        facts = [
+            kind if isinstance(kind, str) else "kind not stated",
+            f"grade {grades}" if grades else "no grade",
+            *([f"not measured: {str(caveat).replace(';', ', ')}"] if caveat else []),
+        ]
+        parts.append(f"{name} ({', '.join(facts)})")
+    return "; ".join(parts) or NO_ENERGY
+
+
+def caveat_label(records: pd.DataFrame) -> str:
+    """What a heading over joules must say: '', 'simulated', 'partly estimate'."""
+    made = caveats(records)
+    if not made:
+        return ""
+    return ("" if (row_caveats(measured(records)) != "").all() else "partly ") + ", ".join(made)
+
+
+def caveats(records: pd.DataFrame) -> tuple[str, ...]:
+    """Why joules that count are not a measurement of this run: simulated, replayed, estimate."""
+    found = ";".join(row_caveats(measured(records)).unique())
+    return tuple(word for word in CAVEATS if word in found)
+
+
+def row_caveats(records: pd.DataFrame) -> pd.Series:
+    """The same per record, '' for a measurement; a source or a flag says so by its name."""
+    said = (records["source"].fillna("") + ";" + records["flags"]).str.lower()
+    text = pd.Series("", index=records.index)
+    for word, stem in CAVEATS.items():
+        made = said.str.contains(stem, regex=False)
+        if word == "estimate":
+            made = records["source_kind"] == "estimate"
+        text = text.where(~made, text + ";" + word)
+    return text.str.removeprefix(";")
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in values.value_counts().items()}

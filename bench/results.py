@@ -1,0 +1,211 @@
+"""Results: the records of one or more runs, or of the published tables, in one frame."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import published
+from bench.errors import RequestError
+from bench.record import UNITS
+from bench.store import PUBLISHED, RunDir
+
+TARGET_BLOCK = {"input": "block1", "feature": "block3", "output": "fc"}
+"""The block that TBFT tunes, by the level of the shift."""
+
+NAMED_METHODS = ("fixed", "tbft")
+"""Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
+
+GROUP = ["data", "train_size"]
+"""What makes repeats comparable: the same shifted data and the same number of labelled images."""
+
+AVERAGE = "Block Avg"
+"""Arm under which the mean of the single blocks stands."""
+
+_TEXT = [
+    "cell_id",
+    "status",
+    "error",
+    "dataset",
+    "shift",
+    "level",
+    "data",
+    "blocks",
+    "method",
+    "model",
+    "bn_mode",
+    "started_at",
+    "data_variant",
+    "device",
+    "source",
+    "source_kind",
+    "grade",
+    "trace",
+    "target",
+]
+_COLUMNS = [*UNITS, "accuracy_sd", "target"]
+_NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was read.
+
+    Attributes:
+        records: one row per repeat with the columns of a record (accuracies are fractions, energies joules,
+            not measured is nan) and more: `run` (name of its folder), `arm` (what is compared: the tuned
+            blocks, or the method that chose them), `role` of the arm (single, set, full, method, average),
+            `target` (the block the shift calls for, '' if unknown), `accuracy_sd` (fraction, only where a
+            published table prints one), `ok` (finished) and `measured` (its joules count: finished, with an
+            energy, and not of grade X).
+        manifests: one per run, in order; empty where a run has none.
+        title: a heading; a user's own text.
+        runs: names of the run folders.
+    """
+
+    records: pd.DataFrame
+    manifests: tuple[dict[str, Any], ...]
+    title: str
+    runs: tuple[str, ...]
+
+    @property
+    def published(self) -> bool:
+        """Whether all of it comes from the published tables."""
+        return set(self.runs) == {PUBLISHED}
+
+
+def load(*runs: RunDir | Path | str) -> Results:
+    """Read run folders; the word `paper` stands for the published tables.
+
+    A data label that several runs share is told apart by the run's name, so that only repeats of one run, which
+    share a device and a meter, are ever paired.
+
+    Raises:
+        RequestError: no run, a folder without a run, an unreadable or empty one.
+    """
+    if not runs:
+        raise RequestError(f"no run given; name a run folder, or `{PUBLISHED}` for the published tables")
+    names = _names(runs)
+    frames, manifests, titles = [], [], []
+    for run, name in zip(runs, names, strict=True):
+        with _without_collector():
+            lines, manifest, title = _read(run, name)
+            frames.append(_frame(lines, name))
+            del lines  # by far the largest thing here
+        manifests.append(manifest)
+        titles.append(title)
+    return Results(_told_apart(frames), tuple(manifests), " + ".join(dict.fromkeys(titles)), tuple(names))
+
+
+def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Results:
+    """Results of lines at hand, e.g. of a published table.
+
+    Raises:
+        RequestError: a line with text where a number belongs.
+    """
+    return Results(_frame(list(lines), title), ({},), title, (title,))
+
+
+def motivation() -> Results:
+    """The published experiment in which the noise sits in a block of the model itself."""
+    lines = published.load_motivation()
+    return Results(_frame(lines, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
+
+
+def manifest_title(manifest: dict[str, Any]) -> str | None:
+    """Title of the suite that a manifest holds, else its name, else None."""
+    for place in (manifest.get("suite"), manifest):
+        for key in ("title", "name"):
+            if isinstance(place, dict) and isinstance(place.get(key), str) and place[key].strip():
+                return str(place[key])
+    return None
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Reading 100,000 lines makes millions of objects and no cycle; looking for cycles takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(run: RunDir | Path | str, name: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+    if run == PUBLISHED:
+        return published.load_records(), {}, published.TITLE
+    folder = run if isinstance(run, RunDir) else RunDir.existing(run)
+    lines = folder.records()
+    if not lines:
+        raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
+    manifest = folder.read_manifest() or {}
+    return lines, manifest, manifest_title(manifest) or name
+
+
+def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
+    """Names of the folders, made unique."""
+    names: list[str] = []
+    for run in runs:
+        path = run.path if isinstance(run, RunDir) else Path(run)
+        stem = PUBLISHED if run == PUBLISHED else path.resolve().name
+        name, copy = stem, 2
+        while name in names:
+            name, copy = f"{stem} ({copy})", copy + 1
+        names.append(name)
+    return names
+
+
+def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
+    columns = {}
+    for name in _COLUMNS:
+        try:
+            columns[name] = _column(name, [line.get(name) for line in lines])
+        except (TypeError, ValueError):
+            raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
+    frame = pd.DataFrame(columns)
+    frame["run"] = run
+    chosen = ~frame["method"].isin(NAMED_METHODS)
+    frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
+    frame["role"] = np.select(
+        [
+            chosen,
+            frame["blocks"] == published.PRINTED_AVERAGE,
+            frame["blocks"] == "full",
+            frame["blocks"].str.contains("+", regex=False),
+        ],
+        ["method", "average", "full", "set"],
+        default="single",
+    )
+    frame["target"] = frame["target"].fillna(frame["level"].map(TARGET_BLOCK)).fillna("")
+    frame["ok"] = frame["status"] == "ok"
+    frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
+    return frame
+
+
+def _column(name: str, values: list[Any]) -> Any:
+    if name == "flags":
+        return [";".join(map(str, value)) if value else "" for value in values]
+    if name in {"seed", "repeat"}:
+        return np.array([int(value or 0) for value in values], dtype=np.int64)
+    if name in _TEXT:
+        empty = "" if name in _NEVER_NULL else None
+        return pd.Series([empty if value is None else str(value) for value in values], dtype="str")
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
+
+
+def _told_apart(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    if len(frames) == 1:
+        return frames[0]
+    records = pd.concat(frames, ignore_index=True)
+    shared = records.groupby("data")["run"].transform("nunique") > 1
+    records.loc[shared, "data"] = records.loc[shared, "run"] + ": " + records.loc[shared, "data"]
+    return records

@@ -1,0 +1,97 @@
+"""Joules per block and energy-saving rates, paired with the full fine-tuning of the same seed and repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import single_blocks
+from bench.results import AVERAGE, GROUP
+from bench.statistics import summarise
+
+PAIR = ["seed", "repeat"]
+BASES = {"gross": "energy_gross_j", "net": "energy_net_j"}
+"""Gross is what the battery pays; net leaves out what the device would have drawn idle."""
+
+
+def measured(records: pd.DataFrame) -> pd.DataFrame:
+    """Records whose joules count: finished, with an energy, and not of grade X."""
+    return records[records["measured"]]
+
+
+def log_ratios(records: pd.DataFrame, basis: str) -> pd.DataFrame:
+    """One row per (data, train_size, arm, seed, repeat): log_ratio = ln(E / E_full) of the same seed and repeat.
+
+    A net energy that is not positive (lost in the idle baseline) has no logarithm; its pair is left out.
+    """
+    column = BASES[basis]
+    joules = measured(records)
+    joules = joules[joules[column] > 0]
+    full = joules.loc[joules["role"] == "full", [*GROUP, *PAIR, column]]
+    pairs = joules[joules["role"] != "full"].merge(full, on=[*GROUP, *PAIR], suffixes=("", "_full"))
+    pairs["log_ratio"] = np.log(pairs[column] / pairs[f"{column}_full"])
+    return pairs[[*GROUP, "arm", "role", "target", *PAIR, "log_ratio"]]
+
+
+def linear_savings(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Per row a saving rate whose mean over the pairs is exactly 1 - exp(mean log ratio) of its arm.
+
+    s - (1 - s) (l - mean l), the first-order expansion around the arm's rate s (delta method): it lets rates of
+    several arms be averaged pair by pair without leaving the definition on the log scale.
+    """
+    mean = ratios.groupby([*GROUP, "arm"], sort=False)["log_ratio"].transform("mean")
+    rate = 1 - np.exp(mean)
+    return ratios.assign(saving=rate - (1 - rate) * (ratios["log_ratio"] - mean))
+
+
+def average_savings(records: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
+    """Block Avg of the saving rate per (data, train_size, seed, repeat), on pairs that have every single block."""
+    singles = ratios[ratios["role"] == "single"]
+    tried = singles[GROUP].merge(single_blocks(records).reset_index(), on=GROUP, how="left")["tried"].to_numpy()
+    count = singles.groupby([*GROUP, *PAIR], sort=False)["log_ratio"].transform("count").to_numpy()
+    complete = linear_savings(singles[(count == tried) & (tried >= 2)])
+    return complete.groupby([*GROUP, *PAIR], sort=False)["saving"].mean().reset_index()
+
+
+def target_savings(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Saving rate of the target block per (data, train_size, seed, repeat)."""
+    target = ratios[(ratios["role"] == "single") & (ratios["arm"] == ratios["target"])]
+    return linear_savings(target)[[*GROUP, *PAIR, "saving"]]
+
+
+def saving_table(records: pd.DataFrame, basis: str) -> pd.DataFrame:
+    """Per (data, train_size, arm), Block Avg included: saving_{basis}, its interval and n (pairs); fractions.
+
+    The rate of an arm is 1 - exp(mean log ratio); its interval is that of the mean log ratio, transformed.
+    """
+    ratios = log_ratios(records, basis)
+    logs = summarise(ratios, "log_ratio", [*GROUP, "arm"])
+    table = pd.DataFrame(
+        {
+            "": 1 - np.exp(logs["mean"]),
+            "_lo": 1 - np.exp(logs["hi"]),
+            "_hi": 1 - np.exp(logs["lo"]),
+            "_n": logs["n"],
+        }
+    )
+    average = summarise(average_savings(records, ratios).assign(arm=AVERAGE), "saving", [*GROUP, "arm"])
+    average = average.rename(columns={"mean": "", "lo": "_lo", "hi": "_hi", "n": "_n"})[["", "_lo", "_hi", "_n"]]
+    table = pd.concat([part for part in (table, average) if len(part)]) if len(table) else table
+    table.columns = pd.Index([f"saving_{basis}{name}" for name in table.columns])
+    return table
+
+
+def joule_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Per (data, train_size, arm), Block Avg included: joules gross and net, sd, interval, n, training seconds."""
+    keys = [*GROUP, "arm"]
+    joules = measured(records)
+    singles = joules[joules["role"] == "single"]
+    means = singles.groupby([*GROUP, *PAIR], sort=False)[["energy_gross_j", "energy_net_j"]].mean()
+    means["count"] = singles.groupby([*GROUP, *PAIR], sort=False)["energy_gross_j"].count()
+    means = means.reset_index().merge(single_blocks(records).reset_index(), on=GROUP)
+    average = means[(means["count"] == means["tried"]) & (means["tried"] >= 2)].assign(arm=AVERAGE)
+    both = pd.concat([joules, average])
+    table = summarise(both, "energy_gross_j", keys).rename(columns={"mean": "energy_gross_j", "n": "energy_n"})
+    table = table.rename(columns={name: f"energy_gross_{name}_j" for name in ("sd", "lo", "hi")})
+    table["energy_net_j"] = both.groupby(keys, sort=False)["energy_net_j"].mean()
+    return table

@@ -1,0 +1,146 @@
+"""Intervals and tests for few repeats: one sample, pairs, pairs on the log scale, one proportion.
+
+Every interval is two-sided, 95 % unless told. With fewer than two values there is none: it stays None.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+CONFIDENCE = 0.95
+SIGN_FLIP_LIMIT = 12
+"""Largest number of pairs whose 2**n sign patterns are all counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A mean with its spread, in the unit of its values.
+
+    Attributes:
+        n: number of values behind it.
+        mean: None when n = 0.
+        sd: sample standard deviation (n - 1), None when n < 2.
+        lo, hi: ends of the interval, None when n < 2.
+    """
+
+    n: int
+    mean: float | None = None
+    sd: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Whether the interval lies on one side of 0; None where there is no interval."""
+        if self.lo is None or self.hi is None:
+            return None
+        return self.lo > 0 or self.hi < 0
+
+
+def t_interval(values: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean and t interval: mean ± t(n - 1) · sd / √n (Student 1908, "The probable error of a mean")."""
+    sample = np.asarray(values, dtype=float)
+    sample = sample[~np.isnan(sample)]
+    n = len(sample)
+    if n == 0:
+        return Estimate(n=0)
+    mean = float(sample.mean())
+    if n == 1:
+        return Estimate(n=1, mean=mean)
+    sd = float(sample.std(ddof=1))
+    half = float(half_width(np.array([n]), np.array([sd]), confidence)[0])
+    return Estimate(n=n, mean=mean, sd=sd, lo=mean - half, hi=mean + half)
+
+
+def half_width(
+    n: NDArray[np.float64] | NDArray[np.int64], sd: NDArray[np.float64], confidence: float = CONFIDENCE
+) -> NDArray[np.float64]:
+    """Half the t interval, t(n - 1) · sd / √n, for many samples at once; nan where n < 2."""
+    count = np.asarray(n, dtype=float)
+    degrees = np.where(count >= 2, count - 1, np.nan)
+    quantile = np.asarray(stdtrit(degrees, (1 + confidence) / 2), dtype=float)
+    return np.asarray(quantile * np.asarray(sd, dtype=float) / np.sqrt(count), dtype=float)
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """t interval of first - second, pair by pair (Student 1908). A pair with a missing side is left out.
+
+    Raises:
+        ValueError: the two are not equally long.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equal lengths, not {len(a)} and {len(b)}")
+    return t_interval(a - b, confidence)
+
+
+def paired_log_ratio(
+    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
+) -> Estimate:
+    """Ratio numerator / denominator with the t interval of its mean logarithm, transformed back.
+
+    exp(mean ± t · sd / √n) of ln(numerator / denominator): a geometric mean, so that a over b and b over a
+    say the same (Gaddum 1945, "Lognormal distributions"). `sd` stays on the log scale. Pairs with a side that
+    is missing or not positive have no logarithm and are left out.
+    """
+    a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equal lengths, not {len(a)} and {len(b)}")
+    usable = (a > 0) & (b > 0)
+    logs = t_interval(np.log(a[usable] / b[usable]), confidence)
+    return Estimate(
+        n=logs.n,
+        mean=None if logs.mean is None else math.exp(logs.mean),
+        sd=logs.sd,
+        lo=None if logs.lo is None else math.exp(logs.lo),
+        hi=None if logs.hi is None else math.exp(logs.hi),
+    )
+
+
+def wilson_interval(fraction: float, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of one proportion, e.g. an accuracy on `trials` test images (Wilson 1927).
+
+    Raises:
+        ValueError: no trials, or a fraction beyond 0..1.
+    """
+    if trials < 1 or not 0 <= fraction <= 1:
+        raise ValueError(f"needs a fraction of at least one trial, not {fraction} of {trials}")
+    z = float(ndtri((1 + confidence) / 2))
+    scale = 1 + z * z / trials
+    centre = (fraction + z * z / (2 * trials)) / scale
+    half = z / scale * math.sqrt(fraction * (1 - fraction) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """Exact two-sided p of paired differences under random signs (Fisher 1935, "The design of experiments").
+
+    The share of the 2**n sign patterns whose sum is at least as far from 0 as the one observed. None with no
+    pairs or more than SIGN_FLIP_LIMIT. Its least value is 2 / 2**n: below six pairs it cannot reach 0.05.
+    """
+    sample = np.asarray(differences, dtype=float)
+    sample = sample[~np.isnan(sample)]
+    if not 1 <= len(sample) <= SIGN_FLIP_LIMIT:
+        return None
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(sample))))
+    sums = np.abs(signs @ sample)
+    # a tolerance of rounding: the observed pattern must count itself
+    return float(np.mean(sums >= abs(sample.sum()) - 1e-12 * np.abs(sample).sum()))
+
+
+def summarise(frame: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
+    """n, mean, sd, lo, hi of one column per group, indexed by `by`: t_interval for many groups at once."""
+    table = frame.groupby(by, sort=False)[value].agg(["count", "mean", "std"])
+    table.columns = pd.Index(["n", "mean", "sd"])
+    half = half_width(table["n"].to_numpy(), table["sd"].to_numpy(dtype=float))
+    table["lo"] = table["mean"] - half
+    table["hi"] = table["mean"] + half
+    return table

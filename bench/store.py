@@ -1,0 +1,207 @@
+"""RunDir: the one place that knows which file of a run lies where, and how it is written safely."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.errors import JouletuneError, RequestError, RunFolderBusyError
+from bench.record import SCHEMA, Record
+
+PUBLISHED = "paper"
+"""Stands for the published tables wherever a run is asked for."""
+
+
+def reference_dir() -> Path:
+    """Folder of the published tables: in a checkout results/reference, else where the wheel put them."""
+    root = Path(__file__).resolve().parent.parent
+    # `pip install --target` moves share/ beside the packages and leaves the wheel's list of files as it was
+    for folder in (root / "results" / "reference", root / "share" / "jouletune" / "reference"):
+        if folder.is_dir():
+            return folder
+    for file in metadata.files("jouletune") or []:
+        if file.name == "tbft_accuracy.csv":
+            return Path(str(file.locate())).resolve().parent
+    raise JouletuneError("the published tables are missing from this installation; reinstall jouletune")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
+
+
+class RunDir:
+    """The files of one run.
+
+    Attributes:
+        path: the folder itself, results/RUN.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.manifest_path = self.path / "manifest.json"
+        self.cells_path = self.path / "cells.jsonl"
+        self.traces_dir = self.path / "traces"
+        self.summary_path = self.path / "summary.csv"
+        self.figures_dir = self.path / "figures"
+        self.tables_dir = self.path / "tables"
+        self.report_path = self.path / "report.html"
+        self.log_path = self.path / "worker.log"
+        self._lock_path = self.path / ".lock"
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunDir:
+        """A folder that holds a run.
+
+        Raises:
+            RequestError: the folder holds none.
+        """
+        run = cls(path)
+        if not run.cells_path.is_file():
+            raise RequestError(
+                f"{path}: not a run folder (it has no cells.jsonl); expected a folder that `jouletune run` made"
+            )
+        return run
+
+    def is_blank(self) -> bool:
+        """Whether the folder holds nothing but what a run killed before its first line leaves."""
+        ours = {self._lock_path.name, self.log_path.name, self.traces_dir.name}
+        return all(entry.name in ours or entry.name.endswith(".tmp") for entry in self.path.iterdir())
+
+    # -- one run at a time -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder. The kernel releases the lock with the process, so a kill leaves none behind.
+
+        Raises:
+            RunFolderBusyError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._lock_path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip() or "unknown"
+                raise RunFolderBusyError(
+                    f"{self.path}: another run (process {owner}) is writing here; wait for it or choose another --out"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    # -- manifest ----------------------------------------------------------------------------------
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None where there is none yet.
+
+        Raises:
+            RequestError: it is there and cannot be read.
+        """
+        try:
+            text = self.manifest_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            manifest = json.loads(text)
+        except ValueError as error:
+            raise RequestError(
+                f"{self.manifest_path}: not readable as JSON ({error}); --fresh starts the run anew"
+            ) from None
+        if not isinstance(manifest, dict):
+            raise RequestError(f"{self.manifest_path}: expected an object; --fresh starts the run anew")
+        return manifest
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_atomic(self.manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def repair(self) -> int:
+        """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
+        try:
+            size = self.cells_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        with self.cells_path.open("r+b") as file:
+            end = size
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            if end < size:
+                file.truncate(end)
+                os.fsync(file.fileno())
+        return size - end
+
+    def append(self, record: Record) -> None:
+        """Add one line and wait until it is on the disk.
+
+        Raises:
+            JouletuneError: the disk is full or gone; what stood there before is whole.
+        """
+        line = (record.to_json() + "\n").encode()
+        descriptor = os.open(self.cells_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                written = os.write(descriptor, line)
+                if written < len(line):
+                    raise OSError(28, "No space left on device")
+                os.fsync(descriptor)
+            except OSError as error:
+                os.ftruncate(descriptor, before)
+                raise JouletuneError(
+                    f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "
+                    "free some space and run the same command again"
+                ) from error
+        finally:
+            os.close(descriptor)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All lines, oldest first.
+
+        Raises:
+            RequestError: a line that is not a record of this schema, with its number.
+        """
+        records: list[dict[str, Any]] = []
+        if not self.cells_path.exists():
+            return records
+        with self.cells_path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break  # still being written, or torn: the repeat does not count
+                try:
+                    record = json.loads(line)
+                    schema = record["schema"]
+                except (ValueError, TypeError, KeyError):
+                    raise RequestError(f"{self.cells_path}: line {number} is not a record") from None
+                if schema != SCHEMA:
+                    raise RequestError(
+                        f"{self.cells_path}: line {number} has schema {schema}, this version reads {SCHEMA}; "
+                        "upgrade jouletune"
+                    )
+                records.append(record)
+        return records

@@ -1,0 +1,233 @@
+"""Suite and Cell: what a user asks to be run, checked at the door, and the matrix it spans."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.data.catalog import SEVERITIES, Level, Superclasses
+from bench.models.catalog import FULL, TARGET_BLOCKS, BlockMap
+
+TBFT = "tbft"
+"""Among a suite's blocks: the target block of the cell's level."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+TrainSize = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | Count
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+BlockSet = tuple[str, ...]
+
+
+class Spec(BaseModel):
+    """Base of all parts of a suite: unknown keys and loose types are errors, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TrainSpec(Spec):
+    """How a cell is fine-tuned. The defaults are the paper's for CIFAR."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 5e-4
+    bn_mode: Literal["train", "eval", "adapt_once_then_eval"] = "train"
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = 5
+
+    def once(self) -> Self:
+        """The same for a single epoch, to warm up with."""
+        return self.model_copy(update={"epochs": 1})
+
+
+class TrainOverride(Spec):
+    """The part of `train` that one block may do differently."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    lr: Positive | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: NonNegative | None = None
+
+
+class TuneSpec(TrainSpec):
+    """`train` of a suite: the common protocol, and what single blocks do differently.
+
+    Attributes:
+        threads: CPU threads of torch, None for its own choice (all cores). Small nets are faster and cheaper with one.
+    """
+
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    per_block: dict[str, TrainOverride] = {}
+
+    def for_blocks(self, blocks: str) -> TrainSpec:
+        """The protocol of one block set, named as in a record (`fc`, `block2+block3`)."""
+        common = self.model_dump(exclude={"per_block", "threads"})
+        override = self.per_block.get(blocks)
+        return TrainSpec(**common | (override.model_dump(exclude_none=True) if override else {}))
+
+
+class SourceTrainSpec(TrainSpec):
+    """How a source model without a checkpoint is trained, once."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 64
+    lr: Positive = 0.05
+    bn_mode: Literal["train"] = "train"
+    patience: None = None
+    seed: Seed = 0
+
+
+class ModelSpec(Spec):
+    """Which model, where its weights come from, and (for one's own) what its blocks are."""
+
+    name: str
+    checkpoint: str | None = None
+    width: Annotated[int, Field(ge=1, le=1024)] = 16
+    blocks: dict[str, list[str]] | None = None
+    source_train: SourceTrainSpec = SourceTrainSpec()
+
+
+class DataSpec(Spec):
+    """One dataset with one shift: a point of the data axis.
+
+    `level` is given by the user for a folder with a target of its own, else by the shift.
+    """
+
+    dataset: str
+    shift: str
+    level: Level
+    label: Name
+    severity: Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])] | None = None
+    permutation: tuple[int, ...] | None = None
+    superclasses: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None
+    source: str | None = None
+    target: str | None = None
+    image_size: int | None = None
+
+    def members(self) -> Superclasses:
+        """The superclasses of a subpopulation shift; empty for the others."""
+        return self.superclasses or {}
+
+
+class SplitSpec(Spec):
+    """How target images divide into the pool to train from, validation and test (the paper's: 70/15/15)."""
+
+    pool: Annotated[float, Field(gt=0, lt=1)] = 0.70
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.pool + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"pool + val + test must be 1, not {total:g}")
+        return self
+
+
+class EnergySpec(Spec):
+    """How often and how long a cell is measured. The defaults suit a USB meter."""
+
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 5
+    min_window_s: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    idle_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    guard_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the matrix."""
+
+    data: DataSpec
+    train_size: float
+    blocks: BlockSet
+    seed: int
+
+    @property
+    def blocks_label(self) -> str:
+        return "+".join(self.blocks)
+
+    @property
+    def group(self) -> str:
+        """Cells that differ only in what is tuned share it."""
+        return f"{self.data.label}/n={self.train_size!r}"
+
+    @property
+    def cell_id(self) -> str:
+        return f"{self.group}/{self.blocks_label}/s={self.seed}"
+
+    def n_train(self, n_target: int) -> int:
+        """Labelled images to train on, of n_target images in the target domain."""
+        return self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * n_target))
+
+
+class Suite(Spec):
+    """A checked suite: every name in it exists and every combination makes sense.
+
+    Made by `bench.suite_file.load_suite`, which also gives the errors their file and line.
+    """
+
+    name: Name
+    title: str = ""
+    version: Annotated[int, Field(ge=1)] = 1
+    model: ModelSpec
+    block_map: dict[str, tuple[str, ...]]
+    data: tuple[DataSpec, ...]
+    train_size: tuple[TrainSize, ...]
+    blocks: tuple[BlockSet, ...]
+    seeds: tuple[Seed, ...]
+    train: TuneSpec = TuneSpec()
+    energy: EnergySpec = EnergySpec()
+    split: SplitSpec = SplitSpec()
+    timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
+    exclude: tuple[dict[str, Any], ...] = ()
+
+    def cells(self) -> list[Cell]:
+        """The matrix less what is excluded, in the order data, train size, seed, blocks."""
+        return [cell for cell in self.matrix() if not any(excludes(rule, cell) for rule in self.exclude)]
+
+    def matrix(self) -> Iterator[Cell]:
+        """Every point. A `tbft` that names a block already listed is that block's cell, once."""
+        for data, size, seed in itertools.product(self.data, self.train_size, self.seeds):
+            seen: set[BlockSet] = set()
+            for listed in self.blocks:
+                blocks = (TARGET_BLOCKS[data.level],) if listed == (TBFT,) else listed
+                if blocks not in seen:
+                    seen.add(blocks)
+                    yield Cell(data, size, blocks, seed)
+
+    def trained_modules(self, blocks: BlockSet) -> BlockMap:
+        """Block -> module paths of what a block set tunes; `full` is every block there is and the rest too."""
+        return self.block_map if blocks == (FULL,) else {name: self.block_map[name] for name in blocks}
+
+    def digest(self) -> str:
+        """Hash of the meaning: comments, order of keys and the title do not change it."""
+        content = self.model_dump(mode="json", exclude={"title", "version"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def excludes(rule: dict[str, Any], cell: Cell) -> bool:
+    """Whether every key of an exclude rule has the cell's value, or a list with it."""
+    values = {
+        "dataset": cell.data.dataset,
+        "shift": cell.data.shift,
+        "data": cell.data.label,
+        "level": cell.data.level,
+        "severity": cell.data.severity,
+        "train_size": cell.train_size,
+        "blocks": cell.blocks_label,
+        "seed": cell.seed,
+    }
+    return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in rule.items())
+
+
+EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed")

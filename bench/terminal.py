@@ -1,0 +1,98 @@
+"""The table at the end of a run: per block accuracy, joules and energy saving, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bench import wording
+from bench.analysis import Analysis, analyse, arm_order
+from bench.results import GROUP, Results
+
+MAX_ROWS = 24
+"""Shifts x train sizes shown; the report has them all."""
+
+_PAD = "\N{NO-BREAK SPACE}"  # stands where a dagger could, and is not trimmed
+
+ARMS_PER_TABLE = 6
+"""Columns of figures that fit beside the label at 80 columns."""
+
+
+def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
+    """The results as a rich renderable: table, one sentence per shift, what to know.
+
+    Args:
+        results: of one or more runs.
+        analysis: of the same results, if it is there already.
+    """
+    analysis = analysis or analyse(results)
+    blocks = analysis.blocks
+    arms = arm_order(blocks)
+    chunks = [arms[start : start + ARMS_PER_TABLE] for start in range(0, len(arms), ARMS_PER_TABLE)]
+    parts: list[Table | Text] = [_table(analysis, chunk) for chunk in chunks]
+    parts.append(Text(_legend(analysis), style="dim"))
+    left_out = len(analysis.shifts) - MAX_ROWS
+    if left_out > 0:
+        parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
+    parts.append(Text())
+    told = wording.shift_sentences(analysis, limit=MAX_ROWS)
+    parts += [Text(sentence) for sentence in told]
+    parts += [Text(sentence) for sentence in wording.headline_sentences(analysis, published=results.published)]
+    parts += [
+        Text(sentence, style="yellow") for sentence in wording.quality_sentences(analysis, published=results.published)
+    ]
+    return Group(*parts)
+
+
+def _table(analysis: Analysis, arms: list[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("shift, train size", overflow="fold", max_width=22)
+    for arm in arms:
+        table.add_column(Text(f"{arm}{_PAD}"), justify="right", overflow="fold")
+    rows = analysis.shifts.head(MAX_ROWS)
+    blocks = analysis.blocks.merge(rows[GROUP], on=GROUP)
+    unit = wording.joule_unit(blocks["energy_gross_j"].median())
+    indexed = {(row["data"], row["train_size"], row["arm"]): row for row in blocks.to_dict("records")}
+    for shift in rows.to_dict("records"):
+        size = wording.size_label(shift["train_size"], shift["n_train"])
+        label = Text(f"{shift['data']}\n{shift['level'] + ', ' if shift['level'] else ''}{size}")
+        label.stylize("bold", 0, len(shift["data"]))
+        cells = [_cell(indexed.get((shift["data"], shift["train_size"], arm)), shift, unit) for arm in arms]
+        table.add_row(label, *cells, end_section=True)
+    return table
+
+
+def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tuple[float, str]) -> Text:
+    """Accuracy, joules and saving of one arm, one below the other; a line without a figure is left out."""
+    if row is None:
+        return Text(f"{wording.MISSING}{_PAD}", style="dim")
+    text = Text()
+    if not wording.missing(row["accuracy"]):
+        text.append(
+            wording.percent(row["accuracy"]), style="bold green" if row["arm"] == shift["winner_winner"] else ""
+        )
+        text.append("†" if row["is_target"] else _PAD, style="bold")
+    if not wording.missing(row["energy_gross_j"]):
+        text.append("\n" if text else "")
+        text.append(
+            wording.joules(row["energy_gross_j"], unit), style="bold" if row["arm"] == shift["frugal_winner"] else ""
+        )
+        text.append(_PAD)
+    if not wording.missing(row["saving_gross"]):
+        change = wording.points(-row["saving_gross"], 0)
+        text.append(f"\n{change} %{_PAD}", style="dim")
+    if not text:
+        lost = row["role"] != "average" and not row["ok"]
+        return Text(f"failed{_PAD}", style="red") if lost else Text(f"{wording.MISSING}{_PAD}", style="dim")
+    return text
+
+
+def _legend(analysis: Analysis) -> str:
+    text = "accuracy: bold is the best single block, † the target block"
+    if analysis.quality.has_joules:
+        text += f"\njoules: gross, per fine-tuning; {analysis.quality.energy}; then against full"
+    return text

@@ -1,0 +1,154 @@
+"""The fine-tuning loop of one cell, as published: best epoch by validation loss, early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.data.images import Images
+from bench.suite import TrainSpec
+
+EVAL_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batchable:
+    """Images float32 [N, C, H, W] in [-1, 1] and labels int64 [N], on the device that trains."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one fine-tuning did. `best_epoch` counts from 1; losses are means per image, one per epoch."""
+
+    epochs_run: int
+    best_epoch: int
+    steps: int
+    val_losses: tuple[float, ...]
+
+
+def to_tensors(images: Images, device: torch.device) -> Batchable:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W], normalised with mean 0.5 and deviation 0.5 as published."""
+    pixels = torch.from_numpy(np.array(images.x.transpose(0, 3, 1, 2), order="C"))
+    x = pixels.to(device).float().div_(127.5).sub_(1)
+    return Batchable(x, torch.from_numpy(np.array(images.y)).to(device))
+
+
+def fine_tune(
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    train: Batchable,
+    val: Batchable,
+    spec: TrainSpec,
+    *,
+    seed: int,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Outcome:
+    """Tune `parameters` on `train`; leave the model with the state of the epoch that validates best.
+
+    Args:
+        model: with requires_grad set by `bench.blocks.train_only`.
+        spec: protocol; its bn_mode says what BatchNorm does while training. `train` (as published): every layer
+            normalises by the batch and updates its running statistics, frozen blocks included. `eval`: none does.
+            `adapt_once_then_eval`: statistics are taken once from the training images, then stay.
+        seed: draws the order of the batches.
+        on_epoch: called after each epoch with its number, from 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if spec.bn_mode == "adapt_once_then_eval":
+        adapt_batchnorm(model, train.x, spec.batch_size)
+    optimizer = make_optimizer(parameters, spec)
+    best_loss, best_epoch, best_state = float("inf"), 0, _snapshot(model)
+    losses: list[float] = []
+    steps = 0
+    for epoch in range(1, spec.epochs + 1):
+        steps += train_epoch(model, optimizer, train, spec, generator)
+        losses.append(mean_loss(model, val))
+        if losses[-1] < best_loss:
+            best_loss, best_epoch, best_state = losses[-1], epoch, _snapshot(model)
+        on_epoch(epoch)
+        if spec.patience is not None and epoch - best_epoch >= spec.patience:
+            break
+    model.load_state_dict(best_state)
+    return Outcome(len(losses), best_epoch, steps, tuple(losses))
+
+
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, train: Batchable, spec: TrainSpec, generator: torch.Generator
+) -> int:
+    """One pass over the training images in a fresh order. Returns the optimiser steps taken."""
+    set_train_mode(model, spec.bn_mode)
+    steps = 0
+    for index in torch.randperm(len(train.x), generator=generator).split(spec.batch_size):
+        if len(index) < 2:
+            continue  # a batch of one has no variance for BatchNorm to normalise by
+        chosen = index.to(train.x.device)
+        loss = F.cross_entropy(model(train.x[chosen]), train.y[chosen])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        steps += 1
+    return steps
+
+
+def make_optimizer(parameters: list[nn.Parameter], spec: TrainSpec) -> torch.optim.Optimizer:
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+    return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+
+
+def set_train_mode(model: nn.Module, bn_mode: str) -> None:
+    """Training mode, with BatchNorm held at its running statistics unless `bn_mode` is train."""
+    model.train()
+    if bn_mode != "train":
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+@torch.no_grad()
+def adapt_batchnorm(model: nn.Module, x: Tensor, batch_size: int) -> None:
+    """Replace BatchNorm's running statistics by those of x [N, C, H, W] (AdaBN, Li et al. 2017)."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative mean over the batches
+    model.train()
+    for batch in x.split(batch_size):
+        if len(batch) > 1:
+            model(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, data: Batchable) -> float:
+    """Mean cross-entropy per image, in evaluation mode."""
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=data.x.device)
+    for x, y in zip(data.x.split(EVAL_BATCH), data.y.split(EVAL_BATCH), strict=True):
+        total += F.cross_entropy(model(x), y, reduction="sum").double()
+    return float(total) / len(data.x)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Batchable) -> float:
+    """Fraction of images classified right, in evaluation mode."""
+    model.eval()
+    right = torch.zeros((), dtype=torch.int64, device=data.x.device)
+    for x, y in zip(data.x.split(EVAL_BATCH), data.y.split(EVAL_BATCH), strict=True):
+        right += (model(x).argmax(1) == y).sum()
+    return int(right) / len(data.x)
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,109 @@
+"""One cell in a fresh process: load, warm up, wait, train, wait, evaluate.
+
+The parent imports this module too, for the entry point's name, so torch and all that needs it is imported inside the
+function; in the child that costs nothing, the server it was forked from has imported it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from multiprocessing.connection import Connection
+
+from bench import child
+from bench.protocol import EPOCH, GO, RELEASE, CellJob, Evaluated, Ready, Trained
+
+HEARTBEAT_S = 5.0
+
+
+def run_cell(connection: Connection, job: CellJob, log: str) -> None:
+    """Entry point of a repeat's process."""
+    child.run(connection, log, lambda: _run_cell(connection, job))
+
+
+def _run_cell(connection: Connection, job: CellJob) -> None:
+    import torch
+
+    from bench.data.domain import load_domain
+    from bench.data.splits import split_target
+    from bench.methods import fixed
+    from bench.models.source import load_source_model
+    from bench.train import Batchable, accuracy, fine_tune, to_tensors
+
+    suite, cell = job.suite, job.cell
+    device = torch.device(job.device)
+    if suite.train.threads is not None:
+        torch.set_num_threads(suite.train.threads)
+    torch.backends.cudnn.benchmark = False
+    domain = load_domain(job.prepared.domain)
+    target = domain.target
+    split = split_target(
+        target.y,
+        n_train=cell.n_train(len(target.y)),
+        fractions=(suite.split.pool, suite.split.val, suite.split.test),
+        label=cell.data.label,
+        seed=cell.seed,
+    )
+    spec = suite.train.for_blocks(cell.blocks_label)
+    train, val = to_tensors(target.take(split.train), device), to_tensors(target.take(split.val), device)
+    model = load_source_model(suite.model, domain, job.prepared.weights, job.base).to(device)
+    source_state = {name: value.clone() for name, value in model.state_dict().items()}
+    parameters = fixed.choose(cell, model, suite.block_map)
+
+    # first use of each kernel, thread pool and allocator: not a part of what tuning costs
+    few = spec.batch_size if len(train.x) > spec.batch_size else len(train.x)
+    warm = Batchable(train.x[:few], train.y[:few])
+    fine_tune(model, parameters, warm, Batchable(val.x[:few], val.y[:few]), spec.once(), seed=cell.seed)
+    model.load_state_dict(source_state)
+
+    last_beat = time.monotonic()
+
+    def beat(_: int) -> None:
+        nonlocal last_beat
+        if time.monotonic() - last_beat >= HEARTBEAT_S:
+            last_beat = time.monotonic()
+            connection.send(EPOCH)
+
+    connection.send(Ready())
+    child.expect(connection, GO)
+    executions = 0
+    t0 = time.monotonic()
+    while True:
+        # a cell too short for its energy source is executed again within the same window
+        torch.manual_seed(cell.seed)
+        model.load_state_dict(source_state)
+        outcome = fine_tune(model, parameters, train, val, spec, seed=cell.seed, on_epoch=beat)
+        executions += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        t1 = time.monotonic()
+        if t1 - t0 >= suite.energy.min_window_s:
+            break
+    connection.send(Trained(t0, t1, executions))
+    child.expect(connection, RELEASE)
+
+    test = to_tensors(target.take(split.test), device)
+    after = accuracy(model, test)
+    model.load_state_dict(source_state)
+    connection.send(
+        Evaluated(
+            n_train=len(train.x),
+            n_val=len(val.x),
+            n_test=len(test.x),
+            trained_parameters=sum(parameter.numel() for parameter in parameters),
+            accuracy_before=accuracy(model, test),
+            accuracy_after=after,
+            best_epoch=outcome.best_epoch,
+            epochs_run=outcome.epochs_run,
+            steps=outcome.steps,
+            peak_rss_mb=_peak_rss_mb(),
+            data_variant=domain.variant,
+        )
+    )
+
+
+def _peak_rss_mb() -> float:
+    """Peak resident memory of this process; the kernel counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

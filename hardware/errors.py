@@ -1,0 +1,30 @@
+"""The errors a user of the energy sampler can meet. Each message is one line that says how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HardwareError(Exception):
+    """Anything that the hardware package raises on purpose."""
+
+
+class UnknownSourceError(HardwareError):
+    """The name of the source, or one of its parameters, does not exist."""
+
+    @classmethod
+    def unknown(cls, what: str, given: str, valid: Iterable[str]) -> UnknownSourceError:
+        """One line with the nearest valid name, or with all of them when none is near."""
+        names = list(valid)
+        close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+        return cls(f"unknown {what} {given!r}; {hint}")
+
+
+class SourceUnavailableError(HardwareError):
+    """The source exists, but cannot be used here; the message says why and what to do about it."""
+
+
+class SourceError(HardwareError):
+    """A source died or spoke nonsense while measuring. What it measured then has grade X."""

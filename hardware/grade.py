@@ -1,0 +1,76 @@
+"""Grade: how far a joule figure can be trusted, decided from facts alone.
+
+| grade | means |
+|---|---|
+| A | counter or meter, of the whole board, every threshold met |
+| B | counter or meter; part of the device only, or one warning |
+| C | counter or meter with more against it than that; every estimate; whatever is simulated or replayed |
+| X | not usable: the source died, lost too much, or claims that work costs nothing |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from hardware.source import SourceInfo
+
+Grade = Literal["A", "B", "C", "X"]
+
+FLAGS: dict[str, str] = {
+    "simulated": "nothing was measured: a simulation",
+    "replayed": "a recorded trace was played back: not the energy of this work",
+    "short_window": "shorter than the source needs for a 1 % figure",
+    "short_idle": "idle baseline shorter than 30 s or of fewer than 60 samples",
+    "busy_idle": "more than 5 % of the processor was in use while the idle baseline was measured",
+    "no_idle": "no idle baseline, so no net energy",
+    "no_guard": "not quiet around the work for as long as the source needs",
+    "late_start": "the work began long after the window opened",
+    "late_end": "the window closed long after the work had ended",
+    "lost_samples": "more than 0.1 % of the samples are missing",
+    "net_not_positive": "not above the idle power: the work is lost in the noise",
+    "source_died": "the source stopped answering",
+    "no_energy": "0 J for a busy window",
+    "gap": "more than 1 % of the samples are missing, or too many in a row",
+    "times_outside_window": "the work's times do not lie inside the window",
+}
+"""Every flag and its meaning, for reports."""
+
+FATAL = frozenset({"source_died", "no_energy", "gap", "times_outside_window"})
+LABELS = frozenset({"simulated", "replayed"})
+"""They say what a figure is, and cap its grade; they are no warnings."""
+
+MIN_WINDOW_S = 10.0
+MIN_IDLE_S = 30.0
+MIN_IDLE_SAMPLES = 60
+MAX_IDLE_BUSY = 0.05
+WARN_LOST = 0.001
+MAX_LOST = 0.01
+
+
+def label(info: SourceInfo) -> tuple[str, ...]:
+    """The flags that a source carries into every result."""
+    base = info.name.partition(":")[0].partition("?")[0]
+    return {"simulated": ("simulated",), "replay": ("replayed",)}.get(base, ())
+
+
+def min_window_s(info: SourceInfo, *, guarded: bool) -> float:
+    """The shortest window with an honest figure: max(10 s, n periods), n = 20 between guard bands, else 50.
+
+    A counter needs 50 of its updates in any case.
+    """
+    periods = 20 if guarded and info.kind != "counter" else 50
+    return max(MIN_WINDOW_S, periods * info.period_s)
+
+
+def grade(info: SourceInfo, flags: Iterable[str]) -> Grade | None:
+    """The grade that a source's scope and the flags of a window leave. None if nothing was to be measured."""
+    raised = set(flags)
+    if info.kind == "none":
+        return None
+    if raised & FATAL:
+        return "X"
+    if info.kind == "estimate" or raised & LABELS:
+        return "C"
+    against = len(raised) + (info.scope != "board")
+    return "A" if against == 0 else "B" if against == 1 else "C"

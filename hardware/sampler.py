@@ -1,0 +1,181 @@
+"""Sampler: one source, an idle baseline, and windows whose energy is a cell's.
+
+    sampler = Sampler(choose("auto").source, run_dir / "traces")
+    sampler.start()
+    idle = sampler.measure_idle(30)
+    window = sampler.open_window("digits/full/s=0", guard_s=2)     # the device stays quiet for 2 s
+    ...                                                            # work; note time.monotonic() around it
+    result = window.close(t0_s=t0, t1_s=t1, executions=1, idle=idle)
+    sampler.stop()
+
+Whoever does the work should be ready before the window is opened and start at once when it is: the guard band is
+meant to be quiet, and an estimate covers whatever happens while the window is open. A source that dies does
+not end a campaign: that window and all later ones have grade X, and no other source takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from hardware import device
+from hardware.energy import INTEGRALS
+from hardware.errors import SourceError
+from hardware.recorder import Clock, Recorder
+from hardware.result import IdleBaseline
+from hardware.source import EstimateSource, Sample, Source
+from hardware.window import Window
+
+IDLE_BLOCKS = 10
+"""The baseline's uncertainty is the scatter of the means of this many parts: single samples are not independent."""
+
+
+class Sampler:
+    """Measures windows with one source, from `start` to `stop`. One window at a time."""
+
+    def __init__(
+        self,
+        source: Source,
+        trace_dir: Path | None = None,
+        *,
+        clock: Clock = time,
+        cpu_times: Callable[[], tuple[float, float] | None] = device.cpu_times,
+    ) -> None:
+        self.source = source
+        self._cpu_times = cpu_times
+        self._trace_dir = trace_dir
+        self._clock = clock
+        self._recorder = Recorder(source, clock)
+        self._window: Window | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why the source died; None while it lives."""
+        return self._recorder.error
+
+    def start(self) -> None:
+        """Open the source and begin to record.
+
+        Raises:
+            SourceError: the source was found, but does not open or gives no first reading.
+        """
+        try:
+            self.source.open()
+        except SourceError:
+            raise
+        except Exception as error:  # a driver may raise anything
+            raise SourceError(f"{self.source.info.name} does not open: {error}") from error
+        self._recorder.start()
+        if self.error is not None:
+            self.stop()
+            raise SourceError(f"{self.source.info.name} does not answer: {self.error}")
+
+    def stop(self) -> None:
+        """Stop recording and close the source. Always safe: twice, before `start`, after a death."""
+        if self._window is not None:
+            self._window.cancel()
+        self._recorder.stop()
+        with contextlib.suppress(
+            Exception
+        ):  # nothing more is wanted from it, not even why it would not close
+            self.source.close()
+
+    def measure_idle(self, seconds: float) -> IdleBaseline:
+        """Measure the quiet device. Blocks for that long; a dead source gives a baseline of None."""
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        start_s = self._clock.monotonic()
+        before = self._cpu_times()
+        if isinstance(self.source, EstimateSource):
+            means_w = self._estimated_means_w(seconds)
+            n_samples = len(means_w)
+        else:
+            means_w, n_samples = self._sampled_means_w(seconds)
+        power_w, u_power_w = (None, None) if self.error else _mean_and_u(means_w)
+        return IdleBaseline(
+            power_w=power_w,
+            u_power_w=u_power_w,
+            duration_s=self._clock.monotonic() - start_s,
+            n_samples=n_samples,
+            started_at=started_at,
+            busy_fraction=_busy_fraction(before, self._cpu_times()),
+        )
+
+    def open_window(self, name: str, guard_s: float) -> Window:
+        """Keep quiet for guard_s, then open a window. The work should start as soon as this returns.
+
+        Args:
+            name: names the trace file.
+            guard_s: quiet time on each side; as much of it is used as the source needs.
+
+        Raises:
+            RuntimeError: the window before is still open.
+        """
+        if self._window is not None and self._window.is_open:
+            raise RuntimeError("one window at a time: close or cancel the one before")
+        quiet_from_s = self._clock.monotonic()
+        self._recorder.keep_from_s = quiet_from_s
+        self._recorder.poll()
+        self._clock.sleep(guard_s)
+        self._window = Window(self._recorder, name, quiet_from_s=quiet_from_s, trace_dir=self._trace_dir)
+        return self._window
+
+    def _sampled_means_w(self, seconds: float) -> tuple[list[float], int]:
+        """Mean power of each part of a quiet span, and how many samples they rest on."""
+        recorder = self._recorder
+        start_s = self._clock.monotonic()
+        recorder.keep_from_s = start_s
+        recorder.poll()
+        self._clock.sleep(seconds)
+        recorder.await_sample(start_s + seconds)
+        samples = recorder.samples(start_s, start_s + seconds)
+        recorder.keep_from_s = None
+        # two samples make a part at least, or its mean is the mean of nothing
+        blocks = max(1, min(IDLE_BLOCKS, len(samples) // 2))
+        edges_s = [start_s + seconds * i / blocks for i in range(blocks + 1)]
+        try:
+            return _block_means_w(samples, edges_s, self.source.info.kind), len(samples)
+        except ValueError:  # too few samples to reach over the span
+            return [], len(samples)
+
+    def _estimated_means_w(self, seconds: float) -> list[float]:
+        """Mean power of each part of a quiet span, one estimate each; at least 1 s long where there is room for two."""
+        blocks = max(2, min(IDLE_BLOCKS, int(seconds)))
+        means_w = []
+        for _ in range(blocks):
+            self._recorder.begin()
+            began_s = self._clock.monotonic()
+            self._clock.sleep(seconds / blocks)
+            ended_s = self._clock.monotonic()
+            joules = self._recorder.end()
+            if joules is not None and ended_s > began_s:
+                means_w.append(joules / (ended_s - began_s))
+        return means_w
+
+
+def _block_means_w(samples: Sequence[Sample], edges_s: Sequence[float], kind: str) -> list[float]:
+    if kind not in INTEGRALS:
+        return []
+    integral = INTEGRALS[kind]
+    return [integral(samples, left, right) / (right - left) for left, right in pairwise(edges_s)]
+
+
+def _busy_fraction(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1])
+
+
+def _mean_and_u(means: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and its standard uncertainty s / sqrt(n); None for what n does not give."""
+    if not means:
+        return None, None
+    mean = math.fsum(means) / len(means)
+    if len(means) == 1:
+        return mean, None
+    variance = math.fsum((value - mean) ** 2 for value in means) / (len(means) - 1)
+    return mean, math.sqrt(variance / len(means))

@@ -1,0 +1,1 @@
+"""One file per meter or sensor. Each has ``probe(argument, params, device) -> Probe``."""

@@ -1,0 +1,29 @@
+"""The parameters behind the ``?`` of a source's name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hardware.errors import UnknownSourceError
+
+
+def numbers(source: str, given: Mapping[str, str], defaults: Mapping[str, float]) -> dict[str, float]:
+    """The given numbers over the defaults.
+
+    Raises:
+        UnknownSourceError: a parameter that the source does not have, or one that is no finite number >= 0.
+    """
+    values = dict(defaults)
+    for key, text in given.items():
+        if key not in defaults:
+            if not defaults:
+                raise UnknownSourceError(f"the energy source {source!r} takes no parameters, not {key!r}")
+            raise UnknownSourceError.unknown(f"parameter of {source!r}", key, defaults)
+        try:
+            values[key] = float(text)
+        except ValueError:
+            values[key] = math.nan
+        if not (math.isfinite(values[key]) and values[key] >= 0):
+            raise UnknownSourceError(f"{source!r}: {key} must be a number >= 0, not {text!r}")
+    return values

@@ -1,0 +1,99 @@
+"""Window: from the moment the work may start to its energy with grade and uncertainty."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from hardware.evaluation import Observation, evaluate
+from hardware.recorder import Recorder
+from hardware.result import EnergyResult, IdleBaseline
+from hardware.trace import COLUMNS, write_trace
+
+
+class Window:
+    """An open window. `Sampler.open_window` makes it; it ends with `close` or `cancel`."""
+
+    def __init__(self, recorder: Recorder, name: str, *, quiet_from_s: float, trace_dir: Path | None) -> None:
+        self.name = name
+        self.is_open = True
+        self._recorder = recorder
+        self._trace_dir = trace_dir
+        self._quiet_from_s = quiet_from_s
+        recorder.begin()
+        recorder.poll()
+        self._opened_s = recorder.clock.monotonic()
+        recorder.source.mark(self._opened_s, working=True)
+
+    def cancel(self) -> None:
+        """Forget the window, e.g. because the work failed. Safe after `close`."""
+        if self.is_open:
+            self._mark_end()
+            self._let_go()
+
+    def close(
+        self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None
+    ) -> EnergyResult:
+        """Keep quiet for the guard time, then compute. Never raises because of the source.
+
+        Args:
+            t0_s, t1_s: start and end of the work itself on this host's monotonic clock (`time.monotonic`).
+            executions: how often the work was done between them; the result is for one.
+            idle: the baseline to subtract.
+
+        Raises:
+            RuntimeError: the window is not open.
+            ValueError: no executions, or no time between t0_s and t1_s; the window is open still.
+        """
+        if not self.is_open:
+            raise RuntimeError(f"window {self.name!r} is not open")
+        if executions < 1 or not t1_s > t0_s:
+            raise ValueError(f"no work: {executions} executions from {t0_s} s to {t1_s} s")
+        recorder, clock = self._recorder, self._recorder.clock
+        closed_s = clock.monotonic()
+        estimate_j = self._mark_end()
+        clock.sleep(self._opened_s - self._quiet_from_s)
+        quiet_until_s = clock.monotonic()
+        recorder.await_sample(quiet_until_s)
+        observation = Observation(
+            quiet_from_s=self._quiet_from_s,
+            opened_s=self._opened_s,
+            closed_s=closed_s,
+            quiet_until_s=quiet_until_s,
+            t0_s=t0_s,
+            t1_s=t1_s,
+            executions=executions,
+            samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
+            estimate_j=estimate_j,
+            error=recorder.error,
+        )
+        self._let_go()
+        result = evaluate(recorder.source.info, observation, idle, poll_s=recorder.interval_s)
+        try:
+            return dataclasses.replace(result, trace_file=self._write_trace(observation))
+        except OSError as error:  # the figure stands without its trace
+            return dataclasses.replace(result, error=result.error or f"the trace was not written: {error}")
+
+    def _mark_end(self) -> float | None:
+        joules = self._recorder.end()
+        self._recorder.source.mark(self._recorder.clock.monotonic(), working=False)
+        self._recorder.poll()
+        return joules
+
+    def _let_go(self) -> None:
+        self.is_open = False
+        self._recorder.keep_from_s = None
+
+    def _write_trace(self, seen: Observation) -> str | None:
+        info = self._recorder.source.info
+        if self._trace_dir is None or not seen.samples:
+            return None
+        facts = {
+            "source": info.name,
+            "quiet_from_s": seen.quiet_from_s,
+            "t0_s": seen.t0_s,
+            "t1_s": seen.t1_s,
+            "quiet_until_s": seen.quiet_until_s,
+            "executions": seen.executions,
+        }
+        return write_trace(self._trace_dir, self.name, seen.samples, column=COLUMNS[info.kind], facts=facts)

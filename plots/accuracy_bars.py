@@ -1,0 +1,49 @@
+"""Accuracy per block and train size, in the paper's form: bars with Block Avg and full as lines."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from bench.analysis import Analysis, Results, arm_order
+from bench.wording import repetitions
+from plots.bars import Bars, handles, limits, paint, train_sizes
+from plots.panels import Chart, draw_pages
+from plots.style import Drawn, colours
+
+_BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_sd")
+
+
+def draw(results: Results, analysis: Analysis) -> list[Drawn]:
+    """Pages of panels, one panel per data label that has an accuracy; [] where none has."""
+    blocks = analysis.blocks[analysis.blocks["accuracy"].notna()]
+    if blocks.empty:
+        return []
+    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
+    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    palette = colours(arms)
+    spread = "the published standard deviation" if results.published else "95 % t interval over seeds"
+    chart = Chart(
+        name="accuracy_bars",
+        title="Accuracy by tuned block",
+        x_label="labelled target data",
+        y_label="accuracy, %",
+        caption=(
+            f"Mean accuracy on the target test images; whiskers: {spread}; "
+            f"{repetitions(blocks['accuracy_n'], 'seed')}. "
+            "Outlined, with its value: the target block of the shift."
+        ),
+        alt=(
+            "Grouped bars: accuracy in percent by tuned block for each train size, one panel per shift, "
+            "with Block Avg and full fine-tuning as lines. The accuracy table holds the same figures."
+        ),
+        legend=handles(arms, palette, target=bool(blocks["is_target"].any())),
+    )
+    parts = dict(iter(blocks.groupby("data", sort=False)))
+    sizes = train_sizes(analysis)
+
+    def panel(axes: Axes, label: str) -> None:
+        part = parts[label]
+        paint(axes, part, sizes=sizes[label], bars=_BARS, palette=palette)
+        limits(axes, part["accuracy"])
+
+    return draw_pages(chart, [str(label) for label in parts], panel)

@@ -1,0 +1,55 @@
+"""Energy-saving rate per block and train size, gross as bars, net as diamonds."""
+
+from __future__ import annotations
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from bench.analysis import Analysis, Results, arm_order
+from bench.wording import repetitions
+from plots.bars import Bars, handles, limits, paint, train_sizes
+from plots.panels import Chart, draw_pages
+from plots.style import INK, PAPER, Drawn, colours
+
+_BARS = Bars(value="saving_gross", lo="saving_gross_lo", hi="saving_gross_hi", mark="saving_net")
+
+
+def draw(results: Results, analysis: Analysis) -> list[Drawn]:
+    """Pages of panels, one per data label that has a saving rate; [] where none has."""
+    blocks = analysis.blocks[analysis.blocks["saving_gross"].notna()]
+    if blocks.empty:
+        return []
+    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
+    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    palette = colours(arms)
+    legend: list[Artist] = handles(arms, palette, target=bool(blocks["is_target"].any()))
+    if blocks["saving_net"].notna().any():
+        diamond = Line2D([], [], marker="D", markersize=3, color=PAPER, markeredgecolor=INK, linestyle="none")
+        diamond.set_label("net of idle")
+        legend.append(diamond)
+    made = analysis.quality.caveat_label
+    chart = Chart(
+        name="energy_saving",
+        title="Energy saved against tuning everything" + (f" ({made})" if made else ""),
+        x_label="labelled target data",
+        y_label="energy-saving rate, %",
+        caption=(
+            "(E_full \N{MINUS SIGN} E) / E_full of gross energy, paired by seed and repeat; whiskers: 95 % t interval; "
+            f"{repetitions(blocks['saving_gross_n'], 'pair')}. Energy: {analysis.quality.energy}."
+        ),
+        alt=(
+            "Grouped bars: energy saved in percent by tuned block for each train size, one panel per shift, with "
+            "Block Avg as a line. The energy-saving table holds the same figures."
+        ),
+        legend=legend,
+    )
+    parts = dict(iter(blocks.groupby("data", sort=False)))
+    sizes = train_sizes(analysis)
+
+    def panel(axes: Axes, label: str) -> None:
+        part = parts[label]
+        paint(axes, part, sizes=sizes[label], bars=_BARS, palette=palette)
+        limits(axes, part[["saving_gross", "saving_net"]].min(axis=1))
+
+    return draw_pages(chart, [str(label) for label in parts], panel)

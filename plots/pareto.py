@@ -1,0 +1,124 @@
+"""Accuracy against joules: what each block costs and gives, and the front of those that nothing beats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench.analysis import Analysis, Results, arm_order
+from bench.wording import joule_unit, missing, repetitions, size_label
+from plots.panels import Chart, draw_pages
+from plots.style import INK, MUTED, PAPER, Drawn, colours
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+
+def front(points: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `points` that no other row beats: none is at least as accurate for fewer joules.
+
+    Args:
+        points: with columns energy_gross_j and accuracy.
+    """
+    ordered = points.sort_values(["energy_gross_j", "accuracy"], ascending=[True, False])
+    best = ordered["accuracy"].cummax()
+    return ordered[(ordered["accuracy"] == best) & ~best.duplicated()]
+
+
+def draw(results: Results, analysis: Analysis) -> list[Drawn]:
+    """Pages of panels, one per data label with both accuracy and joules; [] where none has."""
+    blocks = analysis.blocks[analysis.blocks["role"] != "average"]
+    blocks = blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()]
+    if blocks.empty:
+        return []
+    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
+    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    palette = colours(arms)
+    unit = joule_unit(float(blocks["energy_gross_j"].median()))
+    sizes = sorted(blocks["train_size"].unique())
+    markers = {size: MARKERS[index % len(MARKERS)] for index, size in enumerate(sizes)}
+    n_train = analysis.shifts.groupby("train_size")["n_train"].first()
+    made = analysis.quality.caveat_label
+    chart = Chart(
+        name="pareto",
+        title="Accuracy against energy" + (f" ({made})" if made else ""),
+        x_label=f"gross energy of one fine-tuning, {unit[1]}",
+        y_label="accuracy, %",
+        caption=(
+            "Each point: mean over seeds and repeats; whiskers: 95 % t intervals; "
+            f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: Pareto front; pale points: another is as accurate for "
+            f"less. Energy: {analysis.quality.energy}."
+        ),
+        alt=(
+            "Scatter: accuracy in percent against gross joules, one panel per shift, one colour per block, one marker "
+            "per train size, with the Pareto front as a line. The tables hold the same figures."
+        ),
+        legend=_legend(arms, palette, markers, n_train),
+    )
+    parts = dict(iter(blocks.groupby("data", sort=False)))
+
+    def panel(axes: Axes, label: str) -> None:
+        _paint(axes, parts[label], palette, markers, unit[0])
+
+    return draw_pages(chart, [str(label) for label in parts], panel)
+
+
+def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: dict[float, str], factor: float) -> None:
+    best = front(points)
+    axes.step(
+        best["energy_gross_j"] / factor,
+        100 * best["accuracy"],
+        where="post",
+        color=MUTED,
+        linewidth=1.0,
+        zorder=2,
+        gid="front",
+    )
+    for index, row in points.iterrows():
+        x, y = row["energy_gross_j"] / factor, 100 * row["accuracy"]
+        leads = index in best.index
+        axes.errorbar(
+            x,
+            y,
+            xerr=_arms(row["energy_gross_j"], row["energy_gross_lo_j"], row["energy_gross_hi_j"], 1 / factor),
+            yerr=_arms(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], 100),
+            marker=markers[row["train_size"]],
+            markersize=6 if leads else 5,
+            color=palette[row["arm"]],
+            markeredgecolor=INK if leads else PAPER,
+            markeredgewidth=0.8 if leads else 0.4,
+            alpha=1.0 if leads else 0.55,
+            elinewidth=0.7,
+            zorder=4 if leads else 3,
+        )
+    joules = points["energy_gross_j"] / factor
+    if joules.max() > 20 * joules.min():
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, joules.max() * 1.08)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    low, high = 100 * points["accuracy"].min(), 100 * points["accuracy"].max()
+    room = max(2.0, 0.08 * (high - low))
+    axes.set_ylim(max(0.0, low - room), min(101.0, high + room))
+    axes.grid(axis="x")
+
+
+def _arms(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
+    if missing(lo):
+        return None
+    return np.array([[max(0.0, value - lo) * factor], [max(0.0, hi - value) * factor]])
+
+
+def _legend(
+    arms: list[tuple[str, str]], palette: dict[str, str], markers: dict[float, str], n_train: pd.Series
+) -> list[Artist]:
+    def dot(colour: str, marker: str, label: str) -> Artist:
+        return Line2D([], [], marker=marker, markersize=5.5, color=colour, linestyle="none", label=label)
+
+    made = [dot(palette[arm], "o", arm) for arm, _ in arms]
+    if len(markers) > 1:
+        made += [dot(MUTED, marker, size_label(size, n_train[size])) for size, marker in markers.items()]
+    return [*made, Line2D([], [], color=MUTED, linewidth=1.0, label="Pareto front")]

@@ -1,0 +1,1 @@
+"""Shipped suites: YAML files, found by name. Code lives in bench/."""
