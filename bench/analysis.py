@@ -7,7 +7,6 @@ for accuracy and the pair (seed, repeat) for joules; what is compared is compare
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,12 +68,17 @@ _UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameter
 def analyse(results: Results) -> Analysis:
     """All tables of a set of results."""
     records = results.records.drop(columns=_UNUSED)
+    # a number for each data label, in order of appearance: grouping is faster, and sorting keeps the order
+    codes, labels = pd.factorize(records["data"])
+    records["data"] = codes
     seeds = accuracy.by_seed(records)
-    cells = cell_table(records)
+    cells, blocks, shifts = cell_table(records), _block_table(records, seeds), _shift_table(records, seeds)
+    for table in (cells, blocks, shifts):
+        table["data"] = labels.take(table["data"])
     return Analysis(
         cells=cells,
-        blocks=_block_table(records, seeds),
-        shifts=_shift_table(records, seeds),
+        blocks=blocks,
+        shifts=shifts,
         headlines=_headlines(records, seeds),
         quality=assess(records, cells),
     )
@@ -98,10 +102,9 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index()
     table["role"] = table["role"].where(table["arm"] != AVERAGE, "average")
     table["is_target"] = (table["role"] == "single") & (table["arm"] == table["target"])
-    table["_data"] = table["data"].map(_rank(records["data"].unique()))
-    table["_arm"] = table["arm"].map(_rank(arm_order(table)))
-    table = table.sort_values(["_data", "train_size", "_arm"], ignore_index=True)
-    return _without_unstated_n(table.drop(columns=["_data", "_arm"]), records)
+    table["_rank"] = table["arm"].map({arm: rank for rank, arm in enumerate(arm_order(table))})
+    table = table.sort_values([*GROUP, "_rank"], ignore_index=True).drop(columns="_rank")
+    return _without_unstated_n(table, records)
 
 
 def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
@@ -110,10 +113,6 @@ def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFr
     for column in table.columns[table.columns.str.endswith("_n")]:
         table[column] = table[column].astype(float).mask(published)
     return table
-
-
-def _rank(names: Iterable[str]) -> dict[str, int]:
-    return {name: rank for rank, name in enumerate(names)}
 
 
 def arm_key(arm: str, role: str) -> tuple[int, bool, list[tuple[int, str]]]:
@@ -142,9 +141,7 @@ def _shift_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     joules = joules[joules["role"] == "single"]
     joules = joules.assign(thrift=-np.log(joules["energy_gross_j"]))
     table = table.join(accuracy.winners(joules, "thrift", savings.PAIR, "frugal_")).reset_index()
-    rank = _rank(records["data"].unique())
-    table = table.sort_values(GROUP, key=lambda c: c.map(rank) if c.name == "data" else c, ignore_index=True)
-    return _without_unstated_n(table, records)
+    return _without_unstated_n(table.sort_values(GROUP, ignore_index=True), records)
 
 
 def _headlines(records: pd.DataFrame, seeds: pd.DataFrame) -> Headlines:

@@ -214,10 +214,11 @@ def _quality(analysis: Analysis) -> str:
 def _facts(results: Results, files: Files) -> str:
     body = ""
     for run, manifest in zip(results.runs, results.manifests, strict=True):
-        suite = manifest.get("suite")
-        text = suite.get("text") if isinstance(suite, dict) else None
-        hidden = {"text", "content"}  # the suite as written says the same, and more readably
-        rest = manifest | {"suite": {k: v for k, v in suite.items() if k not in hidden}} if text else manifest
+        suite, rest, text = manifest.get("suite"), manifest, None
+        if isinstance(suite, dict):
+            text = suite.get("text")
+            # the suite as written says what its parsed content says, and more readably
+            rest = manifest | {"suite": {key: suite[key] for key in suite if key not in {"text", "content"}}}
         facts = dict(_flatten(rest))
         if facts:
             body += f"<details><summary>Manifest of {escape(run)}</summary>{_definitions(facts)}</details>"

@@ -74,6 +74,8 @@ def test_gaps() -> None:
     assert longest_gap_s(samples, 0.0, 10.0) == 4.0
     # 3 s and 4 s without a sample, of which one period each is no loss
     assert lost_fraction(samples, 0.0, 10.0, 1.0) == pytest.approx(0.5)
+    # one sample in ten missing is one period lost
+    assert lost_fraction([(float(t), 1.0) for t in range(11) if t != 4], 0.0, 10.0, 1.0) == pytest.approx(0.1)
     assert lost_fraction([(float(t), 1.0) for t in range(11)], 0.0, 10.0, 1.0) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hardware import (
     probe_all,
     registry,
 )
+from hardware.quiet import Muted, silenced
 from hardware.source import Found, NoPermission, NotFound, NullSource, Probe, SourceInfo
 
 
@@ -185,6 +187,23 @@ def test_nothing_is_ever_printed_and_no_file_left_behind(tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["traces"]
     assert [path.name for path in (tmp_path / "traces").iterdir()] == ["w.csv.gz"]
+
+
+def test_silence_reaches_descriptors_and_loggers_and_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    with silenced():
+        os.write(1, b"from C")
+        os.write(2, b"from C")
+        print("from Python")
+        print("from Python", file=sys.stderr)
+    logger = logging.getLogger("a.loud.library")
+    handler = logging.StreamHandler()
+    logger.addHandler(handler)
+    muted = Muted("a.loud.library")
+    logger.error("the sky\nis falling")
+    logger.removeHandler(handler)
+    assert muted.last_warning == "the sky"
+    print("audible again")
+    assert capfd.readouterr() == ("audible again\n", "")
 
 
 def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
