@@ -74,7 +74,7 @@ def analyse(results: Results) -> Analysis:
     seeds = accuracy.by_seed(records)
     cells, blocks, shifts = cell_table(records), _block_table(records, seeds), _shift_table(records, seeds)
     for table in (cells, blocks, shifts):
-        table["data"] = labels.take(table["data"])
+        table["data"] = labels.take(table["data"].to_numpy())
     return Analysis(
         cells=cells,
         blocks=blocks,

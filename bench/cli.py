@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench import __version__
-from bench.errors import JouletuneError, RequestError
+from bench.errors import JouletuneError, RequestError, nearest
 
 INTERRUPTED = 130
 
@@ -68,15 +68,21 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
 
 
 @cli.command("ls")
-def list_suites() -> None:
-    """List the suites that come with jouletune."""
+@click.argument("name", required=False)
+def list_suites(name: str | None) -> None:
+    """List the suites that come with jouletune; with NAME, print that one, to copy and change."""
     from bench.suite_file import load_suite, shipped_suites
 
     names = shipped_suites()
+    if name is not None:
+        if name not in names:
+            raise RequestError(f"no suite is called {name!r}; {nearest(name, names)}")
+        click.echo(names[name].read_text(encoding="utf-8"), nl=False)
+        return
     width = max(map(len, names))
-    for name in names:
-        suite = load_suite(name).suite
-        click.echo(f"{name:{width}}  {len(suite.cells()):4} cells x {suite.energy.repeats}  {suite.title}")
+    for known in names:
+        suite = load_suite(known).suite
+        click.echo(f"{known:{width}}  {len(suite.cells()):4} cells x {suite.energy.repeats}  {suite.title}")
 
 
 @cli.command()
@@ -156,11 +162,10 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
 
 def _report(runs: list[Any], out: Path, console: Any, *, table: bool) -> None:
     """Tables and figures into a folder; the table to the terminal too."""
-    from plots.report import write_report
-
     from bench.results import load
     from bench.store import RunDir
     from bench.terminal import terminal_table
+    from plots.report import write_report
 
     results = load(*runs)
     written = write_report(results, RunDir(out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench.data.catalog import (
     DatasetEntry,
     Superclasses,
 )
-from bench.errors import nearest
+from bench.errors import nearest, show
 from bench.suite import DataSpec
 from bench.yaml_file import Loc, YamlFile
 
@@ -40,6 +41,8 @@ MULTIPLY = ("dataset", "shift", "severity")
 def n_target(data: DataSpec) -> int | None:
     """Images of the target domain, where the catalogue knows it."""
     entry = DATASETS[data.dataset]
+    if data.source is not None:
+        return None  # a copy of the user's own
     if data.shift == "subpopulation" and entry.n_per_class is not None:
         return sum(entry.n_per_class[member] for _, members in data.members().values() for member in members)
     return entry.n_target
@@ -57,38 +60,57 @@ def expand_data(file: YamlFile, base: Path) -> tuple[DataSpec, ...]:
     """
     entries = file.content["data"]
     if not isinstance(entries, list):
-        raise file.error(("data",), f"expected a list of mappings, got {entries!r}")
+        raise file.error(("data",), f"expected a list of mappings, got {show(entries)}")
     if not entries:
         raise file.error(("data",), "empty; expected at least one dataset with its shift")
     points: dict[str, DataSpec] = {}
     for number, entry in enumerate(entries):
         loc: Loc = ("data", number)
         if not isinstance(entry, dict):
-            raise file.error(loc, f"expected a mapping such as {{dataset: digits, shift: noise}}, got {entry!r}")
+            raise file.error(loc, f"expected a mapping such as {{dataset: digits, shift: noise}}, got {show(entry)}")
         for key in entry:
             if key not in KEYS:
                 raise file.error((*loc, key), f"unknown key; {nearest(str(key), KEYS)}")
         for point in _multiply(file, loc, entry):
             spec = _point(file, loc, point, base)
             if spec.label in points:
-                raise file.error(loc, f"{spec.label!r} is given twice; give one of them another name")
+                raise file.error(loc, f"{show(spec.label)} is given twice; give one of them another name")
             points[spec.label] = spec
     return tuple(points.values())
 
 
-def _multiply(file: YamlFile, loc: Loc, entry: dict[str, Any]) -> list[dict[str, Any]]:
+def first_twice(values: Sequence[object]) -> int | None:
+    """Index of the first value that stood before. Types are told apart: that 1, 1.0 and true differ is said later."""
+    seen: set[str] = set()
+    for number, value in enumerate(values):
+        key = repr(value)
+        if key in seen:
+            return number
+        seen.add(key)
+    return None
+
+
+def user_path(file: YamlFile, loc: Loc, value: str, base: Path) -> Path:
+    """A path as a suite gives it: `~` is the user's home, and what is relative starts from the suite's folder."""
+    try:
+        return base / Path(value).expanduser()
+    except RuntimeError:
+        raise file.error(loc, f"{show(value)}: there is no such home folder") from None
+
+
+def _multiply(file: YamlFile, loc: Loc, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One by one: every point is checked before the next is made, so that wrong values cannot multiply to millions."""
     lists = {key: entry[key] if isinstance(entry[key], list) else [entry[key]] for key in MULTIPLY if key in entry}
     for key, values in lists.items():
         if not values:
             raise file.error((*loc, key), "empty; expected at least one value")
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                raise file.error((*loc, key), f"{value!r} is given twice")
+        twice = first_twice(values)
+        if twice is not None:
+            raise file.error((*loc, key), f"{show(values[twice])} is given twice")
     if "name" in entry and any(len(values) > 1 for values in lists.values()):
         raise file.error((*loc, "name"), "one name cannot stand for several points; drop it or the lists")
-    return [
-        {**entry, **dict(zip(lists, combination, strict=True))} for combination in itertools.product(*lists.values())
-    ]
+    for combination in itertools.product(*lists.values()):
+        yield {**entry, **dict(zip(lists, combination, strict=True))}
 
 
 def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataSpec:
@@ -96,7 +118,7 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
         raise file.error(loc, "dataset is missing")
     name = point["dataset"]
     if not isinstance(name, str) or name not in DATASETS:
-        raise file.error((*loc, "dataset"), f"{name!r} is not a dataset; {nearest(name, DATASETS)}")
+        raise file.error((*loc, "dataset"), f"{show(name)} is not a dataset; {nearest(name, DATASETS)}")
     dataset = DATASETS[name]
     paths = {key: _path(file, loc, point, key, base) for key in ("source", "target")}
     shift, level = _shift(file, loc, point, dataset)
@@ -105,7 +127,9 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
         if shift not in CORRUPTIONS:
             raise file.error((*loc, "severity"), f"only {', '.join(CORRUPTIONS)} have a severity, {shift} has not")
         if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
-            raise file.error((*loc, "severity"), f"{severity!r} is out of range; expected a whole number from 1 to 5")
+            raise file.error(
+                (*loc, "severity"), f"{show(severity)} is out of range; expected a whole number from 1 to 5"
+            )
     superclasses = _superclasses(file, loc, point, dataset, shift)
     n_classes = len(superclasses) if superclasses else len(dataset.classes) if dataset.classes else None
     image_size = point.get("image_size")
@@ -113,10 +137,13 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
         if dataset.classes is not None:
             raise file.error((*loc, "image_size"), f"only a folder's images are resized, {name} has its own size")
         if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
-            raise file.error((*loc, "image_size"), f"{image_size!r} is out of range; expected 8 to 1024 pixels")
-    label = point.get("name", "-".join([name, shift, *([f"sev{severity}"] if severity is not None else [])]))
+            raise file.error((*loc, "image_size"), f"{show(image_size)} is out of range; expected 8 to 1024 pixels")
+    kind = level if shift == NO_SHIFT else shift
+    label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
     if not isinstance(label, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", label) or ".." in label:
-        raise file.error((*loc, "name"), f"{label!r} cannot be a name; expected a-z, 0-9, '.', '_', '-', at most 64")
+        raise file.error(
+            (*loc, "name"), f"{show(label)} cannot be a name; expected a-z, 0-9, '.', '_', '-', at most 64"
+        )
     return DataSpec(
         dataset=name,
         shift=shift,
@@ -138,10 +165,10 @@ def _path(file: YamlFile, loc: Loc, point: dict[str, Any], key: str, base: Path)
             raise file.error(loc, "source is missing: the folder of images that the source model knows")
         return None
     if not isinstance(value, str) or not value or "\0" in value:
-        raise file.error((*loc, key), f"expected a path, got {value!r}")
+        raise file.error((*loc, key), f"expected a path, got {show(value)}")
     if point["dataset"] == "digits" or (key == "target" and point["dataset"] != "folder"):
         raise file.error((*loc, key), f"{point['dataset']} takes no {key}; a folder of your own is `dataset: folder`")
-    return str(base / Path(value).expanduser())
+    return str(user_path(file, (*loc, key), value, base))
 
 
 def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntry) -> tuple[str, Any]:
@@ -149,7 +176,7 @@ def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntr
     shift = point.get("shift", NO_SHIFT if has_target else None)
     level = point.get("level")
     if level is not None and level not in LEVELS:
-        raise file.error((*loc, "level"), f"{level!r} is not a level; {nearest(level, LEVELS)}")
+        raise file.error((*loc, "level"), f"{show(level)} is not a level; {nearest(level, LEVELS)}")
     if has_target:
         if shift != NO_SHIFT:
             raise file.error((*loc, "shift"), "a target folder is the shift; drop one of the two")
@@ -159,9 +186,9 @@ def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntr
     if shift is None:
         raise file.error(loc, f"shift is missing; choose from {', '.join(SHIFT_LEVELS)}")
     if not isinstance(shift, str) or shift not in SHIFT_LEVELS:
-        raise file.error((*loc, "shift"), f"{shift!r} is not a shift; {nearest(shift, SHIFT_LEVELS)}")
+        raise file.error((*loc, "shift"), f"{show(shift)} is not a shift; {nearest(shift, SHIFT_LEVELS)}")
     if level is not None and level != SHIFT_LEVELS[shift]:
-        raise file.error((*loc, "level"), f"{level!r}, but {shift} acts at {SHIFT_LEVELS[shift]} level")
+        raise file.error((*loc, "level"), f"{show(level)}, but {shift} acts at {SHIFT_LEVELS[shift]} level")
     return shift, SHIFT_LEVELS[shift]
 
 
@@ -177,10 +204,10 @@ def _permutation(
         raise file.error(loc, "permutation is missing: the new label of each class, in order")
     where = (*loc, "permutation")
     if not isinstance(given, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in given):
-        raise file.error(where, f"expected a list of class numbers, got {given!r}")
+        raise file.error(where, f"expected a list of class numbers, got {show(given)}")
     if sorted(given) != list(range(len(given))) or (n_classes is not None and len(given) != n_classes):
         wanted = f"0 to {n_classes - 1}" if n_classes else f"0 to {len(given) - 1}"
-        raise file.error(where, f"expected each of {wanted} once, got {given!r}")
+        raise file.error(where, f"expected each of {wanted} once, got {show(given)}")
     if given == sorted(given):
         raise file.error(where, "leaves every label as it is; nothing would shift")
     return tuple(given)
@@ -204,20 +231,26 @@ def _superclasses(
     owner: dict[str, str] = {}
     result: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for name, parts in given.items():
-        here = (*where, str(name))
+        here = (*where, name)
         if not isinstance(parts, dict) or set(parts) != {"source", "target"}:
-            raise file.error(here, f"expected {{source: [...], target: [...]}}, got {parts!r}")
-        for key in ("source", "target"):
-            if not isinstance(parts[key], list) or not parts[key]:
-                raise file.error((*here, key), f"expected a list of classes, got {parts[key]!r}")
-            for member in map(str, parts[key]):
-                if dataset.classes is not None and member not in dataset.classes:
-                    raise file.error(
-                        (*here, key),
-                        f"{member!r} is not a class of {dataset.name}; {nearest(member, dataset.classes)}",
-                    )
-                if member in owner:
-                    raise file.error((*here, key), f"class {member!r} is given twice (also in {owner[member]})")
-                owner[member] = str(name)
-        result[str(name)] = (tuple(map(str, parts["source"])), tuple(map(str, parts["target"])))
+            raise file.error(here, f"expected {{source: [...], target: [...]}}, got {show(parts)}")
+        source, target = (_members(file, (*here, key), parts[key], dataset) for key in ("source", "target"))
+        for member in (*source, *target):
+            if member in owner:
+                raise file.error(here, f"class {show(member)} is given twice (also in {owner[member]})")
+            owner[member] = name
+        result[name] = (source, target)
     return result
+
+
+def _members(file: YamlFile, loc: Loc, given: object, dataset: DatasetEntry) -> tuple[str, ...]:
+    """Class names; those of digits look like numbers."""
+    if not isinstance(given, list) or not given:
+        raise file.error(loc, f"expected a list of classes, got {show(given)}")
+    for member in given:
+        if isinstance(member, bool) or not isinstance(member, (str, int)):
+            raise file.error(loc, f"expected names of classes, got {show(member)}")
+        if dataset.classes is not None and str(member) not in dataset.classes:
+            hint = nearest(str(member), dataset.classes, limit=10)
+            raise file.error(loc, f"{show(member)} is not a class of {dataset.name}; {hint}")
+    return tuple(map(str, given))

@@ -11,6 +11,10 @@ class JouletuneError(Exception):
 
     exit_status = 1
 
+    def __str__(self) -> str:
+        # what a file or a path holds is repeated to its user, and may hold newlines or a terminal's control codes
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class RequestError(JouletuneError):
     """The request itself was wrong: a suite, a name, an option, missing data. Nothing was written."""
@@ -24,6 +28,12 @@ class RunFolderBusyError(RequestError):
 
 class CellFailedError(JouletuneError):
     """One cell could not be executed; the run goes on and the record says why."""
+
+
+def show(value: object, limit: int = 60) -> str:
+    """What was given, as an error repeats it: quoted, and cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def nearest(given: str, valid: Iterable[str], *, limit: int = 8) -> str:

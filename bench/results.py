@@ -14,11 +14,9 @@ import pandas as pd
 
 from bench import published
 from bench.errors import RequestError
+from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
 from bench.store import PUBLISHED, RunDir
-
-TARGET_BLOCK = {"input": "block1", "feature": "block3", "output": "fc"}
-"""The block that TBFT tunes, by the level of the shift."""
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
@@ -148,7 +146,17 @@ def _read(run: RunDir | Path | str, name: str) -> tuple[list[dict[str, Any]], di
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
     manifest = folder.read_manifest() or {}
+    rank = {label: number for number, label in enumerate(_data_labels(manifest))}
+    lines.sort(key=lambda line: rank.get(str(line.get("data")), len(rank)))  # repeats run in a shuffled order
     return lines, manifest, manifest_title(manifest) or name
+
+
+def _data_labels(manifest: dict[str, Any]) -> list[str]:
+    """Labels of the suite's data axis in the order its author wrote them; none where the manifest has none."""
+    try:
+        return [str(data["label"]) for data in manifest["suite"]["content"]["data"]]
+    except (KeyError, TypeError):
+        return []
 
 
 def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
@@ -185,7 +193,7 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
         ["method", "average", "full", "set"],
         default="single",
     )
-    frame["target"] = frame["target"].fillna(frame["level"].map(TARGET_BLOCK)).fillna("")
+    frame["target"] = frame["target"].fillna(frame["level"].map(dict(TARGET_BLOCKS))).fillna("")
     frame["ok"] = frame["status"] == "ok"
     frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
     return frame

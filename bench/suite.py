@@ -20,7 +20,8 @@ TBFT = "tbft"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
+MAX_COUNT = 10_000_000
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 TrainSize = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | Count
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 BlockSet = tuple[str, ...]
@@ -217,7 +218,13 @@ class Suite(Spec):
 
 def excludes(rule: dict[str, Any], cell: Cell) -> bool:
     """Whether every key of an exclude rule has the cell's value, or a list with it."""
-    values = {
+    values = cell_values(cell)
+    return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in rule.items())
+
+
+def cell_values(cell: Cell) -> dict[str, Any]:
+    """What an exclude rule can ask of a cell."""
+    return {
         "dataset": cell.data.dataset,
         "shift": cell.data.shift,
         "data": cell.data.label,
@@ -227,7 +234,6 @@ def excludes(rule: dict[str, Any], cell: Cell) -> bool:
         "blocks": cell.blocks_label,
         "seed": cell.seed,
     }
-    return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in rule.items())
 
 
 EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed")

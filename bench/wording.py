@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 from bench.analysis import Analysis
+from bench.published import NOTES
 from bench.results import AVERAGE
 from bench.statistics import Estimate
 
@@ -191,7 +192,7 @@ def _basis(estimate: Estimate, noun: str, published: bool) -> str:
 def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:
     """What was left out and what a reader must know; [] where there is nothing to say."""
     quality = analysis.quality
-    said = []
+    said = [*NOTES] if published else []
     for caveat in quality.caveats:
         meaning = {
             "simulated": "come from a simulated source",

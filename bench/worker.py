@@ -15,6 +15,8 @@ from bench import child
 from bench.protocol import EPOCH, GO, RELEASE, CellJob, Evaluated, Ready, Trained
 
 HEARTBEAT_S = 5.0
+WARM_UP_IMAGES = 32
+"""Enough to load every kernel; a whole batch of a large net would take longer than all else before the first step."""
 
 
 def run_cell(connection: Connection, job: CellJob, log: str) -> None:
@@ -52,7 +54,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
     parameters = fixed.choose(cell, model, suite.block_map)
 
     # first use of each kernel, thread pool and allocator: not a part of what tuning costs
-    few = spec.batch_size if len(train.x) > spec.batch_size else len(train.x)
+    few = min(WARM_UP_IMAGES, len(train.x))
     warm = Batchable(train.x[:few], train.y[:few])
     fine_tune(model, parameters, warm, Batchable(val.x[:few], val.y[:few]), spec.once(), seed=cell.seed)
     model.load_state_dict(source_state)

@@ -10,26 +10,57 @@ from typing import Any
 
 import yaml
 
-from bench.errors import RequestError
+from bench.errors import RequestError, show
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 Loc = tuple[str | int, ...]
 
 
+_TAG = "tag:yaml.org,2002:"
+_SCALAR_TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
+_MERGE_TAG = _TAG + "merge"
+_PLAIN_TAGS = _SCALAR_TAGS | {_TAG + "map", _TAG + "seq", _MERGE_TAG}
+_MAX_DIGITS = 18
+_READ_AS = {"int": f"a whole number of at most {_MAX_DIGITS} digits", "float": "a number", "bool": "true or false"}
+_SIMPLE_KEY = re.compile(r"[\w+-][\w.+-]{0,60}")
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 does; PyYAML's 1.1 rule makes it a string."""
+    """SafeLoader with the scalars of YAML 1.2, where 1e-3 is a number and 010, 1:30, yes and a date are no surprise."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError):
+            kind = _READ_AS.get(node.tag.removeprefix(_TAG), "plain data")
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{show(node.value)} cannot be read as {kind}", node.start_mark
+            ) from None
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        digits = str(self.construct_scalar(node)).replace("_", "")
+        if len(digits) > _MAX_DIGITS:
+            raise ValueError(digits)
+        return int(digits)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> float:
+        return float(re.sub(r"\.(?=inf|nan)|_", "", str(self.construct_scalar(node)).lower()))
 
 
 _PlainLoader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    first: [pair for pair in pairs if pair[0].removeprefix(_TAG) not in ("timestamp", "int", "float", "bool", "value")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+for _name, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
+):
+    _PlainLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
+_PlainLoader.add_constructor(_TAG + "int", _PlainLoader.construct_whole)
+_PlainLoader.add_constructor(_TAG + "float", _PlainLoader.construct_decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +85,12 @@ class YamlFile:
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+        key = "".join(map(_part, loc)).removeprefix(".")
         return RequestError(f"{self.origin}:{line}: {key + ': ' if key else ''}{message}")
+
+
+def _part(part: str | int) -> str:
+    return f".{part}" if isinstance(part, str) and _SIMPLE_KEY.fullmatch(part) else f"[{show(part)}]"
 
 
 def read_yaml(path: Path, origin: str) -> YamlFile:
@@ -65,23 +100,29 @@ def read_yaml(path: Path, origin: str) -> YamlFile:
         RequestError: not there, too large, not YAML, a key twice, an object tag, an alias bomb, or no mapping.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise RequestError(f"{origin}: a folder; expected a YAML file") from None
     except OSError as error:
         raise RequestError(f"{origin}: cannot be read ({error.strerror})") from None
     if len(raw) > MAX_BYTES:
-        raise RequestError(f"{origin}: {len(raw)} bytes; a suite has at most {MAX_BYTES}")
+        raise RequestError(f"{origin}: too large; a suite has at most {MAX_BYTES:,} bytes")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{origin}: not UTF-8 text (byte {error.start})") from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise RequestError(f"{origin}:{line}: not UTF-8 text (byte {raw[error.start]:#04x})") from None
     return parse_yaml(text, origin)
 
 
 def parse_yaml(text: str, origin: str) -> YamlFile:
     """As `read_yaml`, for text at hand."""
-    loader = _PlainLoader(text)
+    try:
+        loader = _PlainLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise RequestError(f"{origin}:{line}: not text (character {error.character:#04x})") from None
     try:
         root = loader.get_single_node()
         if root is None:
@@ -95,20 +136,19 @@ def parse_yaml(text: str, origin: str) -> YamlFile:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
-        raise RequestError(f"{origin}{where}: not plain YAML ({_one_line(error.problem or error.context)})") from None
-    except yaml.YAMLError as error:
-        raise RequestError(f"{origin}: not YAML ({_one_line(error)})") from None
+        raise RequestError(f"{origin}{where}: not plain YAML ({_problem(error)})") from None
     except RecursionError:
         raise RequestError(f"{origin}: nested too deeply") from None
-    except ValueError as error:  # a scalar that looks like a number or date and is none
-        raise RequestError(f"{origin}: {_one_line(error)}") from None
     finally:
         loader.dispose()
     return YamlFile(origin, text, content, lines)
 
 
 def _check(root: yaml.Node, origin: str) -> None:
-    """Refuse keys given twice, aliases that contain themselves, and content that aliases blow up."""
+    """Refuse objects, keys given twice, aliases that contain themselves, and content that aliases blow up.
+
+    Keys become text, so that `on: 1` and `1: x` are named as they were written.
+    """
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -116,6 +156,7 @@ def _check(root: yaml.Node, origin: str) -> None:
         if id(node) in sizes:
             return sizes[id(node)]
         where = f"{origin}:{node.start_mark.line + 1}"
+        _check_tag(node, where)
         if id(node) in open_nodes:
             raise RequestError(f"{where}: an alias that contains itself")
         open_nodes.add(id(node))
@@ -125,9 +166,12 @@ def _check(root: yaml.Node, origin: str) -> None:
             for key, value in node.value:
                 line = key.start_mark.line + 1
                 if not isinstance(key, yaml.ScalarNode):
-                    raise RequestError(f"{origin}:{line}: a key must be a plain name")
-                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                    raise RequestError(f"{origin}:{line}: key {key.value!r} is given twice")
+                    raise RequestError(f"{origin}:{line}: a key must be a plain name, not a list or a mapping")
+                _check_tag(key, f"{origin}:{line}")
+                if key.tag in _SCALAR_TAGS:
+                    key.tag = _TAG + "str"
+                if key.value in seen and key.tag != _MERGE_TAG:
+                    raise RequestError(f"{origin}:{line}: key {show(key.value)} is given twice")
                 seen.add(key.value)
                 total += 1 + size(value)
         elif isinstance(node, yaml.SequenceNode):
@@ -139,6 +183,12 @@ def _check(root: yaml.Node, origin: str) -> None:
         return total
 
     size(root)
+
+
+def _check_tag(node: yaml.Node, where: str) -> None:
+    if node.tag not in _PLAIN_TAGS:
+        tag = node.tag.replace(_TAG, "!!")
+        raise RequestError(f"{where}: the tag {show(tag)} makes an object; a suite holds plain data only")
 
 
 def _index(node: yaml.Node, loc: Loc, lines: dict[Loc, int]) -> None:
@@ -156,5 +206,9 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """What the parser met, and where the thing it was in the middle of began."""
+    problem = " ".join(str(error.problem or error.context).split()).removeprefix("but ")
+    if error.context and error.context_mark and error.problem:
+        return f"{problem}, {' '.join(error.context.split())} that begins in line {error.context_mark.line + 1}"
+    return problem

@@ -101,8 +101,7 @@ def power_energy_j(samples: Sequence[Sample], start_s: float, end_s: float) -> f
         (end_s, interpolate(samples, end_s)),
     ]
     return math.fsum(
-        (right_s - left_s) * (left_w + right_w) / 2
-        for (left_s, left_w), (right_s, right_w) in pairwise(points)
+        (right_s - left_s) * (left_w + right_w) / 2 for (left_s, left_w), (right_s, right_w) in pairwise(points)
     )
 
 

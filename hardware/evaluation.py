@@ -69,9 +69,7 @@ class UnusableError(Exception):
         self.flag = flag
 
 
-def evaluate(
-    info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, poll_s: float
-) -> EnergyResult:
+def evaluate(info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, poll_s: float) -> EnergyResult:
     """The energy of one execution, with grade and flags. Never raises because of what the source said.
 
     Args:

@@ -80,9 +80,7 @@ class Sampler:
         if self._window is not None:
             self._window.cancel()
         self._recorder.stop()
-        with contextlib.suppress(
-            Exception
-        ):  # nothing more is wanted from it, not even why it would not close
+        with contextlib.suppress(Exception):  # nothing more is wanted from it, not even why it would not close
             self.source.close()
 
     def measure_idle(self, seconds: float) -> IdleBaseline:

@@ -14,9 +14,7 @@ COLUMNS = {"power": "power_w", "counter": "energy_j"}
 """The column of each kind of source that has samples."""
 
 
-def write_trace(
-    folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]
-) -> str:
+def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
     """Write a gzipped CSV with the columns ``t_mono_s`` and ``column``; return the file's name.
 
     The facts stand above the header, in lines that begin with ``#``. The file appears whole or not at all, and

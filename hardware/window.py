@@ -31,9 +31,7 @@ class Window:
             self._mark_end()
             self._let_go()
 
-    def close(
-        self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None
-    ) -> EnergyResult:
+    def close(self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None) -> EnergyResult:
         """Keep quiet for the guard time, then compute. Never raises because of the source.
 
         Args:

@@ -134,6 +134,8 @@ def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: f
             size=6.5,
             weight="bold",
             zorder=7,
+            # neighbours may be taller: a ground of its own keeps the figure readable on them
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
         )
 
 

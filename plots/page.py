@@ -92,7 +92,7 @@ def _summary(results: Results, analysis: Analysis) -> str:
     if more > 0:
         shifts.append(f"and {more} more shifts in the tables")
     body = _tiles(analysis, 2 if published else 1)
-    body += "".join(f"<p>{escape(sentence)}</p>" for sentence in headlines)
+    body += "".join(f"<p>{_prose(sentence)}</p>" for sentence in headlines)
     body += "<h3>By shift</h3>" + _list(shifts)
     if warnings:
         body += '<aside class="note" aria-label="What to know"><h3>What to know</h3>' + _list(warnings) + "</aside>"
@@ -124,8 +124,13 @@ def _tiles(analysis: Analysis, digits: int) -> str:
     return f'<dl class="tiles">{cells}</dl>' if cells else ""
 
 
+def _prose(sentence: str) -> str:
+    """A sentence whose figures stay with their per cent signs."""
+    return escape(sentence).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _list(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_prose(item)}</li>" for item in items) + "</ul>"
 
 
 def _figures(analysis: Analysis, figures: Sequence[Saved]) -> str:

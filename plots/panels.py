@@ -106,8 +106,10 @@ def _page(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None
         borderaxespad=0.2,
         labelcolor=INK,
     )
-    for line, text in enumerate(reversed(caption)):
-        figure.text(y=(0.06 + _CAPTION_IN * line) / height, s=text, size=6.8, color=MUTED, va="bottom", **words)
+    for line, text in enumerate(caption, start=1):
+        figure.text(
+            y=(0.06 + _CAPTION_IN * (len(caption) - line)) / height, s=text, size=6.8, color=MUTED, va="bottom", **words
+        )
     return figure
 
 

@@ -26,9 +26,7 @@ from hardware.source import SourceInfo
 
 METER = SourceInfo(name="meter", kind="power", scope="board", covers=("board",), period_s=0.5, gain_u=0.01)
 COUNTER = replace(METER, name="counter", kind="counter", period_s=0.1)
-IDLE = IdleBaseline(
-    power_w=2.0, u_power_w=0.01, duration_s=30, n_samples=100, started_at="", busy_fraction=0.0
-)
+IDLE = IdleBaseline(power_w=2.0, u_power_w=0.01, duration_s=30, n_samples=100, started_at="", busy_fraction=0.0)
 
 
 def test_a_constant_power_is_power_times_time_wherever_the_edges_fall() -> None:
@@ -53,9 +51,7 @@ def test_nothing_is_extrapolated(start_s: float, end_s: float) -> None:
         power_energy_j([(0.0, 1.0), (3.0, 1.0)], start_s, end_s)
 
 
-samples_strategy = st.lists(
-    st.tuples(st.floats(0.01, 2.0), st.floats(0.0, 100.0)), min_size=2, max_size=20
-).map(
+samples_strategy = st.lists(st.tuples(st.floats(0.01, 2.0), st.floats(0.0, 100.0)), min_size=2, max_size=20).map(
     lambda steps: [(math.fsum(dt for dt, _ in steps[: i + 1]), value) for i, (_, value) in enumerate(steps)]
 )
 
@@ -86,9 +82,7 @@ def test_the_quiet_part_of_a_band_is_taken_off_at_idle_power() -> None:
     assert gross_and_net_j(50.0, band, None) == (50.0, None)
 
 
-def _observe(
-    t0_s: float, work_s: float, *, period_s: float, phase_s: float, late_s: float = 0.0
-) -> Observation:
+def _observe(t0_s: float, work_s: float, *, period_s: float, phase_s: float, late_s: float = 0.0) -> Observation:
     """An averaging meter (2 W idle, 4 W load) whose timestamps are late by late_s, and 3 s of quiet on each side."""
 
     def worked_s(until_s: float) -> float:
@@ -160,9 +154,7 @@ def test_the_budget_combines_in_quadrature_and_k_is_2() -> None:
 def test_each_term_of_the_budget() -> None:
     info = replace(METER, gain_u=0.02, offset_u=0.1, resolution=0.012)
     band = Band(a_s=-1.0, b_s=11.0, t0_s=0.0, t1_s=10.0)
-    gross, net = uncertainty(
-        info, band, gross_j=50.0, net_j=30.0, idle_power_w=2.0, idle_power_u_w=0.05, period_s=0.5
-    )
+    gross, net = uncertainty(info, band, gross_j=50.0, net_j=30.0, idle_power_w=2.0, idle_power_u_w=0.05, period_s=0.5)
     assert net is not None
     assert gross.gain_j == pytest.approx(1.0)
     assert net.gain_j == pytest.approx(0.6)
@@ -223,9 +215,7 @@ def test_a_long_gap_is_not_interpolated_across_and_a_lost_sample_is_told() -> No
 
 
 def test_no_joules_for_a_busy_window_are_an_error_not_a_value() -> None:
-    seen = replace(
-        _observe(0.0, 20.0, period_s=0.5, phase_s=0.0), samples=[(float(t), 42.0) for t in range(-5, 30)]
-    )
+    seen = replace(_observe(0.0, 20.0, period_s=0.5, phase_s=0.0), samples=[(float(t), 42.0) for t in range(-5, 30)])
     result = evaluate(COUNTER, seen, None, poll_s=0.1)
     assert (result.grade, result.flags, result.energy_gross_j) == ("X", ("no_energy",), None)
 

@@ -102,9 +102,7 @@ def test_nothing_found_names_every_reason_and_the_way_out(probes: dict[str, obje
     assert "'none'" in message
 
 
-def test_probing_survives_whatever_a_driver_does(
-    probes: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_probing_survives_whatever_a_driver_does(probes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = threading.Event()
     probes["rapl"] = ZeroDivisionError("oops")
     probes["nvml"] = SourceUnavailableError("in our own words")

@@ -51,9 +51,7 @@ class ScriptedCounter(CounterSource):
 
     @property
     def info(self) -> SourceInfo:
-        return SourceInfo(
-            name="scripted", kind="counter", scope="board", covers=("all",), period_s=0.01, gain_u=0.01
-        )
+        return SourceInfo(name="scripted", kind="counter", scope="board", covers=("all",), period_s=0.01, gain_u=0.01)
 
     def read(self) -> Sample:
         now_s = self._clock.monotonic()
@@ -75,9 +73,7 @@ class ScriptedEstimate(EstimateSource):
 
     @property
     def info(self) -> SourceInfo:
-        return SourceInfo(
-            name="model", kind="estimate", scope="model", covers=("cpu",), period_s=0.5, gain_u=0.4
-        )
+        return SourceInfo(name="model", kind="estimate", scope="model", covers=("cpu",), period_s=0.5, gain_u=0.4)
 
     def begin(self) -> None:
         self._began_s = self._clock.monotonic()
@@ -95,9 +91,7 @@ def clock() -> FakeClock:
 
 
 def make(source: Source, clock: FakeClock, folder: Path | None = None) -> Sampler:
-    return Sampler(
-        source, folder, clock=clock, cpu_times=lambda: (clock.monotonic() * 0.01, clock.monotonic())
-    )
+    return Sampler(source, folder, clock=clock, cpu_times=lambda: (clock.monotonic() * 0.01, clock.monotonic()))
 
 
 def test_a_counter_gives_gross_and_net_of_one_execution(clock: FakeClock, tmp_path: Path) -> None:

@@ -88,9 +88,7 @@ def test_a_mirrored_counter_is_counted_once_and_a_second_socket_twice(powercap: 
     assert covers(two) == ("package-0", "package-1", "dram-1")
 
 
-def open_one(
-    root: Path, start_uj: int, range_uj: int = RANGE_UJ
-) -> tuple[rapl.RaplSource, Path, list[float]]:
+def open_one(root: Path, start_uj: int, range_uj: int = RANGE_UJ) -> tuple[rapl.RaplSource, Path, list[float]]:
     path = zone(root, "intel-rapl:0", "package-0", start_uj, range_uj)
     now = [0.0]
     source = rapl.RaplSource([rapl.Zone(path, "package-0", range_uj * 1e-6)], clock=lambda: now[0])
@@ -266,9 +264,7 @@ def test_codecarbon_that_gives_nothing_is_a_dead_source(monkeypatch: pytest.Monk
         source.end()
 
 
-def test_hidden_configuration_of_codecarbon_is_refused(
-    no_hidden_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hidden_configuration_of_codecarbon_is_refused(no_hidden_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODECARBON_FORCE_CPU_POWER", "3")
     probe = codecarbon.probe("", {}, "cpu")
     assert isinstance(probe, NotFound)

@@ -73,5 +73,5 @@ def locate_checkpoint(checkpoint: str) -> Path:
     looked = " and ".join(str(folder) for folder in data_dirs())
     raise RequestError(
         f"checkpoint {checkpoint} ({released.about}) is not on this machine (looked in {looked}); "
-        f"run `jouletune fetch {checkpoint}`, or put it at <folder>/{released.file} and set JOULETUNE_DATA to that folder"
+        f"run `jouletune fetch {checkpoint}`, or set JOULETUNE_DATA to a folder that has it as {released.file}"
     )

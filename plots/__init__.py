@@ -1,0 +1,1 @@
+"""Figures, one module each, and the report page. They read `bench.analysis` and write files."""
