@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,17 +34,31 @@ def reference_dir() -> Path:
 
 def write_atomic(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Append a line and wait for the disk, or leave the file as it was."""
+    before = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):  # what cannot be cut off now is cut off by `repair`
+            os.ftruncate(descriptor, before)
+        raise
 
 
 class RunDir:
@@ -92,9 +107,14 @@ class RunDir:
 
         Raises:
             RunFolderBusyError: another process holds it.
+            RequestError: the folder cannot be made or written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock_path.open("a+") as lock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock_file = self._lock_path.open("a+")
+        except OSError as error:
+            raise RequestError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
+        with lock_file as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -162,40 +182,37 @@ class RunDir:
         Raises:
             JouletuneError: the disk is full or gone; what stood there before is whole.
         """
-        line = (record.to_json() + "\n").encode()
-        descriptor = os.open(self.cells_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # an error may name a file whose name is no UTF-8; its stray bytes become JSON's own escapes
+        line = (record.to_json() + "\n").encode(errors="backslashreplace")
         try:
-            before = os.fstat(descriptor).st_size
+            descriptor = os.open(self.cells_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                written = os.write(descriptor, line)
-                if written < len(line):
-                    raise OSError(28, "No space left on device")
-                os.fsync(descriptor)
-            except OSError as error:
-                os.ftruncate(descriptor, before)
-                raise JouletuneError(
-                    f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "
-                    "free some space and run the same command again"
-                ) from error
-        finally:
-            os.close(descriptor)
+                _write_whole(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise JouletuneError(
+                f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "
+                "free some space and run the same command again"
+            ) from error
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines, oldest first.
+        """One line of each repeat, oldest first; of a repeat that was run again, the newest.
 
         Raises:
             RequestError: a line that is not a record of this schema, with its number.
         """
-        records: list[dict[str, Any]] = []
+        records: dict[tuple[str, int], dict[str, Any]] = {}
         if not self.cells_path.exists():
-            return records
+            return []
         with self.cells_path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     break  # still being written, or torn: the repeat does not count
                 try:
                     record = json.loads(line)
-                    schema = record["schema"]
+                    schema, key = record["schema"], (record["cell_id"], record["repeat"])
+                    record["status"]
                 except (ValueError, TypeError, KeyError):
                     raise RequestError(f"{self.cells_path}: line {number} is not a record") from None
                 if schema != SCHEMA:
@@ -203,5 +220,5 @@ class RunDir:
                         f"{self.cells_path}: line {number} has schema {schema}, this version reads {SCHEMA}; "
                         "upgrade jouletune"
                     )
-                records.append(record)
-        return records
+                records[key] = record
+        return list(records.values())

@@ -27,7 +27,8 @@ class Batchable:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one fine-tuning did. `best_epoch` counts from 1; losses are means per image, one per epoch."""
+    """What one fine-tuning did. `best_epoch` counts from 1, 0 where no loss was finite and the source model was kept;
+    losses are means per image, one per epoch."""
 
     epochs_run: int
     best_epoch: int
@@ -116,14 +117,17 @@ def set_train_mode(model: nn.Module, bn_mode: str) -> None:
 
 @torch.no_grad()
 def adapt_batchnorm(model: nn.Module, x: Tensor, batch_size: int) -> None:
-    """Replace BatchNorm's running statistics by those of x [N, C, H, W] (AdaBN, Li et al. 2017)."""
+    """Replace BatchNorm's running statistics by those of x [N, C, H, W] (AdaBN, Li et al. 2017).
+
+    Taken as the mean over batches of nearly equal size, so that a small last one does not weigh as much as the others.
+    """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative mean over the batches
     model.train()
-    for batch in x.split(batch_size):
+    for batch in x.tensor_split(-(-len(x) // batch_size)):
         if len(batch) > 1:
             model(batch)
     for layer, momentum in zip(layers, momenta, strict=True):

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from bench.record import UNITS
+from bench.store import RunDir
 
 TINY = """
 name: tiny
@@ -284,6 +285,7 @@ def test_cells_that_fail_die_or_hang_are_records_and_the_run_goes_on(work: Path)
     assert len(records(work / "results" / "odd")) == 5
     assert run(work, "run", "odd.yaml", "--retry", "--cells", "*/a/*").returncode == 1
     assert len(records(work / "results" / "odd")) == 6
+    assert len(RunDir(work / "results" / "odd").records()) == 5
 
 
 def test_a_source_that_dies_makes_repeats_worthless_and_is_not_replaced(work: Path) -> None:

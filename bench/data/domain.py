@@ -17,7 +17,7 @@ from bench.data.images import Images, Progress, read_cifar10, read_digits, read_
 from bench.data.locate import Located, cache_dir, check_tree, image_files, locate
 from bench.data.shifts import DEFAULT_SEVERITY, corrupt, flip, permute, subpopulation
 from bench.data.splits import interleave
-from bench.errors import JouletuneError
+from bench.errors import JouletuneError, RequestError
 from bench.suite import DataSpec
 
 VERSION = 1
@@ -89,7 +89,7 @@ def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images
         other = check_tree(Path(data.target), f"{data.label}: target")
         if classes != other:
             odd = sorted(set(classes) ^ set(other))
-            raise JouletuneError(
+            raise RequestError(
                 f"{data.label}: source and target must have the same classes; only one has {', '.join(odd[:5])}"
             )
         return (
@@ -113,14 +113,14 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
     if data.shift == "subpopulation":
         missing = [m for sides in data.members().values() for side in sides for m in side if m not in pooled.classes]
         if missing:
-            raise JouletuneError(f"{data.label}: no class {missing[0]!r} in {data.source}")
+            raise RequestError(f"{data.label}: no class {missing[0]!r} in {data.source}")
         return subpopulation(pooled, data.members())
     if data.shift == "flip":
         return source, Images(target.x, flip(target.y, n_classes), target.classes)
     if data.shift == "permute":
         assert data.permutation is not None
         if len(data.permutation) != n_classes:
-            raise JouletuneError(
+            raise RequestError(
                 f"{data.label}: permutation has {len(data.permutation)} labels, the data {n_classes} classes"
             )
         return source, Images(target.x, permute(target.y, data.permutation), target.classes)
@@ -174,7 +174,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         try:
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():
-                raise
+            if (folder / "facts.json").is_file():
+                return
+            shutil.rmtree(folder, ignore_errors=True)  # not one of ours: ours are whole
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

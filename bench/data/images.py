@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bench.data.locate import Located, check_tree, image_files
-from bench.errors import JouletuneError, RequestError
+from bench.errors import RequestError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -49,14 +50,21 @@ def read_cifar10(located: Located, progress: Progress) -> tuple[Images, Images]:
         return _cifar10_part(located.path, train=True), _cifar10_part(located.path, train=False)
     if located.form == "tar":
         return _read_tar(located.path, progress)
-    return read_tree(located.path / "train", None, progress), read_tree(located.path / "test", None, progress)
+    parts = [read_tree(located.path / part, None, progress) for part in ("train", "test")]
+    if parts[0].classes != parts[1].classes:
+        odd = sorted(set(parts[0].classes) ^ set(parts[1].classes))
+        raise RequestError(f"{located.path}: train and test must have the same classes; only one has {odd[0]}")
+    return parts[0], parts[1]
 
 
 def _cifar10_part(root: Path, *, train: bool) -> Images:
     from torchvision.datasets import CIFAR10
 
     # torchvision checks each file's MD5 against the published one before it unpickles it
-    part = CIFAR10(str(root), train=train)
+    try:
+        part = CIFAR10(str(root), train=train)
+    except RuntimeError:
+        raise RequestError(f"{root}: its CIFAR-10 is incomplete or damaged; run `jouletune fetch cifar10`") from None
     return Images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), tuple(part.classes))
 
 
@@ -68,12 +76,15 @@ def read_tree(folder: Path, image_size: int | None, progress: Progress, classes:
         classes: only these, in this order; default all, sorted.
 
     Raises:
-        RequestError: an unreadable image, images of several sizes where none was asked for, or none at all.
+        RequestError: an unreadable image, images of several sizes where none was asked for, or a class without any.
     """
     names = tuple(classes) if classes is not None else tuple(check_tree(folder, "images"))
-    files = [(path, label) for label, name in enumerate(names) for path in image_files(folder / name)]
-    if not files:
-        raise RequestError(f"{folder}: no images in it; expected {folder}/<class>/<image>.png or .jpg")
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(names):
+        found = image_files(folder / name)
+        if not found:
+            raise RequestError(f"{folder / name}: no images in it; expected <image>.png, .jpg, ...")
+        files += [(path, label) for path in found]
     pixels: list[Pixels] = []
     for number, (path, _) in enumerate(files):
         pixels.append(_decode(path, path, image_size))
@@ -91,9 +102,11 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
                 if member.isfile() and len(path) == 3 and path[0] in parts:
                     file = tar.extractfile(member)
                     assert file is not None
-                    parts[path[0]].append((path[1], path[2], _decode(io.BytesIO(file.read()), archive, None)))
+                    parts[path[0]].append(
+                        (path[1], path[2], _decode(io.BytesIO(file.read()), archive / member.name, None))
+                    )
                     progress(number + 1, 60_000)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise RequestError(f"{archive}: not a readable archive ({error})") from None
     names = tuple(sorted({name for name, _, _ in parts["train"]}))
     images = []
@@ -110,7 +123,7 @@ def _decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pix
     try:
         with Image.open(file) as image:
             rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders fail on damaged bytes in ways that it does not list
         raise RequestError(f"{named}: not a readable image ({error})") from None
     if image_size is not None and rgb.size != (image_size, image_size):
         scale = image_size / min(rgb.size)
@@ -124,5 +137,5 @@ def _decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pix
 def _stack(pixels: list[Pixels], named: Path) -> Pixels:
     shapes = {image.shape for image in pixels}
     if len(shapes) > 1:
-        raise JouletuneError(f"{named}: images of {len(shapes)} sizes; give image_size to resize them")
+        raise RequestError(f"{named}: images of {len(shapes)} sizes; give image_size to resize them")
     return np.stack(pixels)

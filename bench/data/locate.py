@@ -88,9 +88,14 @@ def check_tree(folder: Path, what: str) -> list[str]:
     Raises:
         RequestError: no such folder, or fewer than two classes in it.
     """
-    if not folder.is_dir():
-        raise RequestError(f"{what}: {folder} is not a folder; expected one with a sub-folder of images for each class")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        if not folder.is_dir():
+            raise RequestError(
+                f"{what}: {folder} is not a folder; expected one with a sub-folder of images for each class"
+            )
+        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise RequestError(f"{what}: {folder} cannot be read ({error.strerror})") from None
     if len(classes) < 2:
         raise RequestError(
             f"{what}: {folder} has {len(classes)} sub-folders; expected one for each of at least two classes"

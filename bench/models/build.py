@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -51,12 +53,13 @@ def _torchvision(name: str, *, n_classes: int, in_channels: int) -> nn.Module:
 def _users_own(name: str, *, n_classes: int, in_channels: int, image_size: int, base: Path) -> nn.Module:
     """`module:function`, called with those of n_classes, in_channels and image_size that it takes."""
     module_name, _, function_name = name.partition(":")
-    if str(base) not in sys.path:
-        sys.path.insert(0, str(base))
+    _look_in(base)
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise RequestError(f"model.name: {name}: {error} (looked in {base} and in the environment)") from None
+    except Exception as error:
+        raise RequestError(f"model.name: {name}: importing it failed with {_said(error)}") from error
     offered = {"n_classes": n_classes, "in_channels": in_channels, "image_size": image_size}
     try:
         taken = inspect.signature(function).parameters
@@ -64,7 +67,30 @@ def _users_own(name: str, *, n_classes: int, in_channels: int, image_size: int, 
         raise RequestError(f"model.name: {name} is not a function that makes a model") from None
     if "n_classes" not in taken:
         raise RequestError(f"model.name: {name} must take n_classes; it takes {', '.join(taken) or 'nothing'}")
-    model = function(**{key: value for key, value in offered.items() if key in taken})
+    try:
+        model = function(**{key: value for key, value in offered.items() if key in taken})
+    except Exception as error:
+        raise RequestError(f"model.name: {name} failed with {_said(error)}") from error
     if not isinstance(model, nn.Module):
         raise RequestError(f"model.name: {name} returned {type(model).__name__}; expected a torch.nn.Module")
     return model
+
+
+def users_code(spec: ModelSpec, base: Path) -> str | None:
+    """Hash of the file that a user's own model comes from, None for the catalogue's: the same name may mean another."""
+    module_name, _, function_name = spec.name.partition(":")
+    if not function_name:
+        return None
+    _look_in(base)
+    found = importlib.util.find_spec(module_name)
+    origin = Path(found.origin) if found is not None and found.origin else None
+    return hashlib.sha256(origin.read_bytes()).hexdigest() if origin is not None and origin.is_file() else None
+
+
+def _look_in(base: Path) -> None:
+    if str(base) not in sys.path:
+        sys.path.insert(0, str(base))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

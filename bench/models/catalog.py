@@ -15,6 +15,9 @@ RESNET_BLOCKS: BlockMap = MappingProxyType(
 )
 """The paper's ResNet. Its final `bn` belongs to no block, as published."""
 
+POOL = 8
+"""The paper's net pools 8x8 windows, not the whole map: 128x128 images leave 4x4x64 = 1024 features."""
+
 _FOUR_STAGES: BlockMap = MappingProxyType(
     {
         "block1": ("conv1", "bn1", "layer1"),
@@ -102,7 +105,7 @@ class ModelEntry:
 
 def paper_resnet_depth(name: str) -> int | None:
     """n of a ResNet-(6n+2), or None where the name is not one. resnet50 is 6*8+2, but means torchvision's."""
-    match = re.fullmatch(r"resnet(\d{1,4})", name)
+    match = re.fullmatch(r"resnet([0-9]{1,4})", name)
     if match is None or name in ("resnet50", "resnet152"):
         return None
     depth = int(match.group(1))
@@ -129,7 +132,7 @@ def model_names() -> tuple[str, ...]:
 def resnet_macs(name: str, *, width: int, in_channels: int, image_size: int, n_classes: int) -> int | None:
     """Multiply-accumulates of one forward pass of one image, or None for a net that is not the paper's.
 
-    A 3x3 convolution from c_in to c_out on h x h pixels costs 9 c_in c_out h^2.
+    A 3x3 convolution from c_in to c_out on h x h pixels costs 9 c_in c_out h^2. The head sees what 8x8 pooling leaves.
     """
     n = paper_resnet_depth(name)
     if n is None:
@@ -142,4 +145,4 @@ def resnet_macs(name: str, *, width: int, in_channels: int, image_size: int, n_c
             size = -(-size // 2)
         total += 9 * channels * out * size**2 + (2 * n - 1) * 9 * out * out * size**2
         channels = out
-    return total + channels * n_classes
+    return total + channels * (size // min(POOL, size)) ** 2 * n_classes

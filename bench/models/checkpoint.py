@@ -48,11 +48,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         raise RequestError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError:
-        raise RequestError(f"{path}: holds more than weights and is not opened; save model.state_dict()") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise RequestError(f"{path}: not a torch checkpoint ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error):  # it asks for a class or a function beyond tensors and containers
+            raise RequestError(f"{path}: holds more than weights and is not opened; save model.state_dict()") from None
+        raise RequestError(f"{path}: not a torch checkpoint; expected one that torch.save made") from None
+    except Exception as error:  # damaged bytes make the reader fail in ways it does not list
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise RequestError(f"{path}: not a torch checkpoint ({reason})") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise RequestError(f"{path}: not a state dict; save model.state_dict()")
     return state
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-POOL = 8
-"""The published net pools 8x8 windows, not the whole map: 128x128 images leave 4x4x64 = 1024 features."""
+from bench.models.catalog import POOL
 
 
 class PreActBlock(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from bench.blocks import train_only
 from bench.data.domain import Domain
 from bench.data.locate import cache_dir
-from bench.models.build import build_model
+from bench.models.build import build_model, users_code
 from bench.models.catalog import FULL
 from bench.models.checkpoint import load_weights, save_weights
 from bench.models.released import locate_checkpoint
@@ -49,7 +49,7 @@ def make_source_model(
         path = locate_checkpoint(spec.checkpoint)
         load_source_model(spec, domain, path, base)
         return path
-    path = cache_dir() / "models" / f"{spec.name.replace(':', '-')}-{_key(spec, domain)[:16]}.pth"
+    path = cache_dir() / "models" / f"{spec.name.replace(':', '-')}-{_key(spec, domain, base)[:16]}.pth"
     if path.is_file():
         return path
     torch.manual_seed(spec.source_train.seed)
@@ -73,7 +73,7 @@ def _fresh(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
     return build_model(spec, n_classes=len(domain.source.classes), in_channels=channels, image_size=height, base=base)
 
 
-def _key(spec: ModelSpec, domain: Domain) -> str:
+def _key(spec: ModelSpec, domain: Domain, base: Path) -> str:
     what = spec.model_dump(mode="json", exclude={"checkpoint", "blocks"})
-    what |= {"source": domain.source_key, "version": VERSION}
+    what |= {"source": domain.source_key, "code": users_code(spec, base), "version": VERSION}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
