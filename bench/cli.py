@@ -57,11 +57,10 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
 
     console = Console()
     result = run_suite(loaded, RunOptions(out=folder, **options), console)
-    if result.finished:
-        _report([folder], folder, console, table=True)
     if result.interrupted:
         click.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
         return INTERRUPTED
+    _report([folder], folder, console)
     if result.failed:
         click.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
     return 1 if result.failed else 0
@@ -130,7 +129,7 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
     for given in runs:
         if given != PUBLISHED:
             RunDir.existing(given)
-    _report([*runs], out or Path(runs[0]), Console(), table=True)
+    _report([*runs], out or Path(runs[0]), Console())
 
 
 @cli.command()
@@ -160,8 +159,8 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
     return 0
 
 
-def _report(runs: list[Any], out: Path, console: Any, *, table: bool) -> None:
-    """Tables and figures into a folder; the table to the terminal too."""
+def _report(runs: list[Any], out: Path, console: Any) -> None:
+    """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.results import load
     from bench.store import RunDir
     from bench.terminal import terminal_table
@@ -169,8 +168,7 @@ def _report(runs: list[Any], out: Path, console: Any, *, table: bool) -> None:
 
     results = load(*runs)
     written = write_report(results, RunDir(out))
-    if table:
-        console.print(terminal_table(results))
+    console.print(terminal_table(results))
     console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
 
 

@@ -109,6 +109,10 @@ def _shift_sentence(data: str, rows: pd.DataFrame, blocks: pd.DataFrame) -> str:
     if rows.empty:
         has_joules = data in blocks.index and bool(blocks.loc[data]["energy_gross_j"].notna().any())
         return head + ("energy only, no accuracy" if has_joules else "no result")
+    contested = rows[rows["winner_second"].notna()]
+    rows = rows if contested.empty else contested  # a block that was alone at a size has not won there
+    if contested.empty and len(rows) > 1:
+        return head + "one block a train size, nothing to compare"
     return head + (_one_size(data, rows.iloc[0], blocks) if len(rows) == 1 else _many_sizes(rows))
 
 
