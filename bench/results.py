@@ -181,6 +181,11 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
             raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
     frame = pd.DataFrame(columns)
     frame["run"] = run
+    # which copy of the data it was belongs to every figure that comes from it: re-encoded images cost accuracy
+    variants = frame.dropna(subset=["data_variant"]).groupby("data")["data_variant"].first().to_dict()
+    frame["data"] = frame["data"].map(
+        {v: f"{v} ({variants[v]})" if v in variants else v for v in frame["data"].unique()}
+    )
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
     frame["role"] = np.select(

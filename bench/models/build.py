@@ -82,7 +82,10 @@ def users_code(spec: ModelSpec, base: Path) -> str | None:
     if not function_name:
         return None
     _look_in(base)
-    found = importlib.util.find_spec(module_name)
+    try:
+        found = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        return None  # building the model says what is wrong
     origin = Path(found.origin) if found is not None and found.origin else None
     return hashlib.sha256(origin.read_bytes()).hexdigest() if origin is not None and origin.is_file() else None
 
