@@ -161,9 +161,9 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
 
 def _report(runs: list[Any], out: Path, console: Any) -> None:
     """Tables, figures and page into a folder, and the table to the terminal."""
-    from bench.results import load
+    from bench.analysis.results import load
+    from bench.analysis.terminal import terminal_table
     from bench.store import RunDir
-    from bench.terminal import terminal_table
     from plots.report import write_report
 
     results = load(*runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from bench.analysis import Analysis, Results, arm_order
-from bench.wording import repetitions
+from bench.analysis.wording import repetitions
 from plots.bars import Bars, handles, limits, paint, train_sizes
 from plots.panels import Chart, draw_pages
 from plots.style import Drawn, colours

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench.analysis import Analysis
-from bench.wording import missing, size_label
+from bench.analysis.wording import missing, size_label
 from plots.style import INK, PAPER
 
 GROUP_WIDTH = 0.84

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results, arm_order
-from bench.wording import repetitions
+from bench.analysis.wording import repetitions
 from plots.bars import Bars, handles, limits, paint, train_sizes
 from plots.panels import Chart, draw_pages
 from plots.style import INK, PAPER, Drawn, colours

@@ -9,9 +9,8 @@ from html import escape
 from string import Template
 from typing import Any
 
-from bench import wording
-from bench.analysis import Analysis, Results
-from bench.tables import Entry, Grid
+from bench.analysis import Analysis, Results, wording
+from bench.analysis.tables import Entry, Grid
 from plots.page_style import CSS
 from plots.style import GRID, INK, MUTED, PAPER, Saved
 

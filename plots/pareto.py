@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import Analysis, Results, arm_order
-from bench.wording import joule_unit, missing, repetitions, size_label
+from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.panels import Chart, draw_pages
 from plots.style import INK, MUTED, PAPER, Drawn, colours
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Analysis, Results, analyse, motivation
+from bench.analysis.formats import summary_csv, to_latex, to_markdown
+from bench.analysis.tables import Grid, accuracy_grid, grids
 from bench.store import RunDir, write_atomic
-from bench.tableformats import summary_csv, to_latex, to_markdown
-from bench.tables import Grid, accuracy_grid, grids
 from plots import accuracy_bars, energy_saving, pareto
 from plots.page import Files, render
 from plots.style import Saved, save

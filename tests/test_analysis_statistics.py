@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.statistics import (
+from bench.analysis.statistics import (
     Estimate,
     paired_difference,
     paired_log_ratio,

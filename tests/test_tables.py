@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from bench.analysis import analyse, from_records, load
+from bench.analysis.formats import escape_latex, summary_csv, to_latex, to_markdown
+from bench.analysis.tables import Grid, grids
+from bench.analysis.terminal import terminal_table
+from bench.analysis.wording import MISSING, headline_sentences, joules, quality_sentences, shift_sentences, size_label
 from bench.record import Record
-from bench.tableformats import escape_latex, summary_csv, to_latex, to_markdown
-from bench.tables import Grid, grids
-from bench.terminal import terminal_table
-from bench.wording import MISSING, headline_sentences, joules, quality_sentences, shift_sentences, size_label
 
 ACCURACY = {"block1": 0.2, "block2": 0.4, "fc": 0.9, "full": 0.95}
 JOULES = {"block1": 80.0, "block2": 60.0, "fc": 30.0, "full": 100.0}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.savings import measured
+from bench.analysis.savings import measured
 
 UNSTABLE_CV = 0.10
 """Relative standard deviation of a cell's joules above which it is called unstable (pyperf's limit)."""

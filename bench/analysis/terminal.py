@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench import wording
-from bench.analysis import Analysis, analyse, arm_order
-from bench.results import GROUP, Results
+from bench.analysis import wording
+from bench.analysis.findings import Analysis, analyse, arm_order
+from bench.analysis.results import GROUP, Results
 
 MAX_ROWS = 24
 """Shifts x train sizes shown; the report has them all."""

@@ -1,6 +1,6 @@
 """From results to findings: per cell, per block, per shift, and the headlines.
 
-`load` reads run folders or the published tables, `analyse` makes all tables. The unit of repetition is the seed
+The unit of repetition is the seed
 for accuracy and the pair (seed, repeat) for joules; what is compared is compared within it.
 """
 
@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench import accuracy, savings
-from bench.celltable import cell_table
-from bench.quality import Quality, assess
-from bench.results import AVERAGE, GROUP, Results, from_records, load, motivation
-from bench.statistics import Estimate, t_interval
+from bench.analysis import accuracy, savings
+from bench.analysis.celltable import cell_table
+from bench.analysis.quality import Quality, assess
+from bench.analysis.results import AVERAGE, GROUP, Results
+from bench.analysis.statistics import Estimate, t_interval
 from bench.store import PUBLISHED
-
-__all__ = ["Analysis", "Headlines", "Results", "analyse", "cell_table", "from_records", "load", "motivation"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
-from bench.analysis import Analysis
-from bench.published import NOTES
-from bench.results import AVERAGE
-from bench.statistics import Estimate
+from bench.analysis.findings import Analysis
+from bench.analysis.published import NOTES
+from bench.analysis.results import AVERAGE
+from bench.analysis.statistics import Estimate
 
 MISSING = "\N{EN DASH}"
 _PREFIXES = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))

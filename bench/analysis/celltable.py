@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.quality import row_caveats
-from bench.results import GROUP
-from bench.savings import measured
-from bench.statistics import summarise, wilson_interval
+from bench.analysis.quality import row_caveats
+from bench.analysis.results import GROUP
+from bench.analysis.savings import measured
+from bench.analysis.statistics import summarise, wilson_interval
 
 _FACTS = [
     *("run", "cell_id", *GROUP, "level", "dataset", "shift", "blocks", "arm", "role", "target"),

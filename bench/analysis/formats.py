@@ -6,8 +6,8 @@ import re
 
 import pandas as pd
 
-from bench.analysis import Analysis
-from bench.tables import Entry, Grid
+from bench.analysis.findings import Analysis
+from bench.analysis.tables import Entry, Grid
 
 # -- Markdown and LaTeX ------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import single_blocks
-from bench.results import AVERAGE, GROUP
-from bench.statistics import summarise
+from bench.analysis.accuracy import single_blocks
+from bench.analysis.results import AVERAGE, GROUP
+from bench.analysis.statistics import summarise
 
 PAIR = ["seed", "repeat"]
 BASES = {"gross": "energy_gross_j", "net": "energy_net_j"}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import published
+from bench.analysis import published
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS

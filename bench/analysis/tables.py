@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis import Analysis, arm_order
-from bench.results import GROUP, Results
-from bench.wording import MISSING, interval, missing, points, repetitions, size_label
+from bench.analysis.findings import Analysis, arm_order
+from bench.analysis.results import GROUP, Results
+from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
 
 
 @dataclass(frozen=True, slots=True)
