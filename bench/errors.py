@@ -30,9 +30,13 @@ class CellFailedError(JouletuneError):
     """One cell could not be executed; the run goes on and the record says why."""
 
 
+_AS_WRITTEN = {"None": "null", "True": "true", "False": "false"}
+"""Python's words and what a suite's author writes for them."""
+
+
 def show(value: object, limit: int = 60) -> str:
     """What was given, as an error repeats it: quoted, and cut off where it is long."""
-    text = repr(value)
+    text = _AS_WRITTEN.get(repr(value)) or repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -70,6 +69,7 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     if suite.model.checkpoint is not None:
         locate_checkpoint(suite.model.checkpoint)
     folder = RunDir(options.out)
+    folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
     # a run goes on with the source it began with; `auto` must not find another one half-way
     wanted = known["source"]["name"] if known and options.source == "auto" else options.source
@@ -82,14 +82,16 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     if options.fresh:
         _set_aside(folder, console)
     with folder.locked():
-        manifest = known or fresh_manifest
         folder.repair()
         plan = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry)
         _announce(loaded, plan, choice, folder, console)
-        folder.write_manifest(manifest)
         sampler = hardware.Sampler(choice.source, folder.traces_dir)
+        manifest = known or fresh_manifest
         run = _Run(loaded, options, folder=folder, manifest=manifest, plan=plan, sampler=sampler, console=console)
-        interrupted = not run.execute() if plan.pending else False
+        try:
+            interrupted = not run.execute() if plan.pending else False
+        finally:
+            folder.remove_if_blank()  # a request that turns out to be wrong leaves nothing behind
         after = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=False)
     return RunResult(after.wanted - len(after.pending), after.failed_before, interrupted)
 
@@ -123,10 +125,14 @@ class _Run:
 
     def execute(self) -> bool:
         """Do all pending repeats. Returns False when a person stopped it."""
+        begun = False
         try:
             with _terminate_is_interrupt():
                 self._prepared = self._prepare()
                 self._sampler.start()
+                self._manifest["sessions"].append(self._session)
+                begun = True
+                self._folder.write_manifest(self._manifest)
                 done = self._plan.wanted - len(self._plan.pending)
                 with RunProgress(self._console, "repeats", self._plan.wanted, done) as progress:
                     for repeat in self._plan.pending:
@@ -141,7 +147,9 @@ class _Run:
             raise JouletuneError(str(error)) from None
         finally:
             self._sampler.stop()
-            self._end_session()
+            if begun:
+                self._session["ended_at"] = manifests.now()
+                self._folder.write_manifest(self._manifest)
         return True
 
     def _prepare(self) -> PrepareDone:
@@ -243,11 +251,6 @@ class _Run:
             )
         self._idle_at_s = time.monotonic()
 
-    def _end_session(self) -> None:
-        self._session["ended_at"] = manifests.now()
-        self._manifest["sessions"].append(self._session)
-        self._folder.write_manifest(self._manifest)
-
 
 def _figures(trained: Trained, evaluated: Evaluated, result: hardware.EnergyResult) -> dict[str, Any]:
     """The measured part of a record."""
@@ -269,15 +272,10 @@ def _figures(trained: Trained, evaluated: Evaluated, result: hardware.EnergyResu
 
 def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:
     """Refuse a folder that is not ours or holds another run, before anything is written to it."""
-    if folder.path.exists() and not folder.path.is_dir():
-        raise RequestError(f"{folder.path}: a file; --out must be a folder")
     if known is not None:
         manifests.check_same(known, new, folder.path)
     elif folder.path.is_dir() and not folder.manifest_path.exists() and not folder.is_blank():
         raise RequestError(f"{folder.path}: not empty and not a run's folder; choose another --out")
-    parent = next(path for path in (folder.path, *folder.path.absolute().parents) if path.is_dir())
-    if shutil.disk_usage(parent).free < 1_000_000:
-        raise JouletuneError(f"{parent}: the disk is full; free some space or choose another --out")
 
 
 def _set_aside(folder: RunDir, console: Console) -> None:

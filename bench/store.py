@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
 from bench.record import SCHEMA, Record
 
+MIN_FREE_BYTES = 1_000_000
 PUBLISHED = "paper"
 """Stands for the published tables wherever a run is asked for."""
 
@@ -98,6 +100,29 @@ class RunDir:
         """Whether the folder holds nothing but what a run killed before its first line leaves."""
         ours = {self._lock_path.name, self.log_path.name, self.traces_dir.name}
         return all(entry.name in ours or entry.name.endswith(".tmp") for entry in self.path.iterdir())
+
+    def check_usable(self) -> None:
+        """Refuse a path that cannot become a run folder, before anything is written.
+
+        Raises:
+            RequestError: a file is in the way, or the disk has no room for even a small run.
+        """
+        parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not parent.is_dir():
+            raise RequestError(f"{self.path}: {parent} is a file; --out must be a folder")
+        usage = shutil.disk_usage(parent)
+        if usage.total and usage.free < MIN_FREE_BYTES:
+            raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
+
+    def remove_if_blank(self) -> None:
+        """Take back a folder in which nothing was finished or begun."""
+        if not self.is_blank():
+            return
+        shutil.rmtree(self.traces_dir, ignore_errors=True)
+        for path in (self.log_path, self._lock_path):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     # -- one run at a time -------------------------------------------------------------------------
 

@@ -70,10 +70,10 @@ def _check_exclude(file: YamlFile, suite: Suite) -> None:
         for key, wanted in rule.items():
             if not any(excludes({key: wanted}, cell) for cell in matrix):
                 values = dict.fromkeys(str(cell_values(cell)[key]) for cell in matrix)
-                raise file.error(
-                    ("exclude", number, key),
-                    f"no cell of the suite has {show(wanted)} here; {nearest(str(wanted), values)}",
+                hint = (
+                    "drop the quotes" if isinstance(wanted, str) and wanted in values else nearest(str(wanted), values)
                 )
+                raise file.error(("exclude", number, key), f"no cell of the suite has {show(wanted)} here; {hint}")
         raise file.error(("exclude", number), f"{show(rule)} matches no cell of the suite")
     if matrix and not suite.cells():
         raise file.error(("exclude",), "every cell is excluded; nothing is left to run")

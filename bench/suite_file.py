@@ -58,11 +58,11 @@ def load_suite(wanted: str) -> LoadedSuite:
         file = read_yaml(shipped[wanted], f"{wanted}.yaml")
         here = Path.cwd()  # a shipped suite's folder is ours: what it calls photos/ is the user's
         return LoadedSuite(_build(file, here), file.text, wanted, here)
-    looks_like_path = wanted.endswith((".yaml", ".yml")) or os.sep in wanted or os.path.isfile(wanted)  # noqa: PTH113  # Path's raises on a long name
-    if not looks_like_path:
-        raise RequestError(f"no suite is called {show(wanted)} and no such file exists; {nearest(wanted, shipped)}")
     path = Path(wanted)
-    if not os.path.lexists(path):
+    there = wanted != "" and os.path.lexists(path)  # Path's own raises where a name is too long for the disk
+    if not there and not wanted.endswith((".yaml", ".yml")) and os.sep not in wanted:
+        raise RequestError(f"no suite is called {show(wanted)} and no such file exists; {nearest(wanted, shipped)}")
+    if not there:
         raise RequestError(f"{wanted}: no such file; give a path or a shipped suite ({', '.join(shipped)})")
     file = read_yaml(path, wanted)
     return LoadedSuite(_build(file, path.resolve().parent), file.text, wanted, path.resolve().parent)
