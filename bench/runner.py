@@ -149,7 +149,8 @@ class _Run:
             self._sampler.stop()
             if begun:
                 self._session["ended_at"] = manifests.now()
-                self._folder.write_manifest(self._manifest)
+                with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
+                    self._folder.write_manifest(self._manifest)
         return True
 
     def _prepare(self) -> PrepareDone:

@@ -107,10 +107,15 @@ class RunDir:
         Raises:
             RequestError: a file is in the way, or the disk has no room for even a small run.
         """
-        parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
-        if not parent.is_dir():
-            raise RequestError(f"{self.path}: {parent} is a file; --out must be a folder")
-        usage = shutil.disk_usage(parent)
+        try:
+            parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+            if not parent.is_dir():
+                raise RequestError(f"{self.path}: {parent} is a file; --out must be a folder")
+            usage = shutil.disk_usage(parent)
+        except OSError as error:
+            raise RequestError(
+                f"{self.path}: cannot be a run folder ({error.strerror}); choose another --out"
+            ) from None
         if usage.total and usage.free < MIN_FREE_BYTES:
             raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.data.images import Images, read_cifar10
+from bench.data.locate import locate
+from bench.errors import RequestError
 from bench.record import Record
-from bench.suite import Suite
+from bench.suite import DataSpec, Suite
 from bench.suite_file import load_suite
 
 _VALID: dict[str, Any] = {
@@ -43,6 +46,21 @@ def data_dir() -> Path:
     if not given:
         pytest.skip("JOULETUNE_DATA is not set: the larger data sets are not here")
     return Path(given)
+
+
+@pytest.fixture(scope="session")
+def real_cifar10(data_dir: Path) -> tuple[Images, Images]:
+    """CIFAR-10's train and test part, read once; skips the test where it is not here."""
+    data = DataSpec(dataset="cifar10", shift="flip", level="output", label="cifar10-flip")
+    try:
+        located = locate(data)
+    except RequestError:
+        pytest.skip(f"no CIFAR-10 in {data_dir}")
+
+    def progress(done: int, total: int) -> None:
+        assert 0 < done <= total
+
+    return read_cifar10(located, progress)
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def more(line: str) -> str:
 
 OWN = "{name: 'mynet:make', blocks: {stem: [conv1], fc: [fc]}}"
 ENTRY = "{dataset: digits, shift: noise}"
+MANY = ", ".join(str(n) for n in range(10, 20_000))
 
 
 def name(value: str) -> str:
@@ -66,7 +67,7 @@ def entry(whole: str) -> str:
     return changed(ENTRY, whole)
 
 
-def data(more: str) -> str:
+def point(more: str) -> str:
     return changed("shift: noise", f"shift: noise{more}")
 
 
@@ -125,7 +126,7 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     ),
     "alias-contains-itself": (seeds("&s [*s]"), 7, ("contains itself",)),
     "merge-contains-itself": (more("exclude: &e {<<: *e}"), 10, ("contains itself",)),
-    "object-call": (more("title: !!python/object/apply:os.system [touch pwned]"), 10, ("python/object/apply:os.system",)),
+    "object-call": (more("title: !!python/object/apply:os.system [touch pwned]"), 10, ("/apply:os.system",)),
     "object-name": (more("title: !!python/name:os.system"), 10, ("python/name:os.system", "plain data")),
     "object-new": (more("title: !!python/object/new:os.mkdir [pwned]"), 10, ("plain data",)),
     "tag-of-ones-own": (more("title: !env HOME"), 10, ("!env", "plain data")),
@@ -143,10 +144,10 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "unknown-root-key": (more("tiemout_s: 5"), 10, ("tiemout_s: unknown key", "'timeout_s'")),
     "unknown-train-key": (train("learning_rate: 0.01"), 8, ("train.learning_rate: unknown key",)),
     "unknown-model-key": (model(", widht: 8"), 2, ("model.widht", "'width'")),
-    "unknown-data-key": (data(", severty: 3"), 4, ("data[0].severty", "'severity'")),
+    "unknown-data-key": (point(", severty: 3"), 4, ("data[0].severty", "'severity'")),
     "unknown-energy-key": (energy("repeat: 2"), 9, ("energy.repeat", "'repeats'")),
     "unknown-override-key": (
-        train("per_block: {fc: {rl: 1}}"), 8, ("train.per_block.fc.rl: unknown key", "'lr'")
+        train("per_block: {fc: {rl: 1}}"), 8, ("train.per_block.fc.rl: unknown key", "batch_size, lr,")
     ),
     "unknown-source-train-key": (
         changed("resnet8}", "resnet8, source_train: {epoch: 1}}"), 2, ("model.source_train.epoch", "'epochs'")
@@ -157,7 +158,7 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "key-is-empty": (more('"": x'), 10, ("unknown key",)),
     "key-with-newline": (more('"a\\nb": x'), 10, ("a\\nb", "unknown key")),
     "key-with-escape-code": (more('"\\e[31mred": x'), 10, ("\\x1b", "unknown key")),
-    "key-very-long": (more("x" * 5000 + ": 1"), 10, ("unknown key", "5002 characters")),
+    "key-very-long": (more("x" * 900 + ": 1"), 10, ("unknown key", "902 characters")),
     "key-number-in-per-block": (train("per_block: {1: {lr: 1}}"), 8, ("train.per_block.1", "'1'")),
     "missing-name": (changed("name: trial\n", ""), 1, ("name is missing",)),
     "missing-data": (changed("data:\n  - {dataset: digits, shift: noise}\n", ""), 1, ("data is missing",)),
@@ -167,9 +168,9 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "missing-shift": (changed(", shift: noise", ""), 4, ("data[0]: shift is missing", "noise")),
     # -- types
     "epochs-text": (changed("epochs: 2", "epochs: '2'"), 8, ("train.epochs", "whole number", "'2'")),
-    "epochs-boolean": (changed("epochs: 2", "epochs: true"), 8, ("train.epochs", "whole number", "True")),
+    "epochs-boolean": (changed("epochs: 2", "epochs: true"), 8, ("train.epochs", "whole number", "true")),
     "epochs-fraction": (changed("epochs: 2", "epochs: 2.0"), 8, ("train.epochs", "whole number", "2.0")),
-    "epochs-null": (changed("epochs: 2", "epochs: null"), 8, ("train.epochs", "None")),
+    "epochs-null": (changed("epochs: 2", "epochs: null"), 8, ("train.epochs", "null")),
     "epochs-list": (changed("epochs: 2", "epochs: [1, 2]"), 8, ("train.epochs", "[1, 2]")),
     "lr-text": (train("lr: '0.01'"), 8, ("train.lr", "number", "'0.01'")),
     "lr-mapping": (train("lr: {fc: 1}"), 8, ("train.lr", "number", "'fc'")),
@@ -186,14 +187,14 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     ),
     "data-text": (entry("digits"), 4, ("data[0]: expected a mapping",)),
     "seeds-number": (seeds("3"), 7, ("seeds: expected a list, got 3",)),
-    "seeds-null": (seeds("seeds:"), 7, ("seeds: expected a list",)),
+    "seeds-null": (seeds(""), 7, ("seeds: expected a list",)),
     "seeds-mapping": (seeds("[{a: 1}]"), 7, ("seeds[0]", "whole number")),
-    "seeds-boolean": (seeds("[1, true]"), 7, ("seeds[1]", "whole number", "True")),
+    "seeds-boolean": (seeds("[1, true]"), 7, ("seeds[1]", "whole number", "true")),
     "seeds-text": (seeds("['0']"), 7, ("seeds[0]", "whole number", "'0'")),
     "seeds-nested": (seeds("[[0, 1]]"), 7, ("seeds[0]", "whole number")),
     "train-size-text": (sizes("['0.1']"), 5, ("train_size[0]", "'0.1'", "fraction between 0 and 1")),
-    "train-size-boolean": (sizes("[true]"), 5, ("train_size[0]", "True")),
-    "train-size-null": (sizes("[null]"), 5, ("train_size[0]", "None")),
+    "train-size-boolean": (sizes("[true]"), 5, ("train_size[0]", "true")),
+    "train-size-null": (sizes("[null]"), 5, ("train_size[0]", "null")),
     "blocks-number": (blocks("[1]"), 6, ("blocks[0]", "block's name", "got 1")),
     "blocks-mapping": (blocks("[{fc: 1}]"), 6, ("blocks[0]", "block's name")),
     "blocks-empty-set": (blocks("[[]]"), 6, ("blocks[0]", "block's name")),
@@ -231,7 +232,7 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "patience-zero": (train("patience: 0"), 8, ("train.patience",)),
     "threads-zero": (train("threads: 0"), 8, ("train.threads",)),
     "width-zero": (model(", width: 0"), 2, ("model.width",)),
-    "width-of-torchvision": (model("name: resnet18, width: 8"), 2, ("model.width", "resnet18")),
+    "width-of-torchvision": (changed("resnet8", "resnet18, width: 8"), 2, ("model.width", "resnet18")),
     "repeats-zero": (energy("repeats: 0"), 9, ("energy.repeats",)),
     "window-nan": (energy("min_window_s: .nan"), 9, ("energy.min_window_s",)),
     "window-infinite": (energy("min_window_s: .inf"), 9, ("energy.min_window_s",)),
@@ -254,11 +255,11 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
         blocks("[[block1, fc], [fc, block1]]"), 6, ("blocks[1]", "['fc', 'block1']", "twice")
     ),
     "block-twice-in-set": (blocks("[[fc, fc]]"), 6, ("blocks[0]", "twice")),
-    "data-twice": (changed("shift: noise}", "shift: noise}\n  - {dataset: digits, shift: noise}"), 5, ("data[1]", "twice")),
+    "data-twice": (entry(f"{ENTRY}\n  - {ENTRY}"), 5, ("data[1]", "twice")),
     "shift-twice": (shift("[noise, flip, noise]"), 4, ("data[0].shift", "'noise' is given twice")),
-    "severity-twice": (data(", severity: [1, 1]"), 4, ("data[0].severity", "twice")),
+    "severity-twice": (point(", severity: [1, 1]"), 4, ("data[0].severity", "twice")),
     "names-twice": (
-        changed("shift: noise}", "shift: noise, name: a}\n  - {dataset: digits, shift: flip, name: a}"), 5, ("'a'", "twice")
+        point(", name: a}\n  - {dataset: digits, shift: flip, name: a"), 5, ("'a' is given twice",)
     ),
     "empty-seeds": (seeds("[]"), 7, ("seeds: empty",)),
     "empty-train-size": (sizes("[]"), 5, ("train_size: empty",)),
@@ -273,8 +274,8 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "unknown-block": (blocks("[blok1]"), 6, ("'blok1' is not a block", "'block1'")),
     "unknown-optimizer": (train("optimizer: adamw"), 8, ("train.optimizer", "'adamw'", "'adam'")),
     "unknown-bn-mode": (train("bn_mode: adapt_once"), 8, ("train.bn_mode", "'adapt_once_then_eval'")),
-    "unknown-level": (data(", level: inputs"), 4, ("data[0].level", "'input'")),
-    "wrong-level": (data(", level: output"), 4, ("data[0].level", "input level")),
+    "unknown-level": (point(", level: inputs"), 4, ("data[0].level", "'input'")),
+    "wrong-level": (point(", level: output"), 4, ("data[0].level", "input level")),
     "checkpoint-typo": (model(", checkpoint: tbft-cifar"), 2, ("'tbft-cifar10'",)),
     "checkpoint-nul": (model(', checkpoint: "a\\0.pth"'), 2, ("model.checkpoint",)),
     "checkpoint-home": (
@@ -289,16 +290,16 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "name-unicode": (name("größe"), 1, ("name: expected a-z", "größe")),
     "name-line-separator": (name('"a\\u2028b"'), 1, ("\\u2028",)),
     "name-escape-code": (name('"\\e[2J"'), 1, ("\\x1b[2J",)),
-    "name-very-long": (name("" + "n" * 9999), 1, ("10001 characters",)),
+    "name-very-long": (name("n" * 9999), 1, ("10001 characters",)),
     "name-surrogate": (name('"\\ud800"'), 1, ("name",)),
     "name-number": (name("5"), 1, ("name: expected text, got 5",)),
-    "data-name-dotdot": (data(", name: ../x"), 4, ("data[0].name", "'../x'")),
-    "data-name-slash": (data(", name: a/b"), 4, ("data[0].name", "'a/b'")),
+    "data-name-dotdot": (point(", name: ../x"), 4, ("data[0].name", "'../x'")),
+    "data-name-slash": (point(", name: a/b"), 4, ("data[0].name", "'a/b'")),
     "data-name-for-many": (shift("[noise, blur], name: x"), 4, ("data[0].name", "several points")),
     # -- data
-    "severity-zero": (data(", severity: 0"), 4, ("data[0].severity", "1 to 5")),
-    "severity-six": (data(", severity: 6"), 4, ("data[0].severity", "6 is out of range")),
-    "severity-fraction": (data(", severity: 2.5"), 4, ("data[0].severity", "2.5")),
+    "severity-zero": (point(", severity: 0"), 4, ("data[0].severity", "1 to 5")),
+    "severity-six": (point(", severity: 6"), 4, ("data[0].severity", "6 is out of range")),
+    "severity-fraction": (point(", severity: 2.5"), 4, ("data[0].severity", "2.5")),
     "severity-of-flip": (shift("flip, severity: 2"), 4, ("data[0].severity", "flip has not")),
     "permutation-missing": (shift("permute"), 4, ("permutation is missing",)),
     "permutation-short": (shift("permute, permutation: [1, 0]"), 4, ("0 to 9", "[1, 0]")),
@@ -310,8 +311,8 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     ),
     "permutation-text": (shift("permute, permutation: [a, b]"), 4, ("list of class numbers",)),
     "permutation-empty": (shift("permute, permutation: []"), 4, ("0 to 9",)),
-    "permutation-of-noise": (data(", permutation: [1, 0]"), 4, ("belongs to",)),
-    "superclasses-of-noise": (data(", superclasses: {a: b}"), 4, ("belongs to",)),
+    "permutation-of-noise": (point(", permutation: [1, 0]"), 4, ("belongs to",)),
+    "superclasses-of-noise": (point(", superclasses: {a: b}"), 4, ("belongs to",)),
     "superclasses-overlap": (
         groups("{a: {source: [0], target: [1]}, b: {source: [1], target: [2]}}"),
         4, ("superclasses.b", "'1' is given twice", "also in a"),
@@ -358,9 +359,9 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
         entry("{dataset: folder, source: ~nobody_has_this/a, shift: noise}"),
         4, ("data[0].source", "home folder"),
     ),
-    "source-of-digits": (data(", source: x"), 4, ("data[0].source", "digits takes no source")),
-    "target-of-digits": (shift("target: x, level: input"), 4, ("data[0].target", "digits takes no target")),
-    "image-size-of-digits": (data(", image_size: 16"), 4, ("data[0].image_size",)),
+    "source-of-digits": (point(", source: x"), 4, ("data[0].source", "digits takes no source")),
+    "target-of-digits": (changed("shift: noise", "target: x, level: input"), 4, ("data[0].target", "takes no target")),
+    "image-size-of-digits": (point(", image_size: 16"), 4, ("data[0].image_size",)),
     "image-size-small": (
         entry("{dataset: folder, source: a, shift: noise, image_size: 4}"),
         4, ("data[0].image_size", "8 to 1024"),
@@ -368,14 +369,14 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     # -- rules across parts
     "exclude-unknown-key": (more("exclude: [{block: full}]"), 10, ("exclude[0].block: unknown key", "'blocks'")),
     "exclude-unknown-value": (more("exclude: [{blocks: ful}]"), 10, ("exclude[0].blocks", "'ful'", "'full'")),
-    "exclude-text-for-number": (more("exclude: [{train_size: '0.1'}]"), 10, ("exclude[0].train_size", "'0.1'")),
+    "exclude-quoted-number": (more("exclude: [{train_size: '0.1'}]"), 10, ("exclude[0].train_size", "'0.1'", "quotes")),
     "exclude-matches-nothing": (
         more("exclude: [{blocks: full, seed: [5, 6]}]"), 10, ("exclude[0].seed", "[5, 6]")
     ),
     "exclude-everything": (more("exclude: [{dataset: digits}]"), 10, ("every cell is excluded",)),
     "per-block-unknown": (train("per_block: {block9: {lr: 1}}"), 8, ("train.per_block.block9", "'block")),
     "per-block-unordered-set": (
-        train("per_block: {fc+block1: {lr: 1}}"), 8, ("train.per_block.fc+block1", "choose from")
+        train("per_block: {fc+block1: {lr: 1}}"), 8, ("train.per_block.fc+block1", "'fc+block1'", "'block1'")
     ),
     "per-block-tbft": (
         blocks("[tbft, full]").replace("lr: 0.01", "per_block: {tbft: {lr: 1}}"), 8,
@@ -384,7 +385,7 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "full-in-a-set": (blocks("[[fc, full]]"), 6, ("'full' stands alone",)),
     "tbft-in-a-set": (blocks("[[fc, tbft]]"), 6, ("'tbft' stands alone",)),
     "tbft-without-target-block": (
-        blocks("[tbft]").replace("model: {name: resnet8}", OWN), 6,
+        blocks("[tbft]").replace("{name: resnet8}", OWN), 6,
         ("'block1'", "not in the model", "stem, fc"),
     ),
     "own-model-without-blocks": (own(''), 2, ("blocks is missing", "mynet:make")),
@@ -408,8 +409,8 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
         1, ("10000800 cells", "200000"),
     ),
     "lists-that-multiply-to-billions": (
-        entry(f"{{dataset: [digits, cifar10], shift: [noise, {listed('s')}], severity: [{listed(1)}]}}"),
-        4, ("data[0].severity", "6 is out of range"),
+        entry(f"{{dataset: [digits, cifar10], shift: [noise, {MANY}], severity: [1, {MANY}]}}"),
+        4, ("data[0].severity", "10 is out of range"),
     ),
 }  # fmt: skip
 
@@ -550,13 +551,22 @@ def test_nearest_and_show() -> None:
 
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
-    st.sampled_from(["digits", "noise", "flip", "fc", "full", "tbft", "block1", "", "..", "a/b", "\x00", "\ud800", 10**30]),
+    st.sampled_from(["digits", "noise", "flip", "fc", "full", "tbft", "block1", "", "..", "a/b", "\x00", 10**30]),
     st.recursive(
         st.one_of(st.integers(-3, 3), st.text(max_size=3), st.none()),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
         max_leaves=5,
     ),
 )  # fmt: skip
+
+
+def refused(action: Callable[[], object]) -> str | None:
+    """What a RequestError said, None where there was none. Any other error fails the test."""
+    try:
+        action()
+    except RequestError as error:
+        return str(error)
+    return None
 
 
 def places(node: Any, loc: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -627,13 +637,12 @@ def test_a_mutated_suite_is_a_suite_or_a_request_error(
         return  # keys that the writer cannot sort or write
     file = tmp_path_factory.getbasetemp() / "mutated.yaml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
-    try:
-        suite = load_suite(str(file)).suite
-    except RequestError as error:
-        assert str(error).isprintable()
-        assert str(error).startswith(f"{file}:")
+    refusal = refused(lambda: load_suite(str(file)))
+    if refusal is None:
+        assert load_suite(str(file)).suite.cells()
     else:
-        assert suite.cells()
+        assert refusal.isprintable()
+        assert refusal.startswith(f"{file}:")
 
 
 @settings(max_examples=200, deadline=None)
@@ -647,10 +656,8 @@ def test_a_suite_with_damaged_text_is_a_suite_or_a_request_error(seed: int) -> N
             [*string.punctuation, "\n", "\t", " ", "\r", "\x85", "!!int ", "&a ", "*a ", "<<: ", "- ", ""]
         )
         text = text[:at] + piece + text[at + rng.randint(0, 3) :]
-    try:
-        parse_yaml(text, "x.yaml")
-    except RequestError as error:
-        assert str(error).startswith("x.yaml")
+    refusal = refused(lambda: parse_yaml(text, "x.yaml"))
+    assert refusal is None or refusal.startswith("x.yaml:")
 
 
 # -- what a valid suite spans -----------------------------------------------------------------------
@@ -744,8 +751,9 @@ def test_digest_is_of_the_meaning(write_suite: Callable[..., Path], valid: dict[
         {"model": {"name": "resnet14"}},
         {"model": {"name": "resnet8", "width": 8}},
         {"model": {"name": "resnet8", "source_train": {"epochs": 31}}},
-        {"model": {"name": "resnet8", "blocks": {"block1": ["conv1"], "block2": ["layer2"], "block3": ["layer3"], "fc": ["fc"]}}},
-        {"data": [{"dataset": "digits", "shift": "noise", "severity": 4, "name": "digits-noise"}, {"dataset": "digits", "shift": "flip"}]},
+        {"model": {"name": "resnet8", "blocks": {f"block{n}": [f"layer{n}"] for n in (1, 2, 3)} | {"fc": ["fc"]}}},
+        {"data": [{"dataset": "digits", "shift": "noise", "severity": 4, "name": "digits-noise"}]},
+        {"data": [{"dataset": "digits", "shift": "noise", "name": "digits-flip"}]},
         {"train_size": [0.1, 41]},
         {"blocks": ["block1", "fc", "full"]},
         {"seeds": [0, 2]},
@@ -756,7 +764,7 @@ def test_digest_is_of_the_meaning(write_suite: Callable[..., Path], valid: dict[
         {"exclude": [{"blocks": "full"}]},
         {"timeout_s": 10},
     ],
-    ids=lambda change: "-".join(change),
+    ids="-".join,
 )  # fmt: skip
 def test_digest_changes_with_the_meaning(change: dict[str, Any], make_suite: Callable[..., Any]) -> None:
     assert make_suite(**change).digest() != make_suite().digest()

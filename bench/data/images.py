@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bench.data.locate import Located, check_tree, image_files
 from bench.errors import RequestError
@@ -97,7 +97,7 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
     parts: dict[str, list[tuple[str, str, Pixels]]] = {"train": [], "test": []}
     try:
         with tarfile.open(archive) as tar:
-            for number, member in enumerate(tar):
+            for member in tar:
                 path = Path(member.name).parts
                 if member.isfile() and len(path) == 3 and path[0] in parts:
                     file = tar.extractfile(member)
@@ -105,7 +105,8 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
                     parts[path[0]].append(
                         (path[1], path[2], _decode(io.BytesIO(file.read()), archive / member.name, None))
                     )
-                    progress(number + 1, 60_000)
+                    done = sum(map(len, parts.values()))
+                    progress(done, max(done, 60_000))
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise RequestError(f"{archive}: not a readable archive ({error})") from None
     names = tuple(sorted({name for name, _, _ in parts["train"]}))
@@ -123,6 +124,8 @@ def _decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pix
     try:
         with Image.open(file) as image:
             rgb = image.convert("RGB")
+    except UnidentifiedImageError:
+        raise RequestError(f"{named}: not a readable image") from None
     except Exception as error:  # Pillow's decoders fail on damaged bytes in ways that it does not list
         raise RequestError(f"{named}: not a readable image ({error})") from None
     if image_size is not None and rgb.size != (image_size, image_size):
