@@ -59,7 +59,10 @@ class _Reporter:
 
 def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
     """What a suite of a user's own folders can only be checked for once they are read."""
-    pool = round(job.suite.split.pool * n_target)
+    split = job.suite.split
+    pool, n_val = round(split.pool * n_target), round(split.val * n_target)
+    if n_val < 1 or n_target - pool - n_val < 1:
+        raise RequestError(f"{label}: {n_target} target images leave none to validate or to test with")
     for size in job.suite.train_size:
         n_train = size if isinstance(size, int) else round(size * n_target)
         if not 2 <= n_train <= pool:

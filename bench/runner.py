@@ -90,8 +90,9 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
         run = _Run(loaded, options, folder=folder, manifest=manifest, plan=plan, sampler=sampler, console=console)
         try:
             interrupted = not run.execute() if plan.pending else False
-        finally:
+        except RequestError:
             folder.remove_if_blank()  # a request that turns out to be wrong leaves nothing behind
+            raise
         after = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=False)
     return RunResult(after.wanted - len(after.pending), after.failed_before, interrupted)
 

@@ -81,6 +81,7 @@ class RunDir:
         self.report_path = self.path / "report.html"
         self.log_path = self.path / "worker.log"
         self._lock_path = self.path / ".lock"
+        self._made = False
 
     @classmethod
     def existing(cls, path: Path | str) -> RunDir:
@@ -120,14 +121,9 @@ class RunDir:
             raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
 
     def remove_if_blank(self) -> None:
-        """Take back a folder in which nothing was finished or begun."""
-        if not self.is_blank():
-            return
-        shutil.rmtree(self.traces_dir, ignore_errors=True)
-        for path in (self.log_path, self._lock_path):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        """Take back a folder that this process made and in which nothing was begun. Call it with the lock held."""
+        if self._made and self.is_blank():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     # -- one run at a time -------------------------------------------------------------------------
 
@@ -140,6 +136,7 @@ class RunDir:
             RequestError: the folder cannot be made or written to.
         """
         try:
+            self._made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             lock_file = self._lock_path.open("a+")
         except OSError as error:
@@ -153,6 +150,9 @@ class RunDir:
                 raise RunFolderBusyError(
                     f"{self.path}: another run (process {owner}) is writing here; wait for it or choose another --out"
                 ) from None
+            if not self._lock_path.exists() or self._lock_path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                # whoever held it took the folder back in between: what we hold is the lock of nothing
+                raise RunFolderBusyError(f"{self.path}: another run has just ended here; run the same command again")
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

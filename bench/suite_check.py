@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from bench.data_axis import n_target
 from bench.errors import RequestError, nearest, show
 from bench.models.catalog import FULL
+from bench.store import PUBLISHED
 from bench.suite import TBFT, DataSpec, Suite, cell_values, excludes
 from bench.yaml_file import Loc, YamlFile
 
@@ -21,6 +22,8 @@ def check_whole(file: YamlFile, suite: Suite) -> None:
     Raises:
         RequestError: with line, key, what was given, what was expected.
     """
+    if suite.name == PUBLISHED:
+        raise file.error(("name",), f"{PUBLISHED!r} stands for the published tables; choose another name")
     points = len(suite.data) * len(suite.train_size) * len(suite.blocks) * len(suite.seeds)
     if points > MAX_CELLS:
         raise file.error((), f"spans {points} cells; at most {MAX_CELLS} fit in one suite")

@@ -285,6 +285,7 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     "name-slash": (name("a/b"), 1, ("name: expected a-z", "'a/b'")),
     "name-absolute": (name("/tmp/x"), 1, ("name: expected a-z", "'/tmp/x'")),
     "name-hidden": (name(".git"), 1, ("name: expected a-z",)),
+    "name-of-the-published": (name("paper"), 1, ("published tables",)),
     "name-newline": (name('"a\\nb"'), 1, ("name: expected a-z", "a\\nb")),
     "name-trailing-newline": (name('"a\\n"'), 1, ("name: expected a-z",)),
     "name-unicode": (name("größe"), 1, ("name: expected a-z", "größe")),

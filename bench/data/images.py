@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data.locate import Located, check_tree, image_files
 from bench.errors import RequestError
@@ -123,7 +123,7 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
 def _decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixels:
     try:
         with Image.open(file) as image:
-            rgb = image.convert("RGB")
+            rgb = ImageOps.exif_transpose(image).convert("RGB")  # cameras note which side is up
     except UnidentifiedImageError:
         raise RequestError(f"{named}: not a readable image") from None
     except Exception as error:  # Pillow's decoders fail on damaged bytes in ways that it does not list
