@@ -193,10 +193,10 @@ def test_silence_reaches_descriptors_and_loggers_and_ends(capfd: pytest.CaptureF
         os.write(2, b"from C")
         print("from Python")
         print("from Python", file=sys.stderr)
-    logger = logging.getLogger("a.loud.library")
+    logger = logging.getLogger("a.loud.package")
     handler = logging.StreamHandler()
     logger.addHandler(handler)
-    muted = Muted("a.loud.library")
+    muted = Muted("a.loud.package")
     logger.error("the sky\nis falling")
     logger.removeHandler(handler)
     assert muted.last_warning == "the sky"
