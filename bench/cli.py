@@ -133,6 +133,38 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("run", metavar="RUN")
+@click.argument("base", metavar="BASE")
+@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a cell is worse by so much: joules:5%,accuracy:1.")
+@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
+@click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
+@click.option("--across", is_flag=True, help="Compare joules even across devices, sources and grades.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for compare.csv and compare.md.")
+def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
+    """Say per cell whether RUN is better or worse than BASE, or the same; `paper` stands for the published tables.
+
+    Nothing is called changed that may be chance. `not enough data` never fails a check.
+    """
+    from rich.console import Console
+
+    from bench.compare import compare as comparison_of
+    from bench.compare import load_run, make_rules, show
+
+    rules = make_rules(**options)  # a wrong option is told before anything is read
+    comparison = comparison_of(load_run(run), load_run(base), rules)
+    written = show.write(comparison, out) if out is not None else ()
+    console = Console(highlight=False)
+    console.width = min(console.width, show.WIDTH)
+    console.print(show.terminal(comparison))
+    if written:
+        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+    short = show.failing_sentence(comparison)
+    if short:
+        click.echo(short, err=True)
+    return 1 if short else 0
+
+
+@cli.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
     """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import hardware
 from bench import __version__
+from bench.difference import changes
 from bench.errors import RequestError
 from bench.suite_file import LoadedSuite
 from hardware import device as device_facts
@@ -85,29 +86,8 @@ def _differs(what: str, old: object, new: object) -> list[str]:
 def _changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["sha256"] == new["sha256"]:
         return []
-    before, after = _flat(old["content"]), _flat(new["content"])
-    changes = [
-        f"{key} {_short(before.get(key))} -> {_short(after.get(key))}"
-        for key in [*before, *(key for key in after if key not in before)]
-        if before.get(key) != after.get(key)
-    ]
-    return ["the suite changed: " + ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists stay whole."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    return {
-        name: leaf
-        for key, inner in value.items()
-        for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    found = changes(old["content"], new["content"])
+    return ["the suite changed: " + ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")]
 
 
 def _version(package: str) -> str | None:

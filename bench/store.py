@@ -243,6 +243,7 @@ class RunDir:
                     record = json.loads(line)
                     schema, key = record["schema"], (record["cell_id"], record["repeat"])
                     record["status"]
+                    hash(key)
                 except (ValueError, TypeError, KeyError):
                     raise RequestError(f"{self.cells_path}: line {number} is not a record") from None
                 if schema != SCHEMA:

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from bench.analysis.statistics import (
     Estimate,
+    holm,
+    independent_error,
     paired_difference,
     paired_log_ratio,
     sign_flip_p,
     summarise,
     t_interval,
+    t_test,
     wilson_interval,
 )
 
@@ -100,3 +103,42 @@ def test_summarise_is_t_interval_per_group() -> None:
     assert table.loc["a"].tolist() == pytest.approx([alone.n, alone.mean, alone.sd, alone.lo, alone.hi])
     assert table.loc["b", ["n", "mean"]].tolist() == [1, 7.0]
     assert table.loc["b", ["sd", "lo", "hi"]].isna().all()
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-10, 10), min_size=3, max_size=8), st.lists(st.floats(-10, 10), min_size=3, max_size=8))
+def test_two_samples_agree_with_welchs_test_of_scipy(first: list[float], second: list[float]) -> None:
+    from scipy import stats
+
+    u = [float(stats.sem(sample)) for sample in (first, second)]
+    if min(u) < 1e-6:
+        return
+    error, degrees = independent_error(np.array(u[:1]), len(first) - 1, np.array(u[1:]), len(second) - 1)
+    lo, hi, p = t_test(np.array([np.mean(first) - np.mean(second)]), error, degrees)
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    low, high = expected.confidence_interval()
+    assert (lo[0], hi[0], p[0]) == (pytest.approx(low), pytest.approx(high), pytest.approx(expected.pvalue))
+
+
+def test_welch_by_hand() -> None:
+    # u 3 and 4: error 5, degrees 625 / (81/2 + 256/8) = 8.620690; a known spread has any number of degrees
+    error, degrees = independent_error(np.array([3.0, 3.0]), np.array([2.0, np.inf]), np.array([4.0, 4.0]), [8.0, 8.0])
+    assert error.tolist() == [5.0, 5.0]
+    assert degrees.tolist() == pytest.approx([8.620690, 19.53125])
+
+
+def test_a_test_without_spread_or_without_values() -> None:
+    change, error = np.array([0.0, 1.0, math.nan, 1.0]), np.array([0.0, 0.0, 1.0, math.nan])
+    lo, hi, p = t_test(change, error, np.array([2.0, 2.0, 2.0, math.nan]))
+    assert p.tolist() == pytest.approx([1.0, 0.0, math.nan, math.nan], nan_ok=True)
+    assert (lo[:2].tolist(), hi[:2].tolist()) == ([0, 1], [0, 1])
+    normal = t_test(np.array([0.0]), np.array([1.0]), np.array([math.inf]))
+    assert normal[1][0] == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, math.nan, 0.005]).tolist() == pytest.approx(
+        [0.03, 0.06, 0.06, math.nan, 0.02], nan_ok=True
+    )
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []

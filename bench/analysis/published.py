@@ -26,6 +26,9 @@ DATA = {
 }
 """Experiment of the tables -> dataset, shift, data label."""
 
+PIXELS = {"cifar10": 32, "living17": 128}
+"""Dataset of the tables -> the resolution whose costs are its own."""
+
 
 def load_records() -> list[dict[str, Any]]:
     """Accuracies of the three shifts and energies of the two resolutions, as lines of cells.jsonl.
@@ -86,7 +89,7 @@ def _costs() -> list[dict[str, Any]]:
     table = table[table["block"] != PRINTED_AVERAGE]  # Block Avg of energy is the mean of the blocks' rates
     return [
         _record(
-            data=f"one step at {row['resolution']} px",
+            data=cost_label(row["resolution"]),
             dataset=f"{row['resolution']} px",
             shift="none",
             blocks=str(row["block"]),
@@ -98,6 +101,11 @@ def _costs() -> list[dict[str, Any]]:
         )
         for row in table.to_dict("records")
     ]
+
+
+def cost_label(pixels: int) -> str:
+    """Data label of the published costs at a resolution."""
+    return f"one step at {pixels} px"
 
 
 def _record(*, data: str, blocks: str, train_size: float = 1.0, **fields: Any) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
     for name in _COLUMNS:
         try:
             columns[name] = _column(name, [line.get(name) for line in lines])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
     frame = pd.DataFrame(columns)
     frame["run"] = run

@@ -1,4 +1,4 @@
-"""Intervals and tests for few repeats: one sample, pairs, pairs on the log scale, one proportion.
+"""Intervals and tests for few repeats: one sample, two, pairs, the log scale, one proportion, many tests at once.
 
 Every interval is two-sided, 95 % unless told. With fewer than two values there is none: it stays None.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 SIGN_FLIP_LIMIT = 12
@@ -103,6 +103,54 @@ def paired_log_ratio(
         lo=None if logs.lo is None else math.exp(logs.lo),
         hi=None if logs.hi is None else math.exp(logs.hi),
     )
+
+
+def independent_error(
+    first: NDArray[np.float64], first_degrees: object, second: NDArray[np.float64], second_degrees: object
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard error of the difference of two independent means, and its degrees of freedom, element by element.
+
+    √(u₁² + u₂²), u the standard error of each, with (u₁² + u₂²)² / (u₁⁴/d₁ + u₂⁴/d₂) degrees (Welch 1947, "The
+    generalization of Student's problem"). A spread that is known and not estimated has d = inf.
+    """
+    one, two = np.asarray(first, dtype=float) ** 2, np.asarray(second, dtype=float) ** 2
+    d_one, d_two = np.asarray(first_degrees, dtype=float), np.asarray(second_degrees, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = (one + two) ** 2 / (one**2 / d_one + two**2 / d_two)
+    # no spread on either side: any number of degrees gives the same interval, of no width
+    degrees = np.where(one + two == 0, np.minimum(d_one, d_two), degrees)
+    return np.sqrt(one + two), np.asarray(degrees, dtype=float)
+
+
+def t_test(
+    change: NDArray[np.float64],
+    error: NDArray[np.float64],
+    degrees: NDArray[np.float64],
+    confidence: float = CONFIDENCE,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the t interval and two-sided p of "no change", element by element (Student 1908). nan stays nan."""
+    many = np.minimum(degrees, 1e9)  # scipy's quantile is the normal one there, and not defined at infinity everywhere
+    half = np.where(error == 0, 0.0, stdtrit(many, (1 + confidence) / 2) * error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(many, -np.abs(change) / error)
+    p = np.where(error == 0, np.where(change == 0, 1.0, 0.0), p)
+    return change - half, change + half, np.where(np.isnan(change), np.nan, p)
+
+
+def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """p values adjusted for how many there are: the chance of any false alarm among them stays below the level.
+
+    The i-th smallest of m becomes the largest of (m - j + 1) · p₍ⱼ₎ for j ≤ i, at most 1 (Holm 1979, "A simple
+    sequentially rejective multiple test procedure"). It holds however the tests depend on each other. A nan is no
+    test: it stays, and does not count.
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def wilson_interval(fraction: float, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -1,0 +1,63 @@
+"""Two runs set against each other, cell by cell: what became better or worse, what stayed, and what is not known.
+
+rules -> contrast -> verdict -> comparison, for another run (`runs`) or the published tables (`paper`); `show` prints
+and writes it. A cell is data, train size and what was tuned; its seeds and repeats are its repetitions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.analysis.results import Results, load
+from bench.compare.comparison import Comparison
+from bench.compare.paper import compare_with_paper
+from bench.compare.rules import Rules, make_rules
+from bench.compare.runs import compare_runs
+from bench.errors import RequestError
+
+__all__ = ["Comparison", "Rules", "compare", "load_run", "make_rules"]
+
+
+def compare(run: Results, base: Results, rules: Rules | None = None) -> Comparison:
+    """RUN against BASE, each the results of one run or the published tables.
+
+    Raises:
+        RequestError: they have nothing in common, a check cannot be made, or a record holds what no run can write.
+    """
+    rules = rules or Rules()
+    for side in (run, base):
+        _check(side)
+    if run.published or base.published:
+        return compare_with_paper(run, base, rules)
+    return compare_runs(run, base, rules)
+
+
+def load_run(given: Path | str) -> Results:
+    """Results of a run folder, or of the published tables for the word `paper`.
+
+    Raises:
+        RequestError: there is none, or it cannot be read.
+    """
+    try:
+        return load(given)
+    except OSError as error:
+        raise RequestError(f"{given}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{given}: manifest.json is not text; it is damaged") from None
+
+
+def _check(results: Results) -> None:
+    """Figures outside of their range would pass silently through means and intervals."""
+    records = results.records
+    accuracy = records["accuracy_after"]
+    for name, wrong in (
+        ("train_size", ~np.isfinite(records["train_size"]) | (records["train_size"] < 0)),
+        ("accuracy_after", (accuracy < 0) | (accuracy > 1)),
+        ("energy_gross_j", np.isinf(records["energy_gross_j"])),
+        ("energy_net_j", np.isinf(records["energy_net_j"])),
+    ):
+        if wrong.any():
+            cell, value = records.loc[wrong, ["cell_id", name]].iloc[0]
+            raise RequestError(f"{results.runs[0]}: {cell} has {name} {value}; cells.jsonl is damaged")

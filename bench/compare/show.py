@@ -1,0 +1,239 @@
+"""Show: a comparison in the terminal, and as compare.csv and compare.md. Everything from the same sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.formats import escape_markdown
+from bench.analysis.wording import MISSING, count, interval, missing, points
+from bench.compare.comparison import Comparison
+from bench.compare.left_out import NAMED, name_cells, place
+from bench.compare.rules import limit_text
+from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
+from bench.store import write_atomic
+
+WIDTH = 100
+MAX_ROWS = 24
+"""Cells shown in the terminal; the worst come first, and --out writes them all."""
+
+_STYLES = {WORSE: "bold red", DIFFERS: "bold red", BETTER: "bold green", NOT_ENOUGH: "dim"}
+
+
+_VERBS = {
+    WORSE: ("is worse", "are worse"),
+    BETTER: ("is better", "are better"),
+    SAME: ("is the same", "are the same"),
+    NOT_ENOUGH: ("has not enough data", "have not enough data"),
+    AGREES: ("agrees", "agree"),
+    DIFFERS: ("differs", "differ"),
+    "": ("could not be compared", "could not be compared"),
+}
+
+
+def summary_sentence(comparison: Comparison) -> str:
+    """'3 of 45 cells are worse, 1 better, 30 the same, 11 not enough data.'"""
+    counts = comparison.counts()
+    total = sum(counts.values())
+    (first, n), *rest = counts.items()
+    if total == 1:
+        return f"The only cell in common {_VERBS[first][0]}."
+    who = f"All {total} cells" if n == total else f"{n} of {total} cells"
+    return f"{who} {_VERBS[first][n > 1]}{''.join(f', {m} {_tally(word, m)}' for word, m in rest)}."
+
+
+def measure_sentence(comparison: Comparison, measure: Measure) -> str:
+    """The same of one measure."""
+    counts = comparison.counts(measure).items()
+    empty = "not published" if comparison.published else "not compared"
+    return f"{measure.heading}: " + ", ".join(f"{n} {_tally(word, n) if word else empty}" for word, n in counts)
+
+
+def _tally(word: str, n: int) -> str:
+    if word in (AGREES, DIFFERS):
+        return _VERBS[word][n > 1]
+    return {SAME: "the same", "": "not compared"}.get(word, word)
+
+
+def failing_sentence(comparison: Comparison) -> str:
+    """What fell short, worst first; '' where nothing did."""
+    failing = comparison.failing()
+    if failing.empty:
+        return ""
+    parts = [
+        f"{count(len(part), 'cell')} by {limit_text(str(name), comparison.rules.fail_on[str(name)])}: "
+        f"{name_cells(part, NAMED)}"
+        for name, part in failing.groupby("measure", sort=False)
+    ]
+    return f"fell short in {'; '.join(parts)}"
+
+
+# -- figures -----------------------------------------------------------------------------------------
+
+
+def figure(row: dict[Hashable, Any], measure: Measure) -> str:
+    """Change and interval of a measure: '+5.1 [4.2, 6.0]', in its unit."""
+    change = row[f"{measure.name}_change"]
+    if missing(change):
+        return MISSING
+    # a point is worth a second digit, a percent of joules is not; rounded first, so that nothing is minus 0
+    digits = 1 if measure.name == "joules" else 2
+    lo, hi = (_rounded(row[f"{measure.name}_{end}"], digits) for end in ("lo", "hi"))
+    return f"{points(_rounded(change, digits), digits)} {interval(lo, hi, digits)}".strip()
+
+
+def _rounded(fraction: float, digits: int) -> float:
+    return round(100 * fraction, digits) / 100 + 0.0
+
+
+def _detail(row: dict[Hashable, Any], measure: Measure) -> str:
+    verdict, why = row[f"{measure.name}_verdict"], row[f"{measure.name}_why"]
+    if not verdict:
+        return ""
+    n = row[f"{measure.name}_n"]
+    known = not missing(n) and row[f"{measure.name}_test"]
+    said = f"{verdict}, n = {n:.0f}" if known else verdict
+    return f"{said} ({why.split(',')[0]})" if verdict == NOT_ENOUGH and not known and why else said
+
+
+def _heading(comparison: Comparison, measure: Measure) -> str:
+    basis = f", {comparison.rules.basis}" if measure.name != "accuracy" else ""
+    return f"{measure.heading}{basis},\n{measure.unit}"
+
+
+# -- terminal ----------------------------------------------------------------------------------------
+
+
+def terminal(comparison: Comparison) -> Group:
+    """Summary, table and notes, for a console of at most WIDTH columns."""
+    parts: list[Text | Table] = [
+        Text(summary_sentence(comparison), style="bold"),
+        Text(f"RUN {comparison.run} against BASE {comparison.base}", style="dim"),
+    ]
+    if len(comparison.measures) > 1:
+        parts.append(Text("; ".join(measure_sentence(comparison, m) for m in comparison.measures), style="dim"))
+    parts += [Text(sentence) for sentence in comparison.headlines]
+    parts += [Text(warning, style="yellow") for warning in comparison.warnings]
+    parts += [Text(), _table(comparison)]
+    left = len(comparison.cells) - MAX_ROWS
+    if left > 0:
+        parts.append(Text(f"and {left} more cells; --out DIR writes them all", style="dim"))
+    parts.append(Text(legend(comparison), style="dim"))
+    parts += [Text(note, style="yellow") for note in comparison.notes]
+    return Group(*parts)
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("cell", overflow="fold", max_width=36)
+    for measure in comparison.measures:
+        table.add_column(_heading(comparison, measure), overflow="fold", max_width=29)
+    for row in comparison.cells.head(MAX_ROWS).to_dict("records"):
+        label = Text(f"{place(row)}\n  {row['arm']}")
+        cells = []
+        for measure in comparison.measures:
+            detail = _detail(row, measure)
+            style = _STYLES.get(row[f"{measure.name}_verdict"], "")
+            cells.append(Text.assemble(figure(row, measure), (f"\n{detail}" if detail else "", style)))
+        table.add_row(label, *cells)
+    return table
+
+
+def legend(comparison: Comparison) -> str:
+    """What the figures and the words mean, in one paragraph."""
+    rules, names = comparison.rules, {measure.name for measure in comparison.measures}
+    limits = [f"{100 * rules.margins['accuracy']:g} points of accuracy"] if "accuracy" in names else []
+    limits += [f"{100 * rules.margins['joules']:g} % of joules"] if "joules" in names else []
+    limits += [f"{100 * rules.margins['joules']:g} points of energy saving"] if "saving" in names else []
+    margin = " and ".join(limits)
+    if comparison.published:
+        return (
+            "RUN minus BASE with 95 % interval, n = seeds or pairs of the run; a published standard deviation counts "
+            f"in full, as its number of runs is not stated. differs: the whole interval lies beyond {margin}, after "
+            "Holm's correction for the number of cells. agrees: the interval reaches into that margin and is narrow "
+            "enough to tell blocks apart."
+        )
+    energy = (
+        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat." if "joules" in names else ""
+    )
+    return (
+        f"RUN minus BASE with 95 % interval, accuracy paired by seed.{energy} worse and better: the whole interval "
+        f"lies beyond {margin}, after Holm's correction for the number of cells. same: it lies within. A coarse meter "
+        "or few test images widen a cell's margin."
+    )
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+
+def write(comparison: Comparison, folder: Path) -> tuple[Path, Path]:
+    """compare.csv and compare.md into a folder; each replaced as a whole.
+
+    Raises:
+        JouletuneError: a file cannot be written.
+    """
+    paths = folder / "compare.csv", folder / "compare.md"
+    write_atomic(paths[0], to_csv(comparison))
+    write_atomic(paths[1], to_markdown(comparison))
+    return paths
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One row per cell, units in the names; cells of one side only stand below, with `only_in`."""
+    cells = comparison.cells
+    table = cells[["verdict", "data", "train_size", "n_train", "arm", "role", "level"]].copy()
+    for measure in comparison.measures:
+        unit = {"points": "points", "%": "percent"}[measure.unit]
+        side = f"{comparison.rules.basis}_j" if measure.name == "joules" else "percent"
+        column = {name: cells[f"{measure.name}_{name}"] for name in _CSV}
+        for name in ("run", "base"):
+            factor = 1 if measure.name == "joules" else 100
+            table[f"{measure.name}_{name}_{side}"] = (column[name] * factor).astype(float).round(9)
+        for name, label in (("change", "change"), ("lo", "lo95"), ("hi", "hi95"), ("margin", "margin")):
+            table[f"{measure.name}_{label}_{unit}"] = (column[name].astype(float) * 100).round(6)
+        for name in ("n", "test", "p", "p_holm", "verdict", "why"):
+            table[f"{measure.name}_{name}"] = column[name]
+        table[f"{measure.name}_n"] = table[f"{measure.name}_n"].astype("Int64")
+    table["only_in"] = ""
+    if len(comparison.unmatched):
+        table = pd.concat([table, comparison.unmatched], ignore_index=True)
+    table["n_train"] = table["n_train"].astype("Int64")
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+_CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "test", "p", "p_holm", "verdict", "why")
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Heading, summary, pipe table with every cell, legend and notes."""
+    head = ["Cell", *(f"{m.heading.capitalize()}, {m.unit}" for m in comparison.measures for _ in (0,))]
+    header = [head[0]]
+    for measure, title in zip(comparison.measures, head[1:], strict=True):
+        header += [title, "Verdict", f"n ({measure.per}s)"]
+    lines = [
+        f"# {escape_markdown(comparison.run)} against {escape_markdown(comparison.base)}",
+        "",
+        f"**{summary_sentence(comparison)}**",
+        "",
+        *(f"{sentence}\n" for sentence in map(escape_markdown, (*comparison.headlines, *comparison.warnings))),
+        "| " + " | ".join(header) + " |",
+        "| --- |" + " ---: | --- | ---: |" * len(comparison.measures),
+    ]
+    for row in comparison.cells.to_dict("records"):
+        cells = [f"{place(row)} {row['arm']}"]
+        for measure in comparison.measures:
+            n = row[f"{measure.name}_n"]
+            cells += [
+                figure(row, measure),
+                row[f"{measure.name}_verdict"] or MISSING,
+                MISSING if missing(n) or not row[f"{measure.name}_test"] else f"{n:.0f}",
+            ]
+        lines.append("| " + " | ".join(" ".join(escape_markdown(cell).split()) for cell in cells) + " |")
+    notes = [f"- {escape_markdown(' '.join(note.split()))}" for note in comparison.notes]
+    return "\n".join([*lines, "", escape_markdown(legend(comparison)), "", *notes, ""])

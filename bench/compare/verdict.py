@@ -1,0 +1,105 @@
+"""Verdict: what may be said of a difference. Four words, and nothing is called changed that may be chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.statistics import CONFIDENCE, holm, t_test
+from bench.compare.contrast import MIN_REPETITIONS
+
+WORSE, BETTER, SAME, NOT_ENOUGH = "worse", "better", "same", "not enough data"
+AGREES, DIFFERS = "agrees", "differs"
+"""The words against published figures, where neither side is a version of the other."""
+
+LEVEL = 1 - CONFIDENCE
+
+ORDER = (WORSE, DIFFERS, BETTER, NOT_ENOUGH, SAME, AGREES, "")
+"""Worst first. A cell is as bad as its worst measure; '' is not compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What is compared in a cell.
+
+    Attributes:
+        name: goes before its columns: accuracy, joules or saving.
+        heading: as a table names it.
+        unit: of a change, points or %.
+        more_is_better: whether a positive change is good.
+        per: what one repetition is.
+    """
+
+    name: str
+    heading: str
+    unit: str
+    more_is_better: bool
+    per: str
+
+
+ACCURACY = Measure(name="accuracy", heading="accuracy", unit="points", more_is_better=True, per="seed")
+JOULES = Measure(name="joules", heading="joules", unit="%", more_is_better=False, per="pair")
+SAVING = Measure(name="saving", heading="energy saving", unit="points", more_is_better=True, per="pair")
+
+
+def judge(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Add lo, hi, p, p_holm, verdict and why to a table of contrasts.
+
+    worse or better: the whole interval lies beyond the margin, and p, adjusted by Holm for the number of cells, is at
+    most 0.05. same: the whole interval lies within the practical margin. Else the data do not decide.
+
+    Args:
+        table: change, error, degrees, n, test and two margins, all on the scale of the test: `practical`, as asked
+            for, and `margin`, the same or more where less cannot be seen. Where nothing as small as the practical
+            margin can be seen, nothing can be called the same either: there it is nan.
+    """
+    table = _tested(table)
+    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
+    within = (table["lo"] >= -table["practical"]) & (table["hi"] <= table["practical"])
+    good = (table["change"] > 0) == measure.more_is_better
+    changed = np.where(good, BETTER, WORSE)
+    return _worded(table, beyond=beyond, changed=changed, within=within, settled=SAME, per=measure.per)
+
+
+def judge_published(table: pd.DataFrame, measure: Measure, *, narrow: float) -> pd.DataFrame:
+    """The same against published figures.
+
+    differs: as worse and better, with `margin` alone. agrees: the interval meets the margin around the published
+    figure, and its half width is at most `narrow`; a wider one would agree with anything.
+    """
+    table = _tested(table.assign(practical=table["margin"]))
+    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
+    meets = ~beyond & ((table["hi"] - table["lo"]) / 2 <= narrow)
+    return _worded(
+        table, beyond=beyond, changed=np.full(len(table), DIFFERS), within=meets, settled=AGREES, per=measure.per
+    )
+
+
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
+    change, error, degrees = (table[name].to_numpy(dtype=float) for name in ("change", "error", "degrees"))
+    lo, hi, p = t_test(change, error, degrees)
+    return table.assign(lo=lo, hi=hi, p=p, p_holm=holm(p))
+
+
+def _worded(
+    table: pd.DataFrame, *, beyond: pd.Series, changed: np.ndarray, within: pd.Series, settled: str, per: str
+) -> pd.DataFrame:
+    known, clear = table["p"].notna(), table["p_holm"] <= LEVEL
+    blind = table["practical"].isna()
+    few = table["n"].map(lambda n: f"{n:g} {per}{'' if n == 1 else 's'}, {MIN_REPETITIONS} are the least")
+    verdict = np.select([known & beyond & clear, known & within], [changed, settled], NOT_ENOUGH)
+    why = np.select(
+        [~known, known & beyond & ~clear, (verdict == NOT_ENOUGH) & blind, verdict == NOT_ENOUGH],
+        [few, "beyond the margin, but not certain among so many cells", "too coarse a meter", "too wide an interval"],
+        "",
+    )
+    return table.assign(verdict=verdict, why=why)
+
+
+def worst(verdicts: pd.DataFrame) -> pd.Series:
+    """One verdict of several columns: the worst of each row, in ORDER."""
+    rank = verdicts.map(ORDER.index).min(axis=1)
+    words: pd.Series = rank.map(dict(enumerate(ORDER)))
+    return words
