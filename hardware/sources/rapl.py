@@ -115,9 +115,7 @@ class RaplSource(CounterSource):
             if step_j < 0:
                 step_j += zone.range_j
             if not 0 <= step_j <= MAX_POWER_W * max(now_s - last_s, 0.01):
-                raise SourceError(
-                    f"rapl: {zone.name} jumped from {last_j:.3f} J to {count_j:.3f} J; was it reset?"
-                )
+                raise SourceError(f"rapl: {zone.name} jumped from {last_j:.3f} J to {count_j:.3f} J; was it reset?")
             self._total_j += step_j
         self._last = [(now_s, count_j) for count_j in counts_j]
         return now_s, self._total_j
