@@ -27,9 +27,7 @@ HEADERS = (["t_s", "power_w"], ["t_mono_s", "power_w"])
 class ReplaySource(PowerSource):
     """Samples of a file, given out when their time has come."""
 
-    def __init__(
-        self, name: str, samples: list[Sample], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, name: str, samples: list[Sample], *, clock: Callable[[], float] = time.monotonic) -> None:
         times = [t for t, _ in samples]
         self._info = SourceInfo(
             name=name,
@@ -57,9 +55,7 @@ class ReplaySource(PowerSource):
         now_s = self._clock() - self._origin_s
         # only once another sample would be due: up to then it has kept all its promises
         if now_s > self._samples[-1][0] + self._info.period_s:
-            raise SourceError(
-                f"{self._info.name} is over after {self._samples[-1][0] - self._samples[0][0]:.1f} s"
-            )
+            raise SourceError(f"{self._info.name} is over after {self._samples[-1][0] - self._samples[0][0]:.1f} s")
         first = self._next
         while self._next < len(self._samples) and self._samples[self._next][0] <= now_s:
             self._next += 1
@@ -94,13 +90,9 @@ def load(path: Path) -> list[Sample]:
         except ValueError:
             t_s = power_w = math.nan
         if not (math.isfinite(t_s) and math.isfinite(power_w)):
-            raise SourceUnavailableError(
-                f"{path}, line {number}: expected two numbers, found {','.join(row)!r}"
-            )
+            raise SourceUnavailableError(f"{path}, line {number}: expected two numbers, found {','.join(row)!r}")
         if samples and t_s <= samples[-1][0]:
-            raise SourceUnavailableError(
-                f"{path}, line {number}: {t_s} s does not come after {samples[-1][0]} s"
-            )
+            raise SourceUnavailableError(f"{path}, line {number}: {t_s} s does not come after {samples[-1][0]} s")
         samples.append((t_s, power_w))
     if len(samples) < 2:
         raise SourceUnavailableError(f"{path} holds {len(samples)} samples; a trace has at least 2")
