@@ -3,14 +3,17 @@
 source (`hardware.sources`) -> `choose` -> `Sampler` -> idle baseline and windows -> `EnergyResult` with its grade
 """
 
+from hardware.environment import Cooldown, cool_down
 from hardware.errors import HardwareError, SourceError, SourceUnavailableError, UnknownSourceError
+from hardware.idle import IdleBaseline
 from hardware.registry import Choice, choose, open_source, probe_all
-from hardware.result import EnergyResult, IdleBaseline
+from hardware.result import EnergyResult
 from hardware.sampler import Sampler
 from hardware.window import Window
 
 __all__ = [
     "Choice",
+    "Cooldown",
     "EnergyResult",
     "HardwareError",
     "IdleBaseline",
@@ -20,6 +23,7 @@ __all__ = [
     "UnknownSourceError",
     "Window",
     "choose",
+    "cool_down",
     "open_source",
     "probe_all",
 ]

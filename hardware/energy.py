@@ -20,9 +20,6 @@ from itertools import pairwise
 
 from hardware.source import Sample, SourceInfo
 
-COVERAGE_FACTOR = 2.0
-"""k: expanded uncertainties are k standard ones, about 95 %."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
@@ -45,31 +42,6 @@ class Band:
     def guarded(self) -> bool:
         """Quiet on both sides."""
         return self.a_s < self.t0_s and self.b_s > self.t1_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uncertainty:
-    """Standard uncertainties (k = 1), J, one per cause, taken as independent.
-
-    Attributes:
-        gain_j: the source's scale, u_g x E. Common to all cells of a run, so it cancels in their ratios.
-        offset_j: the source's zero, u_o x T. Gone from net energy: the idle baseline has the same zero.
-        quantisation_j: LSB / sqrt(12), for each sample or for both readings of a counter.
-        edge_j: where the load steps between two samples.
-        idle_j: u(P_idle) x time.
-    """
-
-    gain_j: float = 0.0
-    offset_j: float = 0.0
-    quantisation_j: float = 0.0
-    edge_j: float = 0.0
-    idle_j: float = 0.0
-
-    @property
-    def expanded_j(self) -> float:
-        """k = 2, in quadrature."""
-        terms = (self.gain_j, self.offset_j, self.quantisation_j, self.edge_j, self.idle_j)
-        return COVERAGE_FACTOR * math.sqrt(sum(term * term for term in terms))
 
 
 def interpolate(samples: Sequence[Sample], t_s: float) -> float:
@@ -119,9 +91,17 @@ INTEGRALS: dict[str, Integral] = {"power": power_energy_j, "counter": counter_en
 """How the samples of a kind become joules."""
 
 
-def guard_needed_s(info: SourceInfo) -> float:
-    """Quiet time that a source needs on each side: two periods and its latency."""
+def memory_s(info: SourceInfo) -> float:
+    """How far back a sample may look: it is a mean over a period, as late as the source is, and held for a period."""
     return 2 * info.period_s + info.latency_s
+
+
+def guard_needed_s(info: SourceInfo) -> float:
+    """Quiet time that a source needs before the work: a period for the edge, behind what it remembers of before.
+
+    After the work it needs a period less: no sample shows what is yet to come.
+    """
+    return info.period_s + memory_s(info)
 
 
 def gross_and_net_j(band_j: float, band: Band, idle_power_w: float | None) -> tuple[float, float | None]:
@@ -150,57 +130,18 @@ def lost_fraction(samples: Sequence[Sample], start_s: float, end_s: float, perio
     return sum(gap - period_s for gap in gaps if gap > 1.5 * period_s) / (end_s - start_s)
 
 
+def gap_swing_j(samples: Sequence[Sample], start_s: float, end_s: float, period_s: float) -> float:
+    """What gaps may have hidden: half the swing of the power over the window, times the time beyond a period."""
+    inside_w = [power_w for t, power_w in samples if start_s <= t <= end_s]
+    if not inside_w:
+        return 0.0
+    lost_s = lost_fraction(samples, start_s, end_s, period_s) * (end_s - start_s)
+    return (max(inside_w) - min(inside_w)) / 2 * lost_s
+
+
 def gap_limit_s(period_s: float) -> float:
     """No gap longer than this is ever interpolated across: max(2 s, 4 periods)."""
     return max(2.0, 4 * period_s)
-
-
-def uncertainty(
-    info: SourceInfo,
-    band: Band,
-    *,
-    gross_j: float,
-    net_j: float | None,
-    idle_power_w: float | None,
-    idle_power_u_w: float | None,
-    period_s: float,
-) -> tuple[Uncertainty, Uncertainty | None]:
-    """The budgets of the gross and of the net energy of a whole window (not yet per execution).
-
-    Args:
-        period_s: the slower of the source's own period and of how often it was asked.
-
-    edge: a load step dP that falls anywhere between two samples p apart costs dP x p / sqrt(12) on average,
-    two of them dP x p / sqrt(6). A counter between quiet readings has no edges, an estimate none that we know.
-    idle: net carries u(P_idle) over the whole band, gross only over its quiet part.
-    """
-    work_s = band.work_s
-    quantisation_j = edge_j = 0.0
-    if info.kind == "power":
-        counts = max(1.0, band.span_s / period_s)
-        quantisation_j = (info.resolution or 0.0) / math.sqrt(12) * band.span_s / math.sqrt(counts)
-    elif info.kind == "counter":
-        quantisation_j = (info.resolution or 0.0) / math.sqrt(6)
-    if info.kind == "power" or (info.kind == "counter" and not band.guarded):
-        step_w = abs(gross_j / work_s - (idle_power_w or 0.0))
-        edge_j = step_w * period_s / math.sqrt(6)
-    idle_u_w = idle_power_u_w or 0.0
-    gross = Uncertainty(
-        gain_j=info.gain_u * abs(gross_j),
-        offset_j=info.offset_u * work_s,
-        quantisation_j=quantisation_j,
-        edge_j=edge_j,
-        idle_j=idle_u_w * (band.span_s - work_s),
-    )
-    if net_j is None:
-        return gross, None
-    net = Uncertainty(
-        gain_j=info.gain_u * abs(net_j),
-        quantisation_j=quantisation_j,
-        edge_j=edge_j,
-        idle_j=idle_u_w * band.span_s,
-    )
-    return gross, net
 
 
 def _time(sample: Sample) -> float:

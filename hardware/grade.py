@@ -24,21 +24,31 @@ FLAGS: dict[str, str] = {
     "short_idle": "idle baseline shorter than 30 s or of fewer than 60 samples",
     "busy_idle": "more than 5 % of the processor was in use while the idle baseline was measured",
     "no_idle": "no idle baseline, so no net energy",
+    "idle_drift": "the idle baselines before and after differ by more than 5 % or 0.1 W",
     "no_guard": "not quiet around the work for as long as the source needs",
     "late_start": "the work began long after the window opened",
     "late_end": "the window closed long after the work had ended",
     "lost_samples": "more than 0.1 % of the samples are missing",
+    "busy_guard": "the device was not at idle power just before or after the work",
+    "throttled": "the device slowed itself down, or its supply was too weak, while it worked",
+    "governor_changed": "the frequency governor was changed while it worked",
+    "repeated_in_window": "too short for the source: the work was done several times in one window and divided",
     "net_not_positive": "not above the idle power: the work is lost in the noise",
     "source_died": "the source stopped answering",
     "no_energy": "0 J for a busy window",
     "gap": "more than 1 % of the samples are missing, or too many in a row",
     "times_outside_window": "the work's times do not lie inside the window",
+    "not_quiet": "as busy just before or after the work as during it: another load, or clocks that disagree",
+    "cross_check": "the meter's own energy counter disagrees with its watts",
 }
 """Every flag and its meaning, for reports."""
 
-FATAL = frozenset({"source_died", "no_energy", "gap", "times_outside_window"})
+FATAL = frozenset({"source_died", "no_energy", "gap", "times_outside_window", "not_quiet", "cross_check"})
 LABELS = frozenset({"simulated", "replayed"})
 """They say what a figure is, and cap its grade; they are no warnings."""
+
+NOTES = frozenset({"repeated_in_window"})
+"""They say how a figure came about, and cost nothing."""
 
 MIN_WINDOW_S = 10.0
 MIN_IDLE_S = 30.0
@@ -46,6 +56,16 @@ MIN_IDLE_SAMPLES = 60
 MAX_IDLE_BUSY = 0.05
 WARN_LOST = 0.001
 MAX_LOST = 0.01
+MAX_IDLE_SHIFT = 0.05
+MAX_IDLE_SHIFT_W = 0.1
+"""Two powers of the quiet device that differ by more than 5 %, or by more than 0.1 W, are not one idle power."""
+
+MAX_CROSS_CHECK = 0.05
+MAX_CROSS_CHECK_COUNTS = 2
+"""Two paths to one energy may differ by 5 %, or by two counts of the coarser one where that is more."""
+
+NOT_QUIET = 0.8
+"""Share of the load's step from which on a guard band is no guard band."""
 
 
 def label(info: SourceInfo) -> tuple[str, ...]:
@@ -72,5 +92,5 @@ def grade(info: SourceInfo, flags: Iterable[str]) -> Grade | None:
         return "X"
     if info.kind == "estimate" or raised & LABELS:
         return "C"
-    against = len(raised) + (info.scope != "board")
+    against = len(raised - NOTES) + (info.scope != "board")
     return "A" if against == 0 else "B" if against == 1 else "C"

@@ -1,20 +1,28 @@
 """Recorder: a source in use. Polls it while something else runs, and turns its death into a fact to be read.
 
-Nothing here raises because of a source: the first error ends the recording for good and stays in ``error``.
+Nothing here raises because of a source: the first error ends the recording for good and stays in ``error``. A meter
+that is unplugged for a while is no error: it gives no samples, and the windows without them know what to make of that.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from hardware.errors import SourceError
-from hardware.source import CounterSource, EstimateSource, PowerSource, Sample, Source
+from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source
 
 KEEP_S = 60.0
 """Samples older than this are dropped, unless a window needs them."""
+
+FIRST_REPLY_S = 10.0
+"""How long a meter may take to give its first sample. One real UM24C took 4.5 s."""
+
+AHEAD_S = 1.0
+"""A sample from further in the future has a wrong time, and would keep out all that come before it."""
 
 T = TypeVar("T")
 
@@ -28,33 +36,52 @@ class Clock(Protocol):
 
 
 class Recorder:
-    """Polls a counter or a meter from a thread, and at once when asked to. An estimate has no samples."""
+    """Polls a counter or a meter from a thread, and at once when asked to. An estimate has no samples.
 
-    def __init__(self, source: Source, clock: Clock) -> None:
+    Attributes:
+        error: why the source died; None while it lives.
+        keep_from_s: samples since then are kept, however old they get.
+        rejected: samples that were no numbers, or out of their order.
+    """
+
+    def __init__(self, source: Source, clock: Clock, *, background: bool = True) -> None:
         self.source = source
         self.clock = clock
+        self.rejected = 0
+        self._background = background
         self.error: str | None = None
         self.keep_from_s: float | None = None
         self.sampled = isinstance(source, CounterSource | PowerSource)
         self._samples: list[Sample] = []
+        self._counts: list[OwnCounter] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def interval_s(self) -> float:
-        """Time between two polls. A counter loses nothing between two: they serve the trace and show each wrap."""
-        fastest_s = 0.1 if isinstance(self.source, CounterSource) else 0.01
-        return min(max(self.source.info.period_s, fastest_s), 1.0)
+        """Time between two polls. A counter loses nothing between two: they serve the trace and show each wrap.
+
+        A meter with its own clock needs no hurry either: its samples say themselves when they were taken.
+        """
+        info = self.source.info
+        unhurried = isinstance(self.source, CounterSource) or info.clock == "device"
+        return min(max(info.period_s, 0.1 if unhurried else 0.01), 1.0)
+
+    @property
+    def asked_s(self) -> float:
+        """How often samples can come, as far as that is up to the polling: 0 if they carry the meter's own time."""
+        return 0.0 if self.source.info.clock == "device" else self.interval_s
 
     def start(self) -> None:
         """Wait for a first sample, so that every later moment has one before it; then go on in a thread."""
         if self.sampled:
-            self.await_sample(self.clock.monotonic())
+            self.await_sample(self.clock.monotonic(), at_least_s=FIRST_REPLY_S)
             if self.error is None and not self._samples:
                 self.error = "it gives no reading"
-            self._thread = threading.Thread(target=self._run, name="energy-recorder", daemon=True)
-            self._thread.start()
+            if self._background:
+                self._thread = threading.Thread(target=self._run, name="energy-recorder", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         """End the thread. A source that hangs is left behind after 2 s: the thread is a daemon."""
@@ -73,7 +100,11 @@ class Recorder:
                 new = None if reading is None else [reading]
             elif isinstance(source, PowerSource):
                 new = self._safely(source.poll)
-            self._samples += new or []
+            taken = self._take(new or [])
+            if taken and isinstance(source, PowerSource):
+                count = self._safely(source.own_counter)
+                if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
+                    self._counts.append(count)
             self._forget()
 
     def begin(self) -> None:
@@ -85,12 +116,13 @@ class Recorder:
         """End the estimate: joules, or None if the source gave none."""
         return self._safely(self.source.end) if isinstance(self.source, EstimateSource) else None
 
-    def await_sample(self, until_s: float) -> None:
-        """Wait for a sample at or after until_s, no longer than a living source can take."""
+    def await_sample(self, until_s: float, *, at_least_s: float = 0.0) -> None:
+        """Wait for a sample at or after until_s, no longer than a living source can take, or at_least_s."""
         if not self.sampled:
             return
         info = self.source.info
-        give_up_s = self.clock.monotonic() + 3 * info.period_s + info.latency_s + 1.0
+        wait_s = max(3 * info.period_s + info.latency_s + 1.0, at_least_s)
+        give_up_s = self.clock.monotonic() + wait_s
         self.poll()
         while self._latest_s() < until_s and self.error is None and self.clock.monotonic() < give_up_s:
             self.clock.sleep(self.interval_s / 2)
@@ -102,6 +134,24 @@ class Recorder:
             first = bisect_right(self._samples, start_s, key=_time) - 1
             last = bisect_left(self._samples, end_s, key=_time)
             return self._samples[max(first, 0) : last + 1]
+
+    def counts(self, start_s: float, end_s: float) -> list[OwnCounter]:
+        """What the meter's own energy counter said in [start_s, end_s]."""
+        with self._lock:
+            return [count for count in self._counts if start_s <= count.t_s <= end_s]
+
+    def _take(self, new: list[Sample]) -> bool:
+        """Keep what is a number and comes after what is there. Returns whether anything was kept."""
+        latest_s = self._samples[-1][0] if self._samples else float("-inf")
+        now_s = self.clock.monotonic()
+        before = len(self._samples)
+        for t_s, value in new:
+            if not (latest_s < t_s <= now_s + AHEAD_S and math.isfinite(value)):
+                self.rejected += 1
+                continue
+            latest_s = t_s
+            self._samples.append((t_s, value))
+        return len(self._samples) > before
 
     def _latest_s(self) -> float:
         with self._lock:
@@ -129,6 +179,7 @@ class Recorder:
         # in large bites: dropping one sample at a time would copy the list at every poll
         if self._samples and self._samples[0][0] < horizon_s - KEEP_S:
             del self._samples[: bisect_left(self._samples, horizon_s, key=_time)]
+            self._counts = [count for count in self._counts if count.t_s >= horizon_s]
 
 
 def _time(sample: Sample) -> float:

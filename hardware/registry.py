@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from hardware import plugins
 from hardware.errors import HardwareError, SourceUnavailableError, UnknownSourceError
+from hardware.plugins import Plugin
 from hardware.source import Found, NoPermission, NotFound, Probe, Source
 
 PROBE_LIMIT_S = 20.0
@@ -23,23 +25,50 @@ class Entry:
         module: imported only when the source is probed.
         auto_for: the training devices whose work the source sees; ``auto`` considers it for no other.
             An NVML counter would be exact about training on the CPU, and about the wrong chip.
+        argument: what may stand after the colon of the name, e.g. ``FILE``; "" if nothing may.
     """
 
     module: str
     auto_for: frozenset[str] = frozenset()
+    argument: str = ""
 
 
 ANY_DEVICE = frozenset({"*"})
+CPU = frozenset({"cpu"})
+CUDA = frozenset({"cuda"})
 
 SOURCES: dict[str, Entry] = {
-    "rapl": Entry("hardware.sources.rapl", frozenset({"cpu"})),
-    "nvml": Entry("hardware.sources.nvml", frozenset({"cuda"})),
+    # the whole board at its supply comes first, then the module of a Jetson: they see all that the work costs
+    "hwmon": Entry("hardware.sources.hwmon", CPU, argument="CHIP"),
+    "jetson": Entry("hardware.sources.jetson", CPU | CUDA),
+    # counters of a chip: a part of the device, but they lose nothing and are never late
+    "rapl": Entry("hardware.sources.rapl", CPU),
+    "nvml": Entry("hardware.sources.nvml", CUDA),
+    "zeus-gpu": Entry("hardware.sources.zeus_gpu", CUDA),
+    "zeus-soc": Entry("hardware.sources.zeus_soc", frozenset({"cpu", "mps"})),
+    # samples of a part of the device
+    "nvml-power": Entry("hardware.sources.nvml_power", CUDA, argument="FIELD"),
+    "pmic": Entry("hardware.sources.pmic", CPU),
+    # Not for auto: it needs windows of 10 minutes, and whether it can measure changes with a plug, so that the same
+    # command would measure with another source tomorrow.
+    "battery": Entry("hardware.sources.battery", argument="KIND"),
+    # instruments between the supply and the board
+    "um24c": Entry("hardware.sources.um24c", argument="PORT"),
+    "um25c": Entry("hardware.sources.um25c", argument="PORT"),
+    "um34c": Entry("hardware.sources.um34c", argument="PORT"),
+    "tc66": Entry("hardware.sources.tc66", argument="PORT"),
+    "fnirsi": Entry("hardware.sources.fnirsi", argument="SERIAL"),
+    "csv": Entry("hardware.sources.csv_lines", argument="PORT"),
+    "joulescope": Entry("hardware.sources.joulescope", argument="SERIAL"),
+    "ppk2": Entry("hardware.sources.ppk2", argument="PORT"),
+    "lpm01a": Entry("hardware.sources.lpm01a", argument="PORT"),
     "codecarbon": Entry("hardware.sources.codecarbon", ANY_DEVICE),
     "simulated": Entry("hardware.sources.simulated"),
-    "replay": Entry("hardware.sources.replay"),
+    "replay": Entry("hardware.sources.replay", argument="FILE"),
     "none": Entry("hardware.sources.none"),
 }
-"""In the order in which ``auto`` tries them."""
+"""In the order in which ``auto`` tries them. What hangs on a port is not for auto: to ask who is there means to write
+to a device that may be something else. Nor is a plug-in: installing a package must not change what a run measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +90,7 @@ def choose(name: str = "auto", *, device: str = "cpu") -> Choice:
     """Find the source to measure a run with.
 
     Args:
-        name: ``auto``, or one of `SOURCES`; ``replay:FILE`` and ``simulated?power_w=5`` carry arguments.
+        name: ``auto``, one of `SOURCES` or a plug-in's; ``replay:FILE`` and ``simulated?power_w=5`` carry arguments.
         device: the torch device that trains, e.g. ``cpu`` or ``cuda:1``. It decides what ``auto``
             considers: a source that does not see the device is not a lesser choice but a wrong one.
 
@@ -73,7 +102,8 @@ def choose(name: str = "auto", *, device: str = "cpu") -> Choice:
         base, probe = probe_one(name, device=device)
         if isinstance(probe, Found):
             why = f"{base}: {probe.why}"
-            if SOURCES[base].auto_for and not _sees(SOURCES[base], device):
+            entry = SOURCES.get(base)
+            if entry is not None and entry.auto_for and not _sees(entry, device):
                 why += f"; it does not see work done on {device}"
             return Choice(probe.source, why, ((base, probe),))
         raise SourceUnavailableError(f"the energy source {base} cannot be used: {_explain(probe)}")
@@ -95,8 +125,15 @@ def choose(name: str = "auto", *, device: str = "cpu") -> Choice:
 
 
 def probe_all(*, device: str = "cpu") -> tuple[tuple[str, Probe], ...]:
-    """What each source says here, in the order of `SOURCES`. Never raises and never hangs."""
-    return tuple(probe_one(name, device=device) for name in SOURCES)
+    """What each source says here: `SOURCES` in their order, then the plug-ins. Never raises and never hangs."""
+    found = [probe_one(name, device=device) for name in SOURCES]
+    for plugin in plugins.discover(SOURCES):
+        try:
+            probe = _ask(plugin.name, plugin, "", {}, device)
+        except UnknownSourceError as error:  # it has to be named with more than its name
+            probe = NotFound(str(error))
+        found.append((plugin.name, probe))
+    return tuple(found)
 
 
 def open_source(name: str = "auto", *, device: str = "cpu") -> Source:
@@ -118,38 +155,59 @@ def probe_one(name: str, *, device: str = "cpu") -> tuple[str, Probe]:
         UnknownSourceError: no such name or parameter. Whatever else goes wrong is part of the answer.
     """
     base, argument, params = _parse(name)
+    if base in SOURCES:
+        return base, _ask(base, SOURCES[base], argument, params, device)
+    plugin = next(plugin for plugin in plugins.discover(SOURCES) if plugin.name == base)
+    return base, _ask(base, plugin, argument, params, device)
+
+
+def _ask(base: str, who: Entry | Plugin, argument: str, params: dict[str, str], device: str) -> Probe:
+    """Run a probe in a thread of its own, which is left behind if it hangs.
+
+    Raises:
+        UnknownSourceError: no such parameter.
+    """
     outcome: list[Probe | HardwareError] = []
 
     def ask() -> None:
         # the one place where anything may be caught: a probe runs other people's drivers
         try:
-            module: Any = importlib.import_module(SOURCES[base].module)
-            outcome.append(module.probe(argument, params, device))
+            if isinstance(who, Plugin):
+                outcome.append(who.probe(argument, params, device))
+            else:
+                module: Any = importlib.import_module(who.module)
+                outcome.append(module.probe(argument, params, device))
         except HardwareError as error:
             outcome.append(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             outcome.append(NotFound(f"{type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=ask, name=f"probe-{base}", daemon=True)
     thread.start()
     thread.join(PROBE_LIMIT_S)
     if not outcome:
-        return base, NotFound(f"it did not answer within {PROBE_LIMIT_S:.0f} s")
+        return NotFound(f"it did not answer within {PROBE_LIMIT_S:.0f} s")
     if isinstance(outcome[0], UnknownSourceError):
         raise outcome[0]
     if isinstance(outcome[0], HardwareError):
-        return base, NotFound(str(outcome[0]))
-    return base, outcome[0]
+        return NotFound(str(outcome[0]))
+    return outcome[0]
 
 
 def _parse(name: str) -> tuple[str, str, dict[str, str]]:
-    """Split ``base:argument`` or ``base?key=value&...``. A file's name may hold any character."""
-    if name.startswith("replay:"):
-        return "replay", name.removeprefix("replay:"), {}
-    base, _, query = name.partition("?")
-    if base not in SOURCES:
-        raise UnknownSourceError.unknown("energy source", base, ("auto", *SOURCES))
-    return base, "", dict(parse_qsl(query, keep_blank_values=True))
+    """Split ``base:argument?key=value&...``; both tails may be missing.
+
+    An address may hold colons, so the base ends at the first; a trace's file name may hold any character.
+    """
+    before, mark, query = name.partition("?")
+    base, colon, argument = before.partition(":")
+    if base not in SOURCES and base not in (known := [plugin.name for plugin in plugins.discover(SOURCES)]):
+        raise UnknownSourceError.unknown("energy source", base, ("auto", *SOURCES, *known))
+    if base == "replay":
+        return base, argument + mark + query, {}
+    if colon and base in SOURCES and not SOURCES[base].argument:
+        raise UnknownSourceError(f"the energy source {base!r} takes nothing after a colon, not {argument!r}")
+    return base, argument, dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _sees(entry: Entry, device: str) -> bool:

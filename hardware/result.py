@@ -1,31 +1,30 @@
-"""Result: the idle baseline and the energy of one execution, as they go into a record."""
+"""Result: the energy of one execution, as it goes into a record."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from hardware.budget import Term
+from hardware.device import Snapshot
 from hardware.grade import Grade
+from hardware.source import Health
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdleBaseline:
-    """The power of the quiet device.
+class CrossCheck:
+    """Two paths from one meter to the same joules, over the same time, which is longer than the work.
 
     Attributes:
-        power_w: mean power, None if the source gave none.
-        u_power_w: standard uncertainty (k = 1) of that mean, from the scatter within the measurement.
-        duration_s: how long it was measured.
-        n_samples: samples of a meter, readings of a counter, parts of an estimate.
-        started_at: UTC, ISO 8601.
-        busy_fraction: share of all cores' time that something used meanwhile; None where unknown.
+        span_s: how long.
+        integral_j: its watts, integrated.
+        counter_j: its own counter.
+        count_j: one count of that.
     """
 
-    power_w: float | None
-    u_power_w: float | None
-    duration_s: float
-    n_samples: int
-    started_at: str
-    busy_fraction: float | None = None
+    span_s: float
+    integral_j: float
+    counter_j: float
+    count_j: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +47,13 @@ class EnergyResult:
         error: why the grade is X, or why there is no trace, in words.
         n_samples: readings inside the integrated band; 1 for an estimate.
         trace_file: name of the file in the trace folder.
-        terms: standard uncertainties (k = 1), J, e.g. ``{"gross": {"gain_j": 0.1, ...}, "net": {...}}``.
+        terms: the uncertainty budget, one term per cause with its basis, J per execution, k = 1.
+        band_s: how long it was integrated for one execution, guard bands included; see `hardware.idle.rebase`.
+        lost_fraction: share of the band without samples where there should have been some; None for what has none.
+        longest_gap_s: longest time without a sample in the band; None for what has none.
+        cross_check: the meter's own counter against its watts over the same time; None if it has no counter.
+        health: what went wrong with the source meanwhile: lost samples, broken frames, lost connections.
+        env_before, env_after: state of the device before the quiet time ahead of the work, and right after the work.
     """
 
     energy_gross_j: float | None = None
@@ -66,4 +71,11 @@ class EnergyResult:
     error: str | None = None
     n_samples: int = 0
     trace_file: str | None = None
-    terms: dict[str, dict[str, float]] = field(default_factory=dict)
+    terms: tuple[Term, ...] = ()
+    band_s: float | None = None
+    lost_fraction: float | None = None
+    longest_gap_s: float | None = None
+    cross_check: CrossCheck | None = None
+    health: Health | None = None
+    env_before: Snapshot | None = None
+    env_after: Snapshot | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["counter", "power", "estimate", "none"]
@@ -60,6 +61,55 @@ class SourceInfo:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a source fares. The counts go up from `Source.open` on; `since` gives those of a span, e.g. a window.
+
+    Attributes:
+        connected: it delivers at present. A meter that was unplugged tries to connect again for ever.
+        disconnects: how often the connection was lost. What was drawn meanwhile is in no sample and no counter.
+        lost: samples known to be missing: gaps in its numbering, requests without answer.
+        bad_frames: what arrived broken, and was dropped.
+        implausible: readings that cannot be true, e.g. volts x amperes far from the watts, and were dropped.
+        problem: the latest trouble in words.
+    """
+
+    connected: bool = True
+    disconnects: int = 0
+    lost: int = 0
+    bad_frames: int = 0
+    implausible: int = 0
+    problem: str | None = None
+
+    def since(self, earlier: Health) -> Health:
+        """This state, with the counts since an earlier one."""
+        return Health(
+            connected=self.connected,
+            disconnects=self.disconnects - earlier.disconnects,
+            lost=self.lost - earlier.lost,
+            bad_frames=self.bad_frames - earlier.bad_frames,
+            implausible=self.implausible - earlier.implausible,
+            problem=self.problem,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCounter:
+    """A meter's own energy counter beside its samples: a second path to the same joules, immune to lost polls.
+
+    Attributes:
+        t_s: when it was read, ``time.monotonic``.
+        joules: since the source was opened, never decreasing.
+        resolution_j: one count.
+        restarts: how often it was set back. A difference across a restart means nothing.
+    """
+
+    t_s: float
+    joules: float
+    resolution_j: float
+    restarts: int = 0
+
+
 class Source(ABC):
     """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device."""
 
@@ -77,6 +127,22 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of the device. Safe to call twice, and before ``open``."""
+
+    @property
+    def health(self) -> Health:
+        """How it fares. Most sources have no more to tell than that they are there."""
+        return Health()
+
+    def record_raw(self, path: Path) -> bool:
+        """From now on write each byte from and to the device, with its time, to a file of `hardware.sources.raw_log`.
+
+        Returns:
+            False, and no file, for a source that sees no bytes.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        return False
 
     def mark(self, t_mono_s: float, *, working: bool) -> None:  # noqa: B027
         """Hear that the work begins or has ended. Only the simulation needs to know."""
@@ -101,9 +167,15 @@ class PowerSource(Source):
     def poll(self) -> list[Sample]:
         """The samples since the last call, oldest first: (monotonic time in s, watts).
 
+        A meter that is unplugged for a while has none meanwhile, which leaves a gap; it need not be an error.
+
         Raises:
-            SourceError: the meter vanished or sent nonsense.
+            SourceError: the meter vanished for good, or sent nonsense.
         """
+
+    def own_counter(self) -> OwnCounter | None:
+        """The meter's own energy counter as last heard; None if it has none, or has not yet been heard."""
+        return None
 
 
 class EstimateSource(Source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +18,18 @@ COLUMNS = {"power": "power_w", "counter": "energy_j"}
 def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
     """Write a gzipped CSV with the columns ``t_mono_s`` and ``column``; return the file's name.
 
-    The facts stand above the header, in lines that begin with ``#``. The file appears whole or not at all, and
-    replaces one of the same name. A trace of powers can be played back with ``replay:FILE``.
+    The facts stand above the header, in lines that begin with ``#``. The file appears whole or not at all, and never
+    in place of another: the second one of a name gets a number. It is written when the window is over, since writing
+    to a card or disk meanwhile would be a part of what is measured. A trace of powers can be played back with
+    ``replay:FILE``.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    file_name = re.sub(r"[^\w.=+-]+", "_", name)[:180] + ".csv.gz"
+    base = re.sub(r"[^\w.=+-]+", "_", name)[:180]
     folder.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([f"{base}.csv.gz"], (f"{base}~{number}.csv.gz" for number in itertools.count(2)))
+    file_name = next(one for one in names if not (folder / one).exists())
     partial = folder / f".{file_name}.part"
     try:
         with gzip.open(partial, "wt", encoding="utf-8", newline="\n") as stream:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
-from hardware.evaluation import Observation, evaluate
+from hardware.device import Snapshot
+from hardware.evaluation import evaluate
+from hardware.idle import IdleBaseline
+from hardware.observation import Observation
 from hardware.recorder import Recorder
-from hardware.result import EnergyResult, IdleBaseline
+from hardware.result import EnergyResult
 from hardware.trace import COLUMNS, write_trace
 
 
 class Window:
     """An open window. `Sampler.open_window` makes it; it ends with `close` or `cancel`."""
 
-    def __init__(self, recorder: Recorder, name: str, *, quiet_from_s: float, trace_dir: Path | None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        name: str,
+        *,
+        quiet_from_s: float,
+        trace_dir: Path | None,
+        look: Callable[[], Snapshot],
+        env_before: Snapshot,
+    ) -> None:
         self.name = name
         self.is_open = True
         self._recorder = recorder
         self._trace_dir = trace_dir
         self._quiet_from_s = quiet_from_s
+        self._look = look
+        self._env_before = env_before
+        self._health = recorder.source.health
         recorder.begin()
         recorder.poll()
         self._opened_s = recorder.clock.monotonic()
@@ -50,6 +66,8 @@ class Window:
         recorder, clock = self._recorder, self._recorder.clock
         closed_s = clock.monotonic()
         estimate_j = self._mark_end()
+        # at once: a board cools and speeds up again within seconds
+        env_after = self._look()
         clock.sleep(self._opened_s - self._quiet_from_s)
         quiet_until_s = clock.monotonic()
         recorder.await_sample(quiet_until_s)
@@ -62,11 +80,15 @@ class Window:
             t1_s=t1_s,
             executions=executions,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
+            counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),
+            health=recorder.source.health.since(self._health),
             estimate_j=estimate_j,
+            env_before=self._env_before,
+            env_after=env_after,
             error=recorder.error,
         )
         self._let_go()
-        result = evaluate(recorder.source.info, observation, idle, poll_s=recorder.interval_s)
+        result = evaluate(recorder.source.info, observation, idle, poll_s=recorder.asked_s)
         try:
             return dataclasses.replace(result, trace_file=self._write_trace(observation))
         except OSError as error:  # the figure stands without its trace

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardware.budget import Term, budget, expanded_j
 from hardware.energy import (
     Band,
-    Uncertainty,
     counter_energy_j,
     gross_and_net_j,
     longest_gap_s,
     lost_fraction,
     power_energy_j,
-    uncertainty,
 )
-from hardware.evaluation import Observation, evaluate
-from hardware.grade import FATAL, FLAGS, LABELS, grade
-from hardware.result import IdleBaseline
+from hardware.evaluation import evaluate
+from hardware.grade import FATAL, FLAGS, LABELS, NOTES, grade
+from hardware.idle import IdleBaseline
+from hardware.observation import Observation
 from hardware.source import SourceInfo
 
 METER = SourceInfo(name="meter", kind="power", scope="board", covers=("board",), period_s=0.5, gain_u=0.01)
@@ -144,26 +144,48 @@ def test_a_counter_that_ticks_slowly_is_exact_between_guard_bands() -> None:
     # four executions; the quiet edges are off by less than one tick of idle power on each side
     assert result.energy_net_j == pytest.approx(500 / 4, abs=2 * 0.2 / 4)
     assert result.duration_s == pytest.approx(9.999 / 4)
-    assert result.terms["gross"]["edge_j"] == 0
+    assert {term.name: term.gross_j for term in result.terms}["edge"] == 0
+    assert "repeated_in_window" in result.flags
+    assert result.band_s == pytest.approx((10.2 - -0.099) / 4)
+
+
+def terms_of(band: Band, info: SourceInfo, **more: float) -> dict[str, Term]:
+    values = {"gross_j": 50.0, "net_j": 30.0, "idle_power_w": 2.0, "idle_power_u_w": 0.05, "period_s": 0.5} | more
+    return {term.name: term for term in budget(info, band, **values)}  # type: ignore[arg-type]
 
 
 def test_the_budget_combines_in_quadrature_and_k_is_2() -> None:
-    assert Uncertainty(gain_j=3.0, idle_j=4.0).expanded_j == pytest.approx(10.0)
+    assert expanded_j([3.0, 0.0, 4.0]) == pytest.approx(10.0)
 
 
 def test_each_term_of_the_budget() -> None:
     info = replace(METER, gain_u=0.02, offset_u=0.1, resolution=0.012)
     band = Band(a_s=-1.0, b_s=11.0, t0_s=0.0, t1_s=10.0)
-    gross, net = uncertainty(info, band, gross_j=50.0, net_j=30.0, idle_power_w=2.0, idle_power_u_w=0.05, period_s=0.5)
-    assert net is not None
-    assert gross.gain_j == pytest.approx(1.0)
-    assert net.gain_j == pytest.approx(0.6)
-    assert gross.offset_j == pytest.approx(1.0)
-    assert net.offset_j == 0  # the baseline has the same zero
-    assert gross.quantisation_j == pytest.approx(0.012 / math.sqrt(12) * 12 / math.sqrt(24))
-    assert gross.edge_j == pytest.approx(3.0 * 0.5 / math.sqrt(6))
-    assert gross.idle_j == pytest.approx(0.05 * 2)
-    assert net.idle_j == pytest.approx(0.05 * 12)
+    terms = terms_of(band, info, gap_j=0.3, leak_j=-0.6)
+    assert terms["gain"].gross_j == pytest.approx(1.0)
+    assert terms["gain"].net_j == pytest.approx(0.6)
+    assert terms["gain"].basis.startswith("assumed: 0.02")
+    assert terms["offset"].gross_j == pytest.approx(1.0)
+    assert terms["offset"].net_j == 0  # the baseline has the same zero
+    # a steady power is rounded the same way every time: many samples do not help
+    assert terms["rounding"].gross_j == pytest.approx(0.012 / math.sqrt(12) * 12)
+    assert terms["edge"].gross_j == pytest.approx(3.0 * 0.5 / math.sqrt(6))
+    assert terms["gap"].net_j == pytest.approx(0.3 / math.sqrt(3))
+    assert terms["leak"].net_j == pytest.approx(0.6 / math.sqrt(3))
+    assert terms["idle"].gross_j == pytest.approx(0.05 * 2)
+    assert terms["idle"].net_j == pytest.approx(0.05 * 12)
+    assert all(term.basis for term in terms.values())
+
+
+def test_without_quiet_around_it_the_ends_are_cut_and_the_budget_knows() -> None:
+    plain = Band(a_s=0.0, b_s=10.0, t0_s=0.0, t1_s=10.0)
+    late = replace(METER, latency_s=0.5)
+    assert terms_of(plain, late)["edge"].gross_j == pytest.approx(3.0 * (0.5 + 0.5) / math.sqrt(3))
+    counter = replace(COUNTER, resolution=0.6)
+    assert terms_of(plain, counter, period_s=0.1)["edge"].gross_j == pytest.approx(3.0 * 0.1 / math.sqrt(3))
+    assert terms_of(plain, counter)["rounding"].gross_j == pytest.approx(0.6 / math.sqrt(6))
+    guarded = Band(a_s=-1.0, b_s=11.0, t0_s=0.0, t1_s=10.0)
+    assert terms_of(guarded, counter)["edge"].gross_j == 0
 
 
 def test_a_full_window_of_a_board_meter_has_grade_a_and_each_shortfall_costs_one() -> None:
@@ -228,6 +250,6 @@ def test_work_that_starts_late_is_told_and_the_setup_kept_out() -> None:
 
 
 def test_every_flag_is_explained() -> None:
-    assert set(FLAGS) >= FATAL | LABELS
+    assert set(FLAGS) >= FATAL | LABELS | NOTES
     assert grade(METER, ["source_died"]) == "X"
     assert grade(replace(METER, kind="none"), []) is None

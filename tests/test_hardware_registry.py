@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -77,6 +78,28 @@ def test_auto_takes_the_first_source_that_sees_the_device(
     assert ("not a measurement" in choice.why) == (chosen == "codecarbon")
 
 
+@pytest.mark.parametrize(
+    ("here", "torch_device", "chosen"),
+    [
+        ("hwmon", "cpu", "hwmon"),  # the whole board before a part of it
+        ("hwmon", "cuda", "nvml"),  # a USB-C meter feeds no machine with such a card
+        ("jetson", "cuda:0", "jetson"),
+        ("pmic", "cpu", "rapl"),
+        ("battery", "cpu", "rapl"),
+        ("um25c", "cpu", "rapl"),
+    ],
+)
+def test_auto_ranks_by_how_much_of_the_device_is_inside(
+    probes: dict[str, object], here: str, torch_device: str, chosen: str
+) -> None:
+    probes[here] = Found(Fake(here, "power"), "it is here")
+    assert choose("auto", device=torch_device).source.info.name == chosen
+    if chosen == "rapl":
+        probes["rapl"] = NotFound("absent")
+        named_only = here in ("battery", "um25c")
+        assert choose("auto", device=torch_device).source.info.name == ("codecarbon" if named_only else here)
+
+
 def test_auto_says_when_a_counter_is_here_but_barred(probes: dict[str, object]) -> None:
     probes["rapl"] = NoPermission("only root may read it")
     choice = choose()
@@ -122,10 +145,14 @@ def test_probing_survives_whatever_a_driver_does(probes: dict[str, object], monk
     [
         ("rappl", "did you mean 'rapl'"),
         ("code-carbon", "did you mean 'codecarbon'"),
-        ("zzz", "choose from auto, rapl"),
+        ("zzz", "choose from auto, hwmon"),
         ("simulated?watts=3", "unknown parameter of 'simulated' 'watts'"),
         ("none?x=1", "takes no parameters"),
         ("rapl?psys=1", "takes no parameters"),
+        ("rapl:0", "'rapl' takes nothing after a colon, not '0'"),
+        ("rappl:0?x=1", "did you mean 'rapl'"),
+        ("battery:solar", "choose from counter, power"),
+        ("nvml-power:averag", "did you mean 'average'"),
     ],
 )
 def test_an_unknown_name_is_one_line_with_the_nearest(name: str, hint: str) -> None:
@@ -146,6 +173,16 @@ def test_names_with_arguments(tmp_path: Path) -> None:
     source = open_source("simulated?power_w=9&idle_w=1")
     assert source.info.params == {"power_w": 9.0, "idle_w": 1.0, "period_s": 0.02}
     assert choose("none").source.info.kind == "none"
+
+
+def test_the_page_on_sources_names_each_of_them_and_the_order_of_auto() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "sources.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, entry in registry.SOURCES.items():
+        assert any(re.search(rf"`{re.escape(name)}[`:?]", row) for row in rows), name
+        assert not entry.argument or f"`{name}:" in page
+    order = page.partition("in order\n\n")[2].partition("\n\n")[0]
+    assert re.findall(r"`([\w-]+)`", order) == [name for name, entry in registry.SOURCES.items() if entry.auto_for]
 
 
 QUIET = """
@@ -246,6 +283,23 @@ def test_the_facts_of_a_raspberry_pi(tmp_path: Path) -> None:
     assert (facts.frequency_min_hz, facts.frequency_max_hz, facts.virtual) == (None, 2.4e9, None)
     now = device.snapshot(tmp_path)
     assert (now.temperature_c, now.frequency_hz, now.throttle) == (pytest.approx(48.25), 1.95e9, 0x50005)
+    assert (now.frequency_min_hz, now.frequency_max_hz) == (1.5e9, 2.4e9)
+
+
+def test_the_throttle_bits_of_a_raspberry_pi_5_and_of_one_that_must_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled", "e0008\n")
+    assert device.snapshot(tmp_path).throttle == 0xE0008
+    program = tmp_path / "bin/vcgencmd"
+    put(tmp_path, "bin/vcgencmd", "#!/bin/sh\n[ $1 = get_throttled ] && echo throttled=0x50005\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(device, "ROOT", tmp_path / "sysless")
+    assert device.snapshot(tmp_path / "sysless").throttle == 0x50005
+    for answer in ("exit 255", "echo rubbish", "echo throttled="):
+        program.write_text(f"#!/bin/sh\n{answer}\n")
+        assert device.snapshot(tmp_path / "sysless").throttle is None
 
 
 def test_a_machine_that_tells_nothing_has_no_facts_and_no_errors(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_counter_gives_gross_and_net_of_one_execution(clock: FakeClock, tmp_pa
     assert result.energy_gross_j == pytest.approx(60.0)
     assert result.energy_net_j == pytest.approx(50.0)
     assert result.duration_s == pytest.approx(5.0)
-    assert (result.grade, result.flags, result.source_kind) == ("A", (), "counter")
+    assert (result.grade, result.flags, result.source_kind) == ("A", ("repeated_in_window",), "counter")
     assert result.energy_u_j == pytest.approx(2 * 0.01 * 60.0, rel=1e-3)
     assert result.trace_file == "digits_full_s=0.csv.gz"
     lines = gzip.decompress((tmp_path / "traces" / result.trace_file).read_bytes()).decode().splitlines()
@@ -309,3 +309,17 @@ def test_a_full_disk_costs_the_trace_not_the_figure(clock: FakeClock, tmp_path: 
     assert result.energy_gross_j == pytest.approx(40.0)
     assert result.trace_file is None
     assert "trace was not written" in str(result.error)
+
+
+def test_a_trace_is_never_written_over(clock: FakeClock, tmp_path: Path) -> None:
+    sampler = make(ScriptedCounter(clock), clock, tmp_path)
+    sampler.start()
+    names = []
+    for _ in range(3):
+        window = sampler.open_window("same", guard_s=0.0)
+        t0_s = clock.now_s
+        clock.sleep(20.0)
+        names.append(window.close(t0_s=t0_s, t1_s=clock.now_s).trace_file)
+    sampler.stop()
+    assert names == ["same.csv.gz", "same~2.csv.gz", "same~3.csv.gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, names))

@@ -1,0 +1,106 @@
+"""Waveform: a power over time whose energy between any two moments is known exactly."""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+Point = tuple[float, float]
+"""(time in s, power in W)."""
+
+
+class Waveform:
+    """Straight lines between points; two points at one moment are a step. Constant before the first and after the last.
+
+    With ``period_s`` it repeats for ever, forwards and backwards: the points then lie in [0, period_s].
+    """
+
+    def __init__(self, points: Sequence[Point], *, period_s: float | None = None) -> None:
+        """
+        Raises:
+            ValueError: no point, times that fall, or points outside the period.
+        """
+        if not points or any(right[0] < left[0] for left, right in pairwise(points)):
+            raise ValueError("a waveform needs points whose times do not fall")
+        if period_s is not None:
+            if not 0 <= points[0][0] <= points[-1][0] <= period_s or period_s <= 0:
+                raise ValueError(f"the points of a repeating waveform lie in [0, {period_s}]")
+            points = [(0.0, points[0][1]), *points, (period_s, points[-1][1])]
+        self._period_s = period_s
+        self._times = [t for t, _ in points]
+        self._powers = [power for _, power in points]
+        sums = [0.0]
+        for (left_s, left_w), (right_s, right_w) in pairwise(points):
+            sums.append(sums[-1] + (right_s - left_s) * (left_w + right_w) / 2)
+        self._sums = sums
+
+    def power_w(self, t_s: float) -> float:
+        """Power at t_s; at a step, the power after it."""
+        if self._period_s is not None:
+            t_s %= self._period_s
+        right = bisect_right(self._times, t_s)
+        if right == 0:
+            return self._powers[0]
+        if right == len(self._times):
+            return self._powers[-1]
+        left_s, right_s = self._times[right - 1], self._times[right]
+        left_w, right_w = self._powers[right - 1], self._powers[right]
+        return left_w + (right_w - left_w) * (t_s - left_s) / (right_s - left_s)
+
+    def energy_j(self, start_s: float, end_s: float) -> float:
+        """The integral of the power from start_s to end_s, by the area of the trapezia that it consists of."""
+        return self._since_first_j(end_s) - self._since_first_j(start_s)
+
+    def _since_first_j(self, t_s: float) -> float:
+        whole_j = 0.0
+        if self._period_s is not None:
+            periods = math.floor(t_s / self._period_s)
+            whole_j = periods * self._sums[-1]
+            t_s -= periods * self._period_s
+        right = bisect_right(self._times, t_s)
+        if right == 0:
+            return whole_j + (t_s - self._times[0]) * self._powers[0]
+        left_s, left_w = self._times[right - 1], self._powers[right - 1]
+        return whole_j + self._sums[right - 1] + (t_s - left_s) * (left_w + self.power_w(t_s)) / 2
+
+
+def pulses(idle_w: float, load_w: float, spans: Iterable[tuple[float, float]]) -> Waveform:
+    """Load inside the spans (start, end), which do not overlap; idle otherwise."""
+    points: list[Point] = []
+    for start_s, end_s in spans:
+        points += [(start_s, idle_w), (start_s, load_w), (end_s, load_w), (end_s, idle_w)]
+    return Waveform(points or [(0.0, idle_w)])
+
+
+def square(idle_w: float, load_w: float, *, quiet_s: float, work_s: float) -> Waveform:
+    """Idle for quiet_s, load for work_s, and again."""
+    points = [(0.0, idle_w), (quiet_s, idle_w), (quiet_s, load_w), (quiet_s + work_s, load_w)]
+    return Waveform(points, period_s=quiet_s + work_s)
+
+
+def ramp(idle_w: float, top_w: float, *, start_s: float, end_s: float) -> Waveform:
+    """Idle, a straight rise from start_s to end_s, a fall at once, idle: trains that warm up."""
+    return Waveform([(start_s, idle_w), (end_s, top_w), (end_s, idle_w)])
+
+
+def telegraph(
+    idle_w: float,
+    powers_w: Sequence[float],
+    *,
+    start_s: float,
+    end_s: float,
+    mean_dwell_s: float,
+    rng: random.Random,
+) -> Waveform:
+    """Between start_s and end_s a power drawn from powers_w, held for an exponential time, and another; idle around."""
+    points: list[Point] = [(start_s, idle_w)]
+    t_s = start_s
+    while t_s < end_s:
+        power_w = rng.choice(powers_w)
+        next_s = min(end_s, t_s + rng.expovariate(1 / mean_dwell_s))
+        points += [(t_s, power_w), (next_s, power_w)]
+        t_s = next_s
+    return Waveform([*points, (end_s, idle_w)])

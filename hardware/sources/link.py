@@ -1,0 +1,157 @@
+"""Link: the way to a meter, over a serial port or Bluetooth. All that goes wrong with one is an OSError."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from hardware.source import NoPermission, NotFound
+
+WAIT_S = 0.1
+"""The longest that a read waits for a first byte."""
+
+CONNECT_S = 5.0
+RFCOMM_CHANNEL = 1
+ADDRESS = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
+
+
+class Link(Protocol):
+    """An open connection. Every method raises OSError once it is gone."""
+
+    def read(self, *, wait: bool = True) -> bytes:
+        """What has arrived; b"" when nothing has, at once or after waiting up to `WAIT_S`."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def close(self) -> None:
+        """Let go. Safe to call twice."""
+
+
+class Tap:
+    """A link that tells somebody of all that passes: ``<`` from the meter or ``>`` to it, and the bytes."""
+
+    def __init__(self, link: Link, note: Callable[[str, bytes], None]) -> None:
+        self._link = link
+        self._note = note
+
+    def read(self, *, wait: bool = True) -> bytes:
+        data = self._link.read(wait=wait)
+        if data:
+            self._note("<", data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._note(">", data)
+        self._link.write(data)
+
+    def close(self) -> None:
+        self._link.close()
+
+
+class SerialLink:
+    """A serial port, held so that no other program can read from it meanwhile."""
+
+    def __init__(self, port: str, baud: int) -> None:
+        import serial
+
+        # ValueError: a baud rate that the port does not know
+        try:
+            self._port = serial.Serial(
+                port, baud, timeout=WAIT_S, write_timeout=1.0, exclusive=True, rtscts=False, xonxoff=False
+            )
+        except ValueError as error:
+            raise OSError(str(error)) from error
+
+    def read(self, *, wait: bool = True) -> bytes:
+        waiting = self._port.in_waiting
+        if not waiting and not wait:
+            return b""
+        return bytes(self._port.read(max(1, waiting)))
+
+    def write(self, data: bytes) -> None:
+        self._port.write(data)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._port.close()
+
+
+class RfcommLink:
+    """A Bluetooth serial connection (RFCOMM), through Python's own sockets. The device must have been paired."""
+
+    def __init__(self, address: str) -> None:
+        family, protocol = getattr(socket, "AF_BLUETOOTH"), getattr(socket, "BTPROTO_RFCOMM")  # noqa: B009 - not on every system
+        self._socket = socket.socket(family, socket.SOCK_STREAM, protocol)
+        try:
+            self._socket.settimeout(CONNECT_S)
+            self._socket.connect((address, RFCOMM_CHANNEL))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def read(self, *, wait: bool = True) -> bytes:
+        readable, _, _ = select.select([self._socket], [], [], WAIT_S if wait else 0)
+        if not readable:
+            return b""
+        data = self._socket.recv(4096)
+        if not data:
+            raise ConnectionResetError("the meter hung up")
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def check_port(name: str, argument: str) -> NotFound | NoPermission | None:
+    """Why a port cannot be used; None if it can. Looks at the file only: to open a port can reset what hangs on it."""
+    if not argument:
+        return NotFound(f"name its port: {name}:/dev/...; {candidates()}")
+    path = Path(argument)
+    if path.is_absolute() and not path.exists():
+        return NotFound(f"{argument} is not there; {candidates()}")
+    return file_permission(path)
+
+
+def check_address(address: str) -> NotFound | None:
+    """Why a Bluetooth address cannot be used; None if it can. Whether the meter answers shows when it is opened."""
+    if not hasattr(socket, "AF_BLUETOOTH"):
+        return NotFound("this Python has no Bluetooth sockets; use the port that `rfcomm bind` makes")
+    return None
+
+
+def file_permission(path: Path) -> NoPermission | None:
+    """What to do about a device file that this user may not open."""
+    if not path.is_absolute() or os.access(path, os.R_OK | os.W_OK):
+        return None
+    group = "dialout"
+    with contextlib.suppress(OSError, KeyError, NotImplementedError):
+        group = path.group()
+    if group == "root":
+        fix = (
+            'put KERNEL=="hidraw*|ttyACM*|ttyUSB*", MODE="0660", GROUP="plugdev" into '
+            "/etc/udev/rules.d/70-meters.rules, join that group and plug it in again"
+        )
+    else:
+        fix = f"join its group and log in again: sudo usermod -aG {group} $USER"
+    return NoPermission(f"this user may not open {path}; {fix}")
+
+
+def candidates() -> str:
+    """The serial ports of this host in words. Opens none."""
+    from serial.tools import list_ports
+
+    ports = sorted(list_ports.comports())
+    known = {port.device for port in ports}
+    found = [f"{port.device} ({port.description})" for port in ports]
+    found += [str(path) for path in sorted(Path("/dev").glob("rfcomm*")) if str(path) not in known]
+    return f"serial ports here: {', '.join(found)}" if found else "this host has no serial port at present"

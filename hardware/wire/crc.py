@@ -1,0 +1,35 @@
+"""Checksums that several meters share."""
+
+from __future__ import annotations
+
+
+def crc16_modbus(data: bytes) -> int:
+    """CRC-16/MODBUS: start 0xFFFF, reflected polynomial 0xA001, nothing added at the end. ``123456789`` -> 0x4B37."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ _MODBUS[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def crc8_fnirsi(data: bytes) -> int:
+    """CRC-8 of FNIRSI's USB reports: start 0x42, polynomial 0x39, not reflected, nothing added at the end."""
+    crc = 0x42
+    for byte in data:
+        crc = _FNIRSI[crc ^ byte]
+    return crc
+
+
+def _modbus_entry(value: int) -> int:
+    for _ in range(8):
+        value = (value >> 1) ^ (0xA001 if value & 1 else 0)
+    return value
+
+
+def _fnirsi_entry(value: int) -> int:
+    for _ in range(8):
+        value = ((value << 1) & 0xFF) ^ (0x39 if value & 0x80 else 0)
+    return value
+
+
+_MODBUS = [_modbus_entry(value) for value in range(256)]
+_FNIRSI = [_fnirsi_entry(value) for value in range(256)]
