@@ -136,12 +136,21 @@ class SplitSpec(Spec):
 
 
 class EnergySpec(Spec):
-    """How often and how long a cell is measured. The defaults suit a USB meter."""
+    """How often and how long a cell is measured. The defaults suit a USB meter.
+
+    Attributes:
+        repeats: executions of a cell, each in a process and a window of its own.
+        min_window_s: a shorter fine-tuning is done again within the window until it is that long.
+        idle_s: length of an idle baseline; 0 measures none, and there are no net joules.
+        guard_s: quiet before and after the work; as much of it is used as the source needs.
+        cooldown_s: longest wait, before a repeat, for the device to come back to its first temperature.
+    """
 
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     min_window_s: Annotated[float, Field(ge=0, le=86_400)] = 10.0
     idle_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     guard_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    cooldown_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ def losses(info: SourceInfo, seen: Observation, band: Band, period_s: float) -> 
     Raises:
         UnusableError: more than the rules allow to be bridged.
     """
+    if seen.health is not None and seen.health.disconnects and info.kind == "counter":
+        # a counter inside a meter stands still while the meter is unplugged, so here it does not catch up
+        raise UnusableError("gap", f"the meter was lost {seen.health.disconnects} times meanwhile")
     if info.kind != "power":
         return None, None
     lost = lost_fraction(seen.samples, band.a_s, band.b_s, period_s)

@@ -25,7 +25,7 @@ train_size: [40]
 blocks: [block1, fc, full]
 seeds: [0, 1]
 train: {epochs: 2, batch_size: 16, lr: 0.01, threads: 1}
-energy: {repeats: 2, min_window_s: 0.05, idle_s: 0.3, guard_s: 0}
+energy: {repeats: 2, min_window_s: 0.05, idle_s: 0.3, guard_s: 0, cooldown_s: 0}
 timeout_s: 60
 """
 

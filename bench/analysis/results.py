@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import published
+from bench.analysis.baselines import bracket_net
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
@@ -48,7 +49,12 @@ _TEXT = [
     "trace",
     "target",
 ]
-_COLUMNS = [*UNITS, "accuracy_sd", "target"]
+_NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
+             "cooldown_s", "temperature_before_c", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
+             "throttle_before", "throttle_after"}  # fmt: skip
+"""They stand in the record for whoever asks about one repeat; no table is made of them."""
+
+_COLUMNS = [*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target"]
 _NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
 
 
@@ -146,6 +152,7 @@ def _read(run: RunDir | Path | str, name: str) -> tuple[list[dict[str, Any]], di
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
     manifest = folder.read_manifest() or {}
+    bracket_net(lines, manifest)
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
     lines.sort(key=lambda line: rank.get(str(line.get("data")), len(rank)))  # repeats run in a shuffled order
     return lines, manifest, manifest_title(manifest) or name
