@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench import __version__
+from bench import __version__, meters
 from bench.errors import JouletuneError, RequestError, nearest
 
 INTERRUPTED = 130
@@ -104,15 +104,10 @@ def validate(suite: str) -> None:
 def sources() -> None:
     """Say what can measure energy here, what cannot and why, and how to mend it."""
     import hardware
-    from hardware.source import Found, NoPermission
+    from bench.source_page import page
+    from hardware.sources.link import candidates
 
-    for name, probe in hardware.probe_all():
-        if isinstance(probe, Found):
-            click.echo(f"{click.style('yes', fg='green'):>4}  {name}: {probe.why}")
-        elif isinstance(probe, NoPermission):
-            click.echo(f"{click.style('no', fg='red'):>4}  {name}: found, but not readable; {probe.how_to_fix}")
-        else:
-            click.echo(f"{click.style('no', fg='red'):>4}  {name}: {probe.reason}")
+    click.echo(page(hardware.probe_all(), candidates()))
 
 
 @cli.command()
@@ -177,6 +172,10 @@ def fetch(name: str | None) -> None:
             click.echo(f"{known:14} {about}")
         return
     click.echo(f"{name}: {downloads.fetch(name, Console())}")
+
+
+cli.add_command(meters.meter)
+cli.add_command(meters.calibrate)
 
 
 def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:

@@ -65,6 +65,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> N
             *_changed_keys(old["suite"], new["suite"]),
             *_differs("device", old["torch_device"], new["torch_device"]),
             *_differs("energy source", old["source"]["name"], new["source"]["name"]),
+            *_differs("calibration profile", _profile(old), _profile(new)),
             *_differs("machine", machine(old), machine(new)),
         ]
     except (KeyError, TypeError):
@@ -77,6 +78,12 @@ def machine(manifest: Mapping[str, Any]) -> str:
     """What must be the same for joules to be comparable."""
     facts = manifest["device"]
     return ", ".join(str(facts[key]) for key in ("board", "cpu_model", "logical_cores", "memory_bytes"))
+
+
+def _profile(manifest: Mapping[str, Any]) -> str | None:
+    """Hash of the calibration that scales the source; a run must not change its scale half-way."""
+    profile = manifest["source"]["params"].get("profile") or {}
+    return str(profile["sha256"])[:12] if "sha256" in profile else None
 
 
 def _differs(what: str, old: object, new: object) -> list[str]:

@@ -18,6 +18,7 @@ from bench.plan import Plan, make_plan, select_cells
 from bench.session import Session
 from bench.store import RunDir
 from bench.suite_file import LoadedSuite
+from hardware.calibrated import with_profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     # a run goes on with the source it began with; `auto` must not find another one half-way
     wanted = known["source"]["name"] if known and options.source == "auto" else options.source
     try:
-        choice = hardware.choose(wanted, device=options.device)
+        choice = with_profile(hardware.choose(wanted, device=options.device))
     except hardware.HardwareError as error:
         raise RequestError(str(error)) from None
     fresh_manifest = manifests.make_manifest(loaded, choice, torch_device=options.device)

@@ -27,7 +27,7 @@ _VALID: dict[str, Any] = {
     "blocks": ["block1", ["block2", "block3"], "fc", "full"],
     "seeds": [0, 1],
     "train": {"epochs": 2, "batch_size": 32, "lr": 0.01, "per_block": {"fc": {"lr": 0.1}}},
-    "energy": {"repeats": 2, "min_window_s": 0, "idle_s": 0, "guard_s": 0},
+    "energy": {"repeats": 2, "min_window_s": 0, "idle_s": 0, "guard_s": 0, "cooldown_s": 0},
 }
 
 
@@ -36,6 +36,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Domains and source models made by tests go to a folder of their own, never to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOULETUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))  # no calibration of the user's own
         yield
 
 

@@ -1,0 +1,193 @@
+"""The commands that look at one source by itself: `meter` shows it live, `calibrate` finds out how good it is."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import JouletuneError, RequestError
+
+if TYPE_CHECKING:
+    from hardware import Choice
+    from hardware.calibration import Load
+
+
+@click.command()
+@click.argument("source")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.  [default: Ctrl-C]")
+@click.option(
+    "--record-raw", type=click.Path(path_type=Path), metavar="FILE", help="Also write every byte of the meter to FILE."
+)
+def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
+    """Show what SOURCE reads, live; Ctrl-C ends it. Not corrected by a profile.
+
+    On a terminal a panel, elsewhere a line a second.
+    """
+    from rich.console import Console
+
+    from bench.meter_view import LineView, PanelView, watch
+
+    choice = _choose(source)
+    if choice.source.info.kind == "none":
+        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    if record_raw is not None:
+        _record(choice, record_raw)
+    console = Console()
+    view = PanelView(console, choice.why) if console.is_terminal else LineView(choice.why)
+    try:
+        _open(choice)
+        watch(choice.source, view, seconds=seconds, may_reopen=record_raw is None)
+    finally:
+        with contextlib.suppress(Exception):  # nothing more is wanted from it
+            choice.source.close()
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Length of the quiet measurement."
+)
+@click.option("--pairs", type=click.IntRange(min=2), default=5, show_default=True, help="Pairs of equal windows.")
+@click.option(
+    "--window", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Length of each window, seconds."
+)
+@click.option(
+    "--work",
+    type=click.Choice(["cpu", "quiet"]),
+    default="cpu",
+    show_default=True,
+    help="What fills the windows: one busy core of this device, or nothing, if the meter is not in its supply line.",
+)
+@click.option("--load-w", type=click.FloatRange(min=0, min_open=True), help="Power of a known load, for the gain.")
+@click.option("--load-ohm", type=click.FloatRange(min=0, min_open=True), help="The known load is a resistor ...")
+@click.option("--volts", type=click.FloatRange(min=0, min_open=True), help="... with so many volts across it.")
+@click.option("--load-tolerance", metavar="SHARE", help="How far the load's watts may be off, e.g. 1%.")
+@click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: in ~/.config/jouletune]")
+def calibrate(source: str, out: Path | None, **options: Any) -> None:
+    """Measure the noise, the period and the gain of SOURCE; later runs use and name what is found.
+
+    \b
+    Gain needs a load that is known better than the meter:
+      jouletune calibrate um25c:/dev/rfcomm0 --load-ohm 5 --volts 5.02 --load-tolerance 1%
+    It asks when to connect it and when to take it off. With a resistor take twice the
+    tolerance of the volts and add that of the ohms.
+    """
+    from rich.console import Console
+
+    from bench import __version__
+    from bench.calibration_view import Steps, findings
+    from bench.manifest import now
+    from bench.progress import duration
+    from hardware import HardwareError, calibrator, device, profile
+
+    choice = _choose(source)
+    if choice.source.info.kind not in ("counter", "power"):
+        raise RequestError(f"{source} is no counter and no meter: there is nothing to calibrate")
+    plan = calibrator.Plan(
+        idle_s=options["seconds"],
+        pairs=options["pairs"],
+        window_s=options["window"],
+        work=options["work"],
+        load=_load(**{name: options[name] for name in ("load_w", "load_ohm", "volts", "load_tolerance")}),
+    )
+    path = out or profile.default_path(choice.source.info.name)
+    console = Console()
+    try:
+        profile.check_place(choice.source.info.name, path)
+        total_s = plan.total_s(choice.source.info)
+        console.print(f"{choice.why}; it takes {duration(total_s)}", highlight=False, soft_wrap=True)
+        with Steps(console, total_s, plan.load) as steps:
+            found = calibrator.calibrate(choice.source, plan, say=steps.say, switch_load=steps.switch_load, clock=steps)
+        stored = profile.save(
+            profile.Profile(
+                jouletune=__version__,
+                created_at=now(),
+                board=device.facts().board,
+                source=found.source,
+                idle=found.idle,
+                noise_floor=found.noise_floor,
+                update=found.update,
+                gain=found.gain,
+            ),
+            path,
+        )
+    except profile.ProfileError as error:
+        raise RequestError(str(error)) from None
+    except HardwareError as error:
+        raise JouletuneError(str(error)) from None
+    for line in (*findings(stored.profile), f"profile: {stored.path}"):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _choose(source: str) -> Choice:
+    import hardware
+
+    try:
+        return hardware.choose(source)
+    except hardware.HardwareError as error:
+        raise RequestError(str(error)) from None
+
+
+def _open(choice: Choice) -> None:
+    import hardware
+
+    try:
+        choice.source.open()
+    except hardware.HardwareError as error:
+        raise JouletuneError(str(error)) from None
+    except Exception as error:  # a driver may raise anything
+        raise JouletuneError(f"{choice.source.info.name} does not open: {error}") from None
+
+
+def _record(choice: Choice, path: Path) -> None:
+    if path.exists():
+        raise RequestError(f"{path} is there already; choose another file for --record-raw")
+    try:
+        seen = choice.source.record_raw(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from None
+    if not seen:
+        raise RequestError(
+            f"--record-raw: {choice.source.info.name} sees no bytes of a meter, so there are none to keep"
+        )
+
+
+def _load(load_w: float | None, load_ohm: float | None, volts: float | None, load_tolerance: str | None) -> Load | None:
+    """The known load from its options.
+
+    Raises:
+        RequestError: they say too little, or too much.
+    """
+    from hardware.calibration import Load
+
+    if load_w is None and load_ohm is None and volts is None:
+        if load_tolerance is not None:
+            raise RequestError("--load-tolerance is of a load: give --load-w, or --load-ohm and --volts")
+        return None
+    if load_w is not None and (load_ohm is not None or volts is not None):
+        raise RequestError("give the load once: --load-w, or --load-ohm and --volts")
+    if load_w is None and (load_ohm is None or volts is None):
+        raise RequestError("--load-ohm and --volts belong together: the load is volts x volts / ohms")
+    if load_tolerance is None:
+        raise RequestError("--load-tolerance is missing: how far may the load be off, e.g. 1%?")
+    tolerance = _share(load_tolerance)
+    if load_w is not None:
+        return Load.of_watts(load_w, tolerance)
+    assert load_ohm is not None
+    assert volts is not None
+    return Load.of_ohms(load_ohm, volts, tolerance)
+
+
+def _share(text: str) -> float:
+    """``1%`` or ``0.01``."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if rest or not 0 < value <= 0.15:
+        raise RequestError(f"--load-tolerance: expected a share up to 15 %, such as 1% or 0.01, not {text!r}")
+    return value
