@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.analysis import Analysis, Results, wording
 from bench.analysis.tables import Entry, Grid
+from hardware.grade import FLAGS
 from plots.page_style import CSS
 from plots.style import GRID, INK, MUTED, PAPER, Saved
 
@@ -194,10 +195,11 @@ def _quality(analysis: Analysis) -> str:
     facts = {
         "Repeats": ", ".join(f"{count} {status}" for status, count in quality.statuses.items()),
         "Grades of joules": ", ".join(f"{count} x {grade}" for grade, count in sorted(quality.grades.items())),
-        "Flags": ", ".join(f"{flag} ({count})" for flag, count in quality.flags.items()) or "none",
+        "Flags": "none" if not quality.flags else "",
+        **{f"{flag} ({count})": FLAGS.get(flag, "not known to this version") for flag, count in quality.flags.items()},
         "Cells with unstable joules": ", ".join(quality.unstable[:MAX_FAILURES]) or "none",
     }
-    body = _definitions(facts)
+    body = _definitions({name: text for name, text in facts.items() if text})
     if quality.failures:
         shown = quality.failures[:MAX_FAILURES]
         rows = "".join(

@@ -177,7 +177,7 @@ def test_report_of_the_paper(tmp_path: Path) -> None:
         ),
         ({"source": "simulated", "flags": ("simulated",)}, "Joules come from a simulated source"),
         ({"source_kind": "estimate", "grade": "C"}, "model's estimate"),
-        ({"grade": "X"}, "grade X: joules left out"),
+        ({"grade": "X"}, "grade X, joules left out"),
     ],
 )
 def test_reports_that_lack_something(tmp_path: Path, more: dict[str, Any], said: str) -> None:

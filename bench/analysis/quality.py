@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.savings import measured
+from hardware.grade import FATAL, FLAGS, LABELS, NOTES
 
 UNSTABLE_CV = 0.10
 """Relative standard deviation of a cell's joules above which it is called unstable (pyperf's limit)."""
@@ -30,8 +31,9 @@ class Quality:
         records, cells: how many there are.
         statuses: repeats per status, e.g. {"ok": 88, "failed": 2}.
         grades: repeats that finished, per grade of their joules; "none" without a grade.
-        excluded_x: finished repeats whose joules are left out because their grade is X.
-        without_joules: finished repeats that have no energy.
+        excluded_x: finished repeats whose joules are not usable (grade X), and so are left out.
+        reasons_x: what made them so, in words, with how many each.
+        without_joules: other finished repeats that have no energy.
         net_not_positive: measured repeats whose net energy is zero or less, left out of net saving rates.
         flags: what repeats were flagged with, most frequent first.
         unstable: cells whose joules vary by more than UNSTABLE_CV.
@@ -46,6 +48,7 @@ class Quality:
     statuses: dict[str, int]
     grades: dict[str, int]
     excluded_x: int
+    reasons_x: dict[str, int]
     without_joules: int
     net_not_positive: int
     flags: dict[str, int]
@@ -77,8 +80,9 @@ def assess(records: pd.DataFrame, cells: pd.DataFrame) -> Quality:
         cells=len(cells),
         statuses=_counts(records["status"]),
         grades=_counts(done["grade"].fillna("none")),
-        excluded_x=int(((done["grade"] == "X") & done["energy_gross_j"].notna()).sum()),
-        without_joules=int(done["energy_gross_j"].isna().sum()),
+        excluded_x=int((done["grade"] == "X").sum()),
+        reasons_x=_reasons(done[done["grade"] == "X"]),
+        without_joules=int((done["energy_gross_j"].isna() & (done["grade"] != "X")).sum()),
         net_not_positive=int((joules["energy_net_j"] <= 0).sum()),
         flags={str(name): int(count) for name, count in flags.items()},
         unstable=tuple(cells.loc[spread > UNSTABLE_CV, "cell_id"]),
@@ -104,9 +108,23 @@ def provenance(records: pd.DataFrame) -> str:
             kind if isinstance(kind, str) else "kind not stated",
             f"grade {grades}" if grades else "no grade",
             *([f"not measured: {str(caveat).replace(';', ', ')}"] if caveat else []),
+            *_warnings(part["flags"]),
         ]
         parts.append(f"{name} ({', '.join(facts)})")
     return "; ".join(parts) or NO_ENERGY
+
+
+def _warnings(flags: pd.Series) -> list[str]:
+    """The warnings that at least half of these joules carry, as 'flags: ...'."""
+    counts = flags.str.split(";").explode().value_counts()
+    names = [name for name, n in counts.items() if name in FLAGS and name not in LABELS | NOTES and 2 * n >= len(flags)]
+    return [f"flags: {', '.join(map(str, names))}"] if names else []
+
+
+def _reasons(unusable: pd.DataFrame) -> dict[str, int]:
+    """Meaning of the flag that made joules unusable -> repeats."""
+    flags = unusable["flags"].str.split(";").explode()
+    return {FLAGS[str(name)]: int(n) for name, n in flags[flags.isin(list(FATAL))].value_counts().items()}
 
 
 def caveat_label(records: pd.DataFrame) -> str:

@@ -210,10 +210,14 @@ def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[st
         if n:
             said.append(f"{count(n, 'repeat')} {words}; in no average.")
     if quality.excluded_x:
-        said.append(f"{count(quality.excluded_x, 'repeat')} of grade X: joules left out, accuracy kept.")
-    if not quality.has_joules:
+        why = "; ".join(f"{reason} ({n})" for reason, n in quality.reasons_x.items())
+        said.append(
+            f"{count(quality.excluded_x, 'repeat')} of grade X, joules left out, accuracy kept"
+            + (f": {why}." if why else ".")
+        )
+    elif not quality.has_joules:
         said.append("No energy measured: all joules are blank, and so are the energy-saving rates.")
-    elif quality.without_joules and not published:
+    if quality.has_joules and quality.without_joules and not published:
         said.append(f"{count(quality.without_joules, 'finished repeat')} without joules.")
     if quality.net_not_positive:
         said.append(f"{count(quality.net_not_positive, 'repeat')} with net joules of 0 or less: not in net rates.")
