@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.breeds import read_breeds
+from bench.data.cifar10c import read_cifar10c
+from bench.data.corruptions import corrupt
+from bench.data.fingerprint import domain_key
 from bench.data.images import Images, Progress, read_cifar10, read_digits, read_tree
-from bench.data.locate import Located, cache_dir, check_tree, image_files, locate
-from bench.data.shifts import DEFAULT_SEVERITY, corrupt, flip, permute, subpopulation
+from bench.data.locate import Located, cache_dir, check_tree, locate
+from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import JouletuneError, RequestError
 from bench.suite import DataSpec
-
-VERSION = 1
-"""Raised when the making of a domain changes, so that nobody trains on an old one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +72,7 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
             facts = {
                 "classes": source.classes,
                 "variant": located.variant,
-                "source_key": _key(data, located, source_only=True),
+                "source_key": domain_key(data, located, source_only=True),
             }
             (temporary / "facts.json").write_text(json.dumps(facts))
     except OSError as error:
@@ -96,6 +96,14 @@ def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images
             read_tree(Path(data.source), data.image_size, progress),
             read_tree(Path(data.target), data.image_size, progress),
         )
+    if data.dataset in ("imagenet", "tiny_imagenet"):
+        return read_breeds(data, located, progress)
+    if data.dataset == "cifar10c":
+        assert located.path is not None
+        assert located.clean is not None
+        source, _ = read_cifar10(located.clean, progress)
+        severity = data.severity or DEFAULT_SEVERITY
+        return source, read_cifar10c(located.path, data.shift, severity, source.classes)
     if data.dataset == "cifar10":
         source, target = read_cifar10(located, progress)
         pooled = Images(np.concatenate([source.x, target.x]), np.concatenate([source.y, target.y]), source.classes)
@@ -134,32 +142,7 @@ def _read_folder(data: DataSpec, progress: Progress) -> Images:
 
 
 def _folder(data: DataSpec) -> Path:
-    return cache_dir() / "domains" / f"{data.label}-{_key(data, locate(data), source_only=False)[:16]}"
-
-
-def _key(data: DataSpec, located: Located, *, source_only: bool) -> str:
-    """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
-    what = data.model_dump(mode="json", exclude={"label", "level"})
-    if source_only:
-        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses")}
-        what["halved"] = data.target is None and data.dataset == "folder"
-    what["fingerprint"] = [_fingerprint(located.path)]
-    if data.target is not None and not source_only:
-        what["fingerprint"].append(_fingerprint(Path(data.target)))
-    what["version"] = VERSION
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint(path: Path | None) -> str:
-    """Changes when a file is added, removed, resized or rewritten; contents are not read, which would take minutes."""
-    if path is None:
-        return "embedded"
-    files = [path] if path.is_file() else image_files(path)
-    digest = hashlib.sha256()
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.relative_to(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+    return cache_dir() / "domains" / f"{data.label}-{domain_key(data, locate(data), source_only=False)[:16]}"
 
 
 @contextmanager
