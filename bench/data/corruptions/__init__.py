@@ -88,7 +88,12 @@ def corrupt(images: Pixels, shift: str, severity: int, label: str) -> Pixels:
 
     Returns:
         uint8 [N, H, W, C]. Values are cut off at 0 and 1 and truncated, as in CIFAR-10-C.
+
+    Raises:
+        ValueError: no such corruption is made here.
     """
+    if shift not in CORRUPTIONS:
+        raise ValueError(f"{shift!r} is not a corruption that is made here")
     corruption = CORRUPTIONS[shift]
     constants = corruption.constants[severity - 1]
     # noise is older than the others, and its images stay what they were
