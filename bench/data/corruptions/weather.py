@@ -115,7 +115,7 @@ def fog(images: Pixels, constants: tuple[float, float], rng: np.random.Generator
     n, height, width, _ = images.shape
     x = images / 255
     brightest = x.max(axis=(1, 2, 3), keepdims=True)
-    size = 1 << (max(height, width) - 1).bit_length()
+    size = 1 << (max(height, width, 2) - 1).bit_length()
     mist = plasma_fractal(n, size, decay, rng)[:, :height, :width, np.newaxis]
     foggy: Float = (x + amount * mist) * brightest / (brightest + amount)
     return foggy
@@ -125,7 +125,7 @@ def plasma_fractal(n: int, size: int, decay: float, rng: np.random.Generator) ->
     """Height maps [n, size, size] from 0 to 1 by the diamond-square algorithm on a torus.
 
     Args:
-        size: a power of two.
+        size: a power of two, from 2 up.
         decay: what the random part of a height is divided by when the step halves; more is smoother.
 
     The random part is uniform in +-wibble^2, since the published script multiplies by wibble twice.
