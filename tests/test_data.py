@@ -15,8 +15,8 @@ from PIL import Image
 
 from bench.data import domain as domains
 from bench.data.catalog import DATASETS, SHIFT_LEVELS
-from bench.data.domain import Domain, load_domain, make_domain
 from bench.data.corruptions import corrupt
+from bench.data.domain import Domain, load_domain, make_domain
 from bench.data.images import Images, read_digits, read_tree
 from bench.data.locate import CIFAR10_PICKLES, cache_dir, data_dirs, locate
 from bench.data.shifts import flip, permute, subpopulation
