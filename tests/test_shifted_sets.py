@@ -104,6 +104,16 @@ def test_the_archive_shares_its_source_model_with_cifar10(archive: Path, entry: 
     assert len(keys) == 1
 
 
+def test_the_training_images_are_kept_once(archive: Path, entry: Callable[..., DataSpec], tmp_path: Path) -> None:
+    for shift in ("fog", "motion_blur"):
+        make(entry(dataset="cifar10c", shift=shift))
+    made = make(entry(dataset="cifar10", shift="fog"))
+    assert made.target.x.shape == (10, 32, 32, 3)
+    files = list((tmp_path / "cache").rglob("source_x.npy"))
+    assert len(files) == 4
+    assert len({file.stat().st_ino for file in files}) == 1
+
+
 def test_a_replaced_archive_is_read_again(archive: Path, entry: Callable[..., DataSpec]) -> None:
     data = entry(dataset="cifar10c", shift="fog", severity=1)
     assert make(data).target.x[0, 0, 0, 0] == 10

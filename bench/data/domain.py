@@ -15,13 +15,15 @@ import numpy as np
 from bench.data.breeds import read_breeds
 from bench.data.cifar10c import read_cifar10c
 from bench.data.corruptions import corrupt
-from bench.data.fingerprint import domain_key
+from bench.data.fingerprint import domain_key, images_key
 from bench.data.images import Images, Progress, read_cifar10, read_digits, read_tree
 from bench.data.locate import Located, cache_dir, check_tree, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import JouletuneError, RequestError
 from bench.suite import DataSpec
+
+PARTS = ("source", "target")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +47,8 @@ def load_domain(folder: Path) -> Domain:
     """The domain that `make_domain` cached in a folder."""
     facts = json.loads((folder / "facts.json").read_text())
     classes = tuple(facts["classes"])
-    parts = [
-        Images(np.load(folder / f"{part}_x.npy", mmap_mode="r"), np.load(folder / f"{part}_y.npy"), classes)
-        for part in ("source", "target")
-    ]
-    return Domain(parts[0], parts[1], facts["variant"], facts["source_key"])
+    source, target = (_load(folder, part, classes) for part in PARTS)
+    return Domain(source, target, facts["variant"], facts["source_key"])
 
 
 def make_domain(data: DataSpec, progress: Progress) -> Path:
@@ -63,26 +62,66 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
     if (folder / "facts.json").is_file():
         return folder
     located = locate(data)
-    source, target = _sides(data, located, progress)
-    try:
-        with _new_folder(folder) as temporary:
-            for part, images in (("source", source), ("target", target)):
-                np.save(temporary / f"{part}_x.npy", np.ascontiguousarray(images.x))
-                np.save(temporary / f"{part}_y.npy", images.y)
-            facts = {
-                "classes": source.classes,
-                "variant": located.variant,
-                "source_key": domain_key(data, located, source_only=True),
-            }
-            (temporary / "facts.json").write_text(json.dumps(facts))
-    except OSError as error:
-        raise JouletuneError(
-            f"{folder}: cannot write ({error.strerror}); set JOULETUNE_CACHE to a roomier folder"
-        ) from None
+    clean = _clean_cifar10(data, located, progress)
+    source, target = _sides(data, located, clean, progress)
+    with _new_folder(folder) as temporary:
+        for part, images in zip(PARTS, (source, target), strict=True):
+            if clean is not None and images is clean.source:
+                _share(clean.folder, temporary, part)
+            else:
+                _save(temporary, part, images)
+        facts = {
+            "classes": source.classes,
+            "variant": located.variant,
+            "source_key": domain_key(data, located, source_only=True),
+        }
+        (temporary / "facts.json").write_text(json.dumps(facts))
     return folder
 
 
-def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images, Images]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clean:
+    """CIFAR-10 as it is, cached: a suite of 15 corruptions decodes it once, and keeps its training images once."""
+
+    folder: Path
+    source: Images
+    target: Images
+
+
+def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Clean | None:
+    if data.dataset not in ("cifar10", "cifar10c"):
+        return None
+    images = located.clean or located
+    folder = cache_dir() / "images" / f"cifar10-{images_key(images)[:16]}"
+    if not (folder / "facts.json").is_file():
+        sides = read_cifar10(images, progress)
+        with _new_folder(folder) as temporary:
+            for part, side in zip(PARTS, sides, strict=True):
+                _save(temporary, part, side)
+            (temporary / "facts.json").write_text(json.dumps({"classes": sides[0].classes}))
+    classes = tuple(json.loads((folder / "facts.json").read_text())["classes"])
+    return _Clean(folder, *(_load(folder, part, classes) for part in PARTS))
+
+
+def _save(folder: Path, part: str, images: Images) -> None:
+    np.save(folder / f"{part}_x.npy", np.ascontiguousarray(images.x))
+    np.save(folder / f"{part}_y.npy", images.y)
+
+
+def _load(folder: Path, part: str, classes: tuple[str, ...]) -> Images:
+    return Images(np.load(folder / f"{part}_x.npy", mmap_mode="r"), np.load(folder / f"{part}_y.npy"), classes)
+
+
+def _share(of: Path, folder: Path, part: str) -> None:
+    """The same files under another name; a copy where the disk has no links."""
+    for name in (f"{part}_x.npy", f"{part}_y.npy"):
+        try:
+            os.link(of / name, folder / name)
+        except OSError:
+            shutil.copyfile(of / name, folder / name)
+
+
+def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Progress) -> tuple[Images, Images]:
     if data.target is not None:
         assert data.source is not None
         classes = check_tree(Path(data.source), f"{data.label}: source")
@@ -100,12 +139,13 @@ def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images
         return read_breeds(data, located, progress)
     if data.dataset == "cifar10c":
         assert located.path is not None
-        assert located.clean is not None
-        source, _ = read_cifar10(located.clean, progress)
+        assert clean is not None
         severity = data.severity or DEFAULT_SEVERITY
-        return source, read_cifar10c(located.path, data.shift, severity, source.classes)
-    if data.dataset == "cifar10":
-        source, target = read_cifar10(located, progress)
+        return clean.source, read_cifar10c(located.path, data.shift, severity, clean.source.classes)
+    if clean is not None:
+        source, target = clean.source, clean.target
+        if data.shift != "subpopulation":
+            return _shifted(data, source, source, target)
         pooled = Images(np.concatenate([source.x, target.x]), np.concatenate([source.y, target.y]), source.classes)
     else:
         pooled = read_digits() if data.dataset == "digits" else _read_folder(data, progress)
@@ -147,12 +187,16 @@ def _folder(data: DataSpec) -> Path:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that appears whole or not at all; where two make the same, the first to finish wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """A folder that appears whole or not at all; where two make the same, the first to finish wins.
+
+    Raises:
+        JouletuneError: it cannot be written.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         yield temporary
         try:
             temporary.rename(folder)
@@ -161,5 +205,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
                 return
             shutil.rmtree(folder, ignore_errors=True)  # not one of ours: ours are whole
             temporary.rename(folder)
+    except OSError as error:
+        raise JouletuneError(
+            f"{folder}: cannot write ({error.strerror}); set JOULETUNE_CACHE to a roomier folder"
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

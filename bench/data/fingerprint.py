@@ -31,7 +31,13 @@ def domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _inputs(data: DataSpec, located: Located) -> list[Path]:
+def images_key(located: Located) -> str:
+    """Hash of a dataset's images themselves, whatever is done to them."""
+    what = [str(located.path), located.form, VERSION, *map(_fingerprint, _inputs(None, located))]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _inputs(data: DataSpec | None, located: Located) -> list[Path]:
     """The files and folders of images that are read; far larger ones may lie beside them, and are left alone."""
     if located.path is None:
         return []
@@ -40,8 +46,10 @@ def _inputs(data: DataSpec, located: Located) -> list[Path]:
     if located.form == "pickles":
         return sorted((located.path / CIFAR10_PICKLES).glob("*_batch*"))
     if located.form == "npy":
+        assert data is not None
         return [located.path / f"{data.shift}.npy", located.path / "labels.npy", *clean]
     if located.form == "imagenet":
+        assert data is not None
         sides = superclasses_of(data, located).values()
         members = [member for side in sides for members in side for member in members]
         return [*table, *(folder for member in members for folder in class_folders(located.path, member))]
