@@ -14,10 +14,11 @@ from bench.data.catalog import (
     LEVELS,
     NO_SHIFT,
     SEVERITIES,
-    SHIFT_LEVELS,
+    SHIFTS,
     DatasetEntry,
     Superclasses,
 )
+from bench.data.superclasses import SHIPPED, check_table, read_table, shipped_table
 from bench.errors import nearest, show
 from bench.suite import DataSpec
 from bench.yaml_file import Loc, YamlFile
@@ -41,8 +42,8 @@ MULTIPLY = ("dataset", "shift", "severity")
 def n_target(data: DataSpec) -> int | None:
     """Images of the target domain, where the catalogue knows it."""
     entry = DATASETS[data.dataset]
-    if data.source is not None:
-        return None  # a copy of the user's own
+    if data.source is not None or (entry.own_table and data.members()):
+        return None  # a copy of the user's own, or classes that only their folders can count
     if data.shift == "subpopulation" and entry.n_per_class is not None:
         return sum(entry.n_per_class[member] for _, members in data.members().values() for member in members)
     return entry.n_target
@@ -125,12 +126,12 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
     severity = point.get("severity")
     if severity is not None:
         if shift not in CORRUPTIONS:
-            raise file.error((*loc, "severity"), f"only {', '.join(CORRUPTIONS)} have a severity, {shift} has not")
+            raise file.error((*loc, "severity"), f"only shifts at input level have a severity, {shift} has not")
         if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
             raise file.error(
                 (*loc, "severity"), f"{show(severity)} is out of range; expected a whole number from 1 to 5"
             )
-    superclasses = _superclasses(file, loc, point, dataset, shift)
+    superclasses = _superclasses(file, loc, point, shift, base)
     n_classes = len(superclasses) if superclasses else len(dataset.classes) if dataset.classes else None
     image_size = point.get("image_size")
     if image_size is not None:
@@ -166,7 +167,7 @@ def _path(file: YamlFile, loc: Loc, point: dict[str, Any], key: str, base: Path)
         return None
     if not isinstance(value, str) or not value or "\0" in value:
         raise file.error((*loc, key), f"expected a path, got {show(value)}")
-    if point["dataset"] == "digits" or (key == "target" and point["dataset"] != "folder"):
+    if not DATASETS[point["dataset"]].takes_source or (key == "target" and point["dataset"] != "folder"):
         raise file.error((*loc, key), f"{point['dataset']} takes no {key}; a folder of your own is `dataset: folder`")
     return str(user_path(file, (*loc, key), value, base))
 
@@ -184,12 +185,22 @@ def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntr
             raise file.error(loc, f"level is missing: where does the target differ? ({', '.join(LEVELS)})")
         return NO_SHIFT, level
     if shift is None:
-        raise file.error(loc, f"shift is missing; choose from {', '.join(SHIFT_LEVELS)}")
-    if not isinstance(shift, str) or shift not in SHIFT_LEVELS:
-        raise file.error((*loc, "shift"), f"{show(shift)} is not a shift; {nearest(shift, SHIFT_LEVELS)}")
-    if level is not None and level != SHIFT_LEVELS[shift]:
-        raise file.error((*loc, "level"), f"{show(level)}, but {shift} acts at {SHIFT_LEVELS[shift]} level")
-    return shift, SHIFT_LEVELS[shift]
+        raise file.error(loc, f"shift is missing; choose from {', '.join(dataset.shifts)}")
+    if not isinstance(shift, str) or shift not in SHIFTS:
+        raise file.error((*loc, "shift"), f"{show(shift)} is not a shift; {nearest(shift, dataset.shifts)}")
+    if shift not in dataset.shifts:
+        raise file.error((*loc, "shift"), _not_for(dataset, shift))
+    if SHIFTS[shift].colour and dataset.channels == 1:
+        raise file.error((*loc, "shift"), f"{shift} needs colour images; those of {dataset.name} are grey")
+    if level is not None and level != SHIFTS[shift].level:
+        raise file.error((*loc, "level"), f"{show(level)}, but {shift} acts at {SHIFTS[shift].level} level")
+    return shift, SHIFTS[shift].level
+
+
+def _not_for(dataset: DatasetEntry, shift: str) -> str:
+    if f"{shift}-like" in dataset.shifts:
+        return f"{shift} is only in the archive of CIFAR-10-C (`dataset: cifar10c`); what is made here is {shift}-like"
+    return f"{dataset.name} has no {shift}; {nearest(shift, dataset.shifts)}"
 
 
 def _permutation(
@@ -213,9 +224,9 @@ def _permutation(
     return tuple(given)
 
 
-def _superclasses(
-    file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntry, shift: str
-) -> Superclasses | None:
+def _superclasses(file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, base: Path) -> Superclasses | None:
+    """None where the shift has none, or where they lie beside the images."""
+    dataset = DATASETS[point["dataset"]]
     given = point.get("superclasses")
     where = (*loc, "superclasses")
     if shift != "subpopulation":
@@ -223,34 +234,23 @@ def _superclasses(
             raise file.error(where, f"belongs to `shift: subpopulation`, not to {shift}")
         return None
     if given is None:
-        if dataset.superclasses is None:
-            raise file.error(loc, "superclasses is missing: {name: {source: [class, ...], target: [class, ...]}}")
+        if dataset.superclasses is None and not dataset.own_table:
+            raise file.error(
+                loc, "superclasses is missing: {name: {source: [class, ...], target: [class, ...]}}, or a table's name"
+            )
         return dataset.superclasses
-    if not isinstance(given, dict) or len(given) < 2:
-        raise file.error(where, "expected at least two superclasses, {name: {source: [...], target: [...]}}")
-    owner: dict[str, str] = {}
-    result: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    for name, parts in given.items():
-        here = (*where, name)
-        if not isinstance(parts, dict) or set(parts) != {"source", "target"}:
-            raise file.error(here, f"expected {{source: [...], target: [...]}}, got {show(parts)}")
-        source, target = (_members(file, (*here, key), parts[key], dataset) for key in ("source", "target"))
-        for member in (*source, *target):
-            if member in owner:
-                raise file.error(here, f"class {show(member)} is given twice (also in {owner[member]})")
-            owner[member] = name
-        result[name] = (source, target)
-    return result
+    if isinstance(given, str):
+        table = _named_table(file, where, given, base)
+        given = {name: {"source": list(source), "target": list(target)} for name, (source, target) in table.items()}
+    return check_table(given, lambda rest, said: file.error((*where, *rest), said), dataset.classes, dataset.name)
 
 
-def _members(file: YamlFile, loc: Loc, given: object, dataset: DatasetEntry) -> tuple[str, ...]:
-    """Class names; those of digits look like numbers."""
-    if not isinstance(given, list) or not given:
-        raise file.error(loc, f"expected a list of classes, got {show(given)}")
-    for member in given:
-        if isinstance(member, bool) or not isinstance(member, (str, int)):
-            raise file.error(loc, f"expected names of classes, got {show(member)}")
-        if dataset.classes is not None and str(member) not in dataset.classes:
-            hint = nearest(str(member), dataset.classes, limit=10)
-            raise file.error(loc, f"{show(member)} is not a class of {dataset.name}; {hint}")
-    return tuple(map(str, given))
+def _named_table(file: YamlFile, where: Loc, given: str, base: Path) -> Superclasses:
+    """One that comes with jouletune, or a file of the user's."""
+    if given in SHIPPED:
+        return shipped_table(given)
+    if not given.endswith((".csv", ".json", ".yaml", ".yml")) or "\0" in given:
+        raise file.error(
+            where, f"{show(given)} is neither a .csv, .json or .yaml file nor a known table; {nearest(given, SHIPPED)}"
+        )
+    return read_table(user_path(file, where, given, base), given)

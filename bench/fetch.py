@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.data.locate import CIFAR10_PICKLES, cache_dir
+from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, cache_dir, data_dirs
+from bench.data.robustbench_compat import import_robustbench
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.models.released import CHECKPOINTS
 
@@ -15,6 +17,7 @@ def fetchable() -> dict[str, str]:
     """Name -> what it is."""
     return {
         "cifar10": "CIFAR-10, the original images (170 MB, through torchvision)",
+        "cifar10c": "CIFAR-10-C, its corrupted test images (2.9 GB, through the robustbench extra)",
         **{name: released.about for name, released in CHECKPOINTS.items()},
     }
 
@@ -29,6 +32,8 @@ def fetch(name: str, console: Console) -> Path:
     folder = cache_dir() / "data"
     if name == "cifar10":
         return _fetch_cifar10(folder, console)
+    if name == "cifar10c":
+        return _fetch_cifar10c(folder, console)
     if name not in CHECKPOINTS:
         raise RequestError(f"nothing to fetch is called {name!r}; {nearest(name, fetchable())}")
     released = CHECKPOINTS[name]
@@ -66,3 +71,31 @@ def _fetch_cifar10(folder: Path, console: Console) -> Path:
             f"get cifar-10-python.tar.gz in another way and unpack it to {folder / CIFAR10_PICKLES}"
         ) from None
     return folder / CIFAR10_PICKLES
+
+
+def _fetch_cifar10c(folder: Path, console: Console) -> Path:
+    """The folder of arrays. It appears whole or not at all: robustbench takes whatever folder it finds for complete."""
+    for place in data_dirs():
+        for path in (place / CIFAR10C, place / f"{CIFAR10C}.tar"):
+            if (path / "labels.npy").is_file() or path.is_file():
+                return path
+    otherwise = (
+        f"get {CIFAR10C}.tar (2.9 GB) in another way, from {CIFAR10C_URL}, and put it, or the folder {CIFAR10C}/ that "
+        f"it unpacks to, into {folder} or into the folder that JOULETUNE_DATA names"
+    )
+    try:
+        robustbench = import_robustbench()
+    except RequestError as error:
+        raise RequestError(f"cifar10c is fetched through robustbench, and {error}; or {otherwise}") from None
+    temporary = folder / f".{CIFAR10C}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    console.print("downloading CIFAR-10-C (2.9 GB); 6 GB of disk meanwhile", highlight=False)
+    try:
+        robustbench.data.load_cifar10c(1, 5, str(temporary), False, ["gaussian_noise"])
+        (temporary / CIFAR10C).rename(folder / CIFAR10C)
+    except Exception as error:  # robustbench's own, and whatever its parsers meet in an answer that is not Zenodo's
+        raise JouletuneError(f"cifar10c could not be fetched ({' '.join(str(error).split())}); {otherwise}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder / CIFAR10C

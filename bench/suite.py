@@ -78,7 +78,11 @@ class TuneSpec(TrainSpec):
 
 
 class SourceTrainSpec(TrainSpec):
-    """How a source model without a checkpoint is trained, once."""
+    """How a source model without a checkpoint is trained, once.
+
+    Attributes:
+        augment: mirror and move the images at random (`bench.models.augment`).
+    """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     batch_size: Annotated[int, Field(ge=2, le=100_000)] = 64
@@ -86,15 +90,21 @@ class SourceTrainSpec(TrainSpec):
     bn_mode: Literal["train"] = "train"
     patience: None = None
     seed: Seed = 0
+    augment: bool = False
 
 
 class ModelSpec(Spec):
-    """Which model, where its weights come from, and (for one's own) what its blocks are."""
+    """Which model, where its weights come from, and (for one's own) what its blocks are.
+
+    Attributes:
+        pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1).
+    """
 
     name: str
     checkpoint: str | None = None
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     blocks: dict[str, list[str]] | None = None
+    pixels: Literal["signed", "unit"] = "signed"
     source_train: SourceTrainSpec = SourceTrainSpec()
 
 

@@ -128,15 +128,7 @@ def _model(file: YamlFile, base: Path) -> tuple[ModelSpec, dict[str, tuple[str, 
         raise file.error(("model", "name"), f"{show(spec.name)} is not a model; {nearest(spec.name, model_names())}")
     if "width" in raw and entry.kind != "paper":
         raise file.error(("model", "width"), f"only the paper's resnets have a width, {spec.name} has not")
-    if spec.checkpoint is not None and spec.checkpoint not in CHECKPOINTS:
-        if not spec.checkpoint.endswith((".pth", ".pt")) or "\0" in spec.checkpoint:
-            hint = nearest(spec.checkpoint, CHECKPOINTS)
-            raise file.error(
-                ("model", "checkpoint"), f"{show(spec.checkpoint)} is neither a .pth file nor a known name; {hint}"
-            )
-        spec = spec.model_copy(
-            update={"checkpoint": str(user_path(file, ("model", "checkpoint"), spec.checkpoint, base))}
-        )
+    spec = _with_checkpoint(file, spec, base)
     if spec.blocks is None:
         if entry.blocks is None:
             raise file.error(("model",), f"blocks is missing: a model of one's own ({spec.name}) must name its blocks")
@@ -149,6 +141,22 @@ def _model(file: YamlFile, base: Path) -> tuple[ModelSpec, dict[str, tuple[str, 
         if not modules or any(not module for module in modules) or len(set(modules)) < len(modules):
             raise file.error(("model", "blocks", name), "expected a list of module paths, none of them twice")
     return spec, {name: tuple(modules) for name, modules in spec.blocks.items()}
+
+
+def _with_checkpoint(file: YamlFile, spec: ModelSpec, base: Path) -> ModelSpec:
+    """The model with its checkpoint looked up: a released one says what pixels it takes, a file's path is resolved."""
+    if spec.checkpoint is None:
+        return spec
+    released = CHECKPOINTS.get(spec.checkpoint)
+    if released is not None:
+        if "pixels" in spec.model_fields_set and spec.pixels != released.pixels:
+            raise file.error(("model", "pixels"), f"{spec.checkpoint} was trained on {released.pixels!r} ones")
+        return spec.model_copy(update={"pixels": released.pixels})
+    where = ("model", "checkpoint")
+    if not spec.checkpoint.endswith((".pth", ".pt")) or "\0" in spec.checkpoint:
+        hint = nearest(spec.checkpoint, CHECKPOINTS)
+        raise file.error(where, f"{show(spec.checkpoint)} is neither a .pth file nor a known name; {hint}")
+    return spec.model_copy(update={"checkpoint": str(user_path(file, where, spec.checkpoint, base))})
 
 
 def _blocks(file: YamlFile, block_map: dict[str, tuple[str, ...]], data: tuple[DataSpec, ...]) -> Iterable[BlockSet]:

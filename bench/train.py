@@ -19,7 +19,7 @@ EVAL_BATCH = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batchable:
-    """Images float32 [N, C, H, W] in [-1, 1] and labels int64 [N], on the device that trains."""
+    """Images float32 [N, C, H, W] and labels int64 [N], on the device that trains."""
 
     x: Tensor
     y: Tensor
@@ -36,10 +36,12 @@ class Outcome:
     val_losses: tuple[float, ...]
 
 
-def to_tensors(images: Images, device: torch.device) -> Batchable:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W], normalised with mean 0.5 and deviation 0.5 as published."""
+def to_tensors(images: Images, device: torch.device, pixel_range: str = "signed") -> Batchable:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W]: `signed`, from -1 to 1 (mean 0.5 and deviation 0.5, as published for
+    CIFAR-10), or `unit`, from 0 to 1."""
     pixels = torch.from_numpy(np.array(images.x.transpose(0, 3, 1, 2), order="C"))
-    x = pixels.to(device).float().div_(127.5).sub_(1)
+    x = pixels.to(device).float().div_(127.5)
+    x = x.sub_(1) if pixel_range == "signed" else x.div_(2)
     return Batchable(x, torch.from_numpy(np.array(images.y)).to(device))
 
 
@@ -83,16 +85,23 @@ def fine_tune(
 
 
 def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, train: Batchable, spec: TrainSpec, generator: torch.Generator
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Batchable,
+    spec: TrainSpec,
+    generator: torch.Generator,
+    *,
+    change: Callable[[Tensor, torch.Generator], Tensor] = lambda x, _: x,
 ) -> int:
-    """One pass over the training images in a fresh order. Returns the optimiser steps taken."""
+    """One pass over the training images in a fresh order, each batch [N, C, H, W] changed before it is learned from.
+    Returns the optimiser steps taken."""
     set_train_mode(model, spec.bn_mode)
     steps = 0
     for index in torch.randperm(len(train.x), generator=generator).split(spec.batch_size):
         if len(index) < 2:
             continue  # a batch of one has no variance for BatchNorm to normalise by
         chosen = index.to(train.x.device)
-        loss = F.cross_entropy(model(train.x[chosen]), train.y[chosen])
+        loss = F.cross_entropy(model(change(train.x[chosen], generator)), train.y[chosen])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -48,7 +48,8 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
         seed=cell.seed,
     )
     spec = suite.train.for_blocks(cell.blocks_label)
-    train, val = to_tensors(target.take(split.train), device), to_tensors(target.take(split.val), device)
+    pixels = suite.model.pixels
+    train, val = (to_tensors(target.take(part), device, pixels) for part in (split.train, split.val))
     model = load_source_model(suite.model, domain, job.prepared.weights, job.base).to(device)
     source_state = {name: value.clone() for name, value in model.state_dict().items()}
     parameters = fixed.choose(cell, model, suite.block_map)
@@ -85,7 +86,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
     connection.send(Trained(t0, t1, executions))
     child.expect(connection, RELEASE)
 
-    test = to_tensors(target.take(split.test), device)
+    test = to_tensors(target.take(split.test), device, pixels)
     after = accuracy(model, test)
     model.load_state_dict(source_state)
     connection.send(

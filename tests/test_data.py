@@ -15,10 +15,11 @@ from PIL import Image
 
 from bench.data import domain as domains
 from bench.data.catalog import DATASETS, SHIFT_LEVELS
+from bench.data.corruptions import corrupt
 from bench.data.domain import Domain, load_domain, make_domain
 from bench.data.images import Images, read_digits, read_tree
 from bench.data.locate import CIFAR10_PICKLES, cache_dir, data_dirs, locate
-from bench.data.shifts import corrupt, flip, permute, subpopulation
+from bench.data.shifts import flip, permute, subpopulation
 from bench.data.splits import Split, interleave, split_target
 from bench.data_axis import n_target
 from bench.errors import JouletuneError, RequestError
@@ -202,8 +203,8 @@ def test_contrast_moves_pixels_towards_each_images_mean() -> None:
 
 
 def test_an_unknown_corruption_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'fog'"):
-        corrupt(np.zeros((1, 8, 8, 1), np.uint8), "fog", 1, "d")
+    with pytest.raises(ValueError, match="'motion_blur'"):
+        corrupt(np.zeros((1, 8, 8, 1), np.uint8), "motion_blur", 1, "d")
 
 
 # -- digits as a domain -----------------------------------------------------------------------------

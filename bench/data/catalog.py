@@ -14,16 +14,85 @@ Superclasses = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 """Superclass -> (its members in the source, its members in the target); members are class names."""
 
 
+Form = Literal["own", "exact", "like", "archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftEntry:
+    """What is known of a shift before any image is read.
+
+    Attributes:
+        level: at which it acts. Those at input level are corruptions and have a severity.
+        form: how it relates to CIFAR-10-C. `exact`: made here by the published formula, and in the archive under the
+            same name; `like`: an approximation made here; `archive`: only in the archive; `own`: none of its.
+        colour: whether it needs colour images.
+    """
+
+    level: Level
+    form: Form = "own"
+    colour: bool = False
+
+
+def _corruptions(form: Form, *names: str) -> dict[str, ShiftEntry]:
+    return {name: ShiftEntry("input", form, colour=name == "saturate") for name in names}
+
+
+SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
+    {
+        **_corruptions("own", "noise", "blur"),
+        **_corruptions(
+            "exact",
+            "gaussian_noise",
+            "shot_noise",
+            "impulse_noise",
+            "defocus_blur",
+            "glass_blur",
+            "zoom_blur",
+            "fog",
+            "brightness",
+            "contrast",
+            "elastic_transform",
+            "pixelate",
+            "jpeg_compression",
+            "speckle_noise",
+            "gaussian_blur",
+            "saturate",
+        ),
+        **_corruptions("like", "motion_blur-like", "snow-like", "frost-like", "spatter-like"),
+        **_corruptions("archive", "motion_blur", "snow", "frost", "spatter"),
+        "subpopulation": ShiftEntry("feature"),
+        "flip": ShiftEntry("output"),
+        "permute": ShiftEntry("output"),
+    }
+)
+
+SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType({name: entry.level for name, entry in SHIFTS.items()})
+"""Shift -> the level at which it acts. `none` is for folders that already differ."""
+
+NO_SHIFT = "none"
+SEVERITIES = range(1, 6)
+CORRUPTIONS = tuple(name for name, level in SHIFT_LEVELS.items() if level == "input")
+MADE = tuple(name for name, entry in SHIFTS.items() if entry.form != "archive")
+"""Shifts that any dataset with images of its own can be given."""
+ARCHIVED = tuple(name for name, entry in SHIFTS.items() if entry.form in ("exact", "archive"))
+"""The names in the archive of CIFAR-10-C: its 15 corruptions and 4 more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetEntry:
     """What is known of a dataset before it is read.
 
     Attributes:
         classes: names in label order; None where only the user's folder can say.
-        n_target: images of the target domain under an input- or output-level shift; None likewise.
+        n_target: images of the target domain under an input- or output-level shift; None likewise. Of a dataset that
+            only knows a subpopulation shift: images of its own table's target.
         n_per_class: images of one class in the pool that a subpopulation shift draws from.
         channels: 1 grey, 3 colour.
         image_size: pixels of a side.
+        superclasses: what a subpopulation shift takes unless the suite says otherwise.
+        shifts: that it can be given.
+        takes_source: whether a suite may name a copy of the user's own.
+        own_table: whether a table of superclasses lies beside the images.
     """
 
     name: str
@@ -33,6 +102,9 @@ class DatasetEntry:
     channels: int
     image_size: int
     superclasses: Superclasses | None
+    shifts: tuple[str, ...] = MADE
+    takes_source: bool = True
+    own_table: bool = False
 
 
 _DIGITS = tuple("0123456789")
@@ -56,6 +128,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             image_size=8,
             # pairs that share strokes, so that a superclass is learnable from either member
             superclasses=_pairs(ring=("0", "6"), bar=("1", "7"), bowl=("3", "8"), fork=("4", "9"), curve=("2", "5")),
+            takes_source=False,
         ),
         "cifar10": DatasetEntry(
             name="cifar10",
@@ -72,6 +145,38 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
                 small=("bird", "frog"),
             ),
         ),
+        "cifar10c": DatasetEntry(
+            name="cifar10c",
+            classes=_CIFAR10,
+            n_target=10_000,
+            n_per_class=None,
+            channels=3,
+            image_size=32,
+            superclasses=None,
+            shifts=ARCHIVED,
+            takes_source=False,
+        ),
+        "imagenet": DatasetEntry(
+            name="imagenet",
+            classes=None,
+            n_target=None,  # classes differ in size, from 732 images to 1,300
+            n_per_class=None,
+            channels=3,
+            image_size=128,
+            superclasses=None,
+            shifts=("subpopulation",),
+        ),
+        "tiny_imagenet": DatasetEntry(
+            name="tiny_imagenet",
+            classes=None,
+            n_target=10_000,
+            n_per_class=None,
+            channels=3,
+            image_size=32,
+            superclasses=None,
+            shifts=("subpopulation",),
+            own_table=True,
+        ),
         "folder": DatasetEntry(
             name="folder",
             classes=None,
@@ -83,19 +188,3 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
     }
 )
-
-SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType(
-    {
-        "noise": "input",
-        "blur": "input",
-        "contrast": "input",
-        "subpopulation": "feature",
-        "flip": "output",
-        "permute": "output",
-    }
-)
-"""Shift -> the level at which it acts. `none` is for folders that already differ."""
-
-NO_SHIFT = "none"
-SEVERITIES = range(1, 6)
-CORRUPTIONS = tuple(name for name, level in SHIFT_LEVELS.items() if level == "input")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.breeds import read_breeds
+from bench.data.cifar10c import read_cifar10c
+from bench.data.corruptions import corrupt
+from bench.data.fingerprint import domain_key, images_key
 from bench.data.images import Images, Progress, read_cifar10, read_digits, read_tree
-from bench.data.locate import Located, cache_dir, check_tree, image_files, locate
-from bench.data.shifts import DEFAULT_SEVERITY, corrupt, flip, permute, subpopulation
+from bench.data.locate import Located, cache_dir, check_tree, locate
+from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import JouletuneError, RequestError
 from bench.suite import DataSpec
 
-VERSION = 1
-"""Raised when the making of a domain changes, so that nobody trains on an old one."""
+PARTS = ("source", "target")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +47,8 @@ def load_domain(folder: Path) -> Domain:
     """The domain that `make_domain` cached in a folder."""
     facts = json.loads((folder / "facts.json").read_text())
     classes = tuple(facts["classes"])
-    parts = [
-        Images(np.load(folder / f"{part}_x.npy", mmap_mode="r"), np.load(folder / f"{part}_y.npy"), classes)
-        for part in ("source", "target")
-    ]
-    return Domain(parts[0], parts[1], facts["variant"], facts["source_key"])
+    source, target = (_load(folder, part, classes) for part in PARTS)
+    return Domain(source, target, facts["variant"], facts["source_key"])
 
 
 def make_domain(data: DataSpec, progress: Progress) -> Path:
@@ -63,26 +62,66 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
     if (folder / "facts.json").is_file():
         return folder
     located = locate(data)
-    source, target = _sides(data, located, progress)
-    try:
-        with _new_folder(folder) as temporary:
-            for part, images in (("source", source), ("target", target)):
-                np.save(temporary / f"{part}_x.npy", np.ascontiguousarray(images.x))
-                np.save(temporary / f"{part}_y.npy", images.y)
-            facts = {
-                "classes": source.classes,
-                "variant": located.variant,
-                "source_key": _key(data, located, source_only=True),
-            }
-            (temporary / "facts.json").write_text(json.dumps(facts))
-    except OSError as error:
-        raise JouletuneError(
-            f"{folder}: cannot write ({error.strerror}); set JOULETUNE_CACHE to a roomier folder"
-        ) from None
+    clean = _clean_cifar10(data, located, progress)
+    source, target = _sides(data, located, clean, progress)
+    with _new_folder(folder) as temporary:
+        for part, images in zip(PARTS, (source, target), strict=True):
+            if clean is not None and images is clean.source:
+                _share(clean.folder, temporary, part)
+            else:
+                _save(temporary, part, images)
+        facts = {
+            "classes": source.classes,
+            "variant": located.variant,
+            "source_key": domain_key(data, located, source_only=True),
+        }
+        (temporary / "facts.json").write_text(json.dumps(facts))
     return folder
 
 
-def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images, Images]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clean:
+    """CIFAR-10 as it is, cached: a suite of 15 corruptions decodes it once, and keeps its training images once."""
+
+    folder: Path
+    source: Images
+    target: Images
+
+
+def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Clean | None:
+    if data.dataset not in ("cifar10", "cifar10c"):
+        return None
+    images = located.clean or located
+    folder = cache_dir() / "images" / f"cifar10-{images_key(images)[:16]}"
+    if not (folder / "facts.json").is_file():
+        sides = read_cifar10(images, progress)
+        with _new_folder(folder) as temporary:
+            for part, side in zip(PARTS, sides, strict=True):
+                _save(temporary, part, side)
+            (temporary / "facts.json").write_text(json.dumps({"classes": sides[0].classes}))
+    classes = tuple(json.loads((folder / "facts.json").read_text())["classes"])
+    return _Clean(folder, *(_load(folder, part, classes) for part in PARTS))
+
+
+def _save(folder: Path, part: str, images: Images) -> None:
+    np.save(folder / f"{part}_x.npy", np.ascontiguousarray(images.x))
+    np.save(folder / f"{part}_y.npy", images.y)
+
+
+def _load(folder: Path, part: str, classes: tuple[str, ...]) -> Images:
+    return Images(np.load(folder / f"{part}_x.npy", mmap_mode="r"), np.load(folder / f"{part}_y.npy"), classes)
+
+
+def _share(of: Path, folder: Path, part: str) -> None:
+    """The same files under another name; a copy where the disk has no links."""
+    for name in (f"{part}_x.npy", f"{part}_y.npy"):
+        try:
+            os.link(of / name, folder / name)
+        except OSError:
+            shutil.copyfile(of / name, folder / name)
+
+
+def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Progress) -> tuple[Images, Images]:
     if data.target is not None:
         assert data.source is not None
         classes = check_tree(Path(data.source), f"{data.label}: source")
@@ -96,8 +135,17 @@ def _sides(data: DataSpec, located: Located, progress: Progress) -> tuple[Images
             read_tree(Path(data.source), data.image_size, progress),
             read_tree(Path(data.target), data.image_size, progress),
         )
-    if data.dataset == "cifar10":
-        source, target = read_cifar10(located, progress)
+    if data.dataset in ("imagenet", "tiny_imagenet"):
+        return read_breeds(data, located, progress)
+    if data.dataset == "cifar10c":
+        assert located.path is not None
+        assert clean is not None
+        severity = data.severity or DEFAULT_SEVERITY
+        return clean.source, read_cifar10c(located.path, data.shift, severity, clean.source.classes)
+    if clean is not None:
+        source, target = clean.source, clean.target
+        if data.shift != "subpopulation":
+            return _shifted(data, source, source, target)
         pooled = Images(np.concatenate([source.x, target.x]), np.concatenate([source.y, target.y]), source.classes)
     else:
         pooled = read_digits() if data.dataset == "digits" else _read_folder(data, progress)
@@ -134,42 +182,21 @@ def _read_folder(data: DataSpec, progress: Progress) -> Images:
 
 
 def _folder(data: DataSpec) -> Path:
-    return cache_dir() / "domains" / f"{data.label}-{_key(data, locate(data), source_only=False)[:16]}"
-
-
-def _key(data: DataSpec, located: Located, *, source_only: bool) -> str:
-    """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
-    what = data.model_dump(mode="json", exclude={"label", "level"})
-    if source_only:
-        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses")}
-        what["halved"] = data.target is None and data.dataset == "folder"
-    what["fingerprint"] = [_fingerprint(located.path)]
-    if data.target is not None and not source_only:
-        what["fingerprint"].append(_fingerprint(Path(data.target)))
-    what["version"] = VERSION
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint(path: Path | None) -> str:
-    """Changes when a file is added, removed, resized or rewritten; contents are not read, which would take minutes."""
-    if path is None:
-        return "embedded"
-    files = [path] if path.is_file() else image_files(path)
-    digest = hashlib.sha256()
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.relative_to(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+    return cache_dir() / "domains" / f"{data.label}-{domain_key(data, locate(data), source_only=False)[:16]}"
 
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that appears whole or not at all; where two make the same, the first to finish wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """A folder that appears whole or not at all; where two make the same, the first to finish wins.
+
+    Raises:
+        JouletuneError: it cannot be written.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         yield temporary
         try:
             temporary.rename(folder)
@@ -178,5 +205,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
                 return
             shutil.rmtree(folder, ignore_errors=True)  # not one of ours: ours are whole
             temporary.rename(folder)
+    except OSError as error:
+        raise JouletuneError(
+            f"{folder}: cannot write ({error.strerror}); set JOULETUNE_CACHE to a roomier folder"
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -87,7 +87,7 @@ def read_tree(folder: Path, image_size: int | None, progress: Progress, classes:
         files += [(path, label) for path in found]
     pixels: list[Pixels] = []
     for number, (path, _) in enumerate(files):
-        pixels.append(_decode(path, path, image_size))
+        pixels.append(decode(path, path, image_size))
         progress(number + 1, len(files))
     return Images(_stack(pixels, folder), np.array([label for _, label in files], np.int64), names)
 
@@ -103,7 +103,7 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
                     file = tar.extractfile(member)
                     assert file is not None
                     parts[path[0]].append(
-                        (path[1], path[2], _decode(io.BytesIO(file.read()), archive / member.name, None))
+                        (path[1], path[2], decode(io.BytesIO(file.read()), archive / member.name, None))
                     )
                     done = sum(map(len, parts.values()))
                     progress(done, max(done, 60_000))
@@ -120,7 +120,17 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
     return images[0], images[1]
 
 
-def _decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixels:
+def decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixels:
+    """One image as uint8 [H, W, 3].
+
+    Args:
+        file: path or content.
+        named: how to name it to its user.
+        image_size: pixels of a side to resize to (shorter side, then centre crop); None keeps the image's own.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
     try:
         with Image.open(file) as image:
             rgb = ImageOps.exif_transpose(image).convert("RGB")  # cameras note which side is up

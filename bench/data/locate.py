@@ -10,6 +10,9 @@ from bench.errors import RequestError
 from bench.suite import DataSpec
 
 CIFAR10_PICKLES = "cifar-10-batches-py"
+CIFAR10C = "CIFAR-10-C"
+CIFAR10C_URL = "https://zenodo.org/records/2535967"
+TINY_SUBSET = "tiny_imagenet32_subset"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
 
@@ -34,13 +37,17 @@ class Located:
     Attributes:
         path: folder or archive; None for what comes with a library.
         form: `embedded`, `pickles` (torchvision's CIFAR-10), `split_tree` (train/ and test/ with a folder a class),
-            `tar` (an archive of such a tree) or `tree` (a folder a class).
+            `tar` (an archive of such a tree), `tree` (a folder a class) or `npy` (a folder of arrays).
         variant: what a reader must know of this copy, e.g. JPEG.
+        clean: the images that a dataset of corrupted ones was made from.
+        table: file of the superclasses that lies beside the images.
     """
 
     path: Path | None
     form: str
     variant: str | None = None
+    clean: Located | None = None
+    table: Path | None = None
 
 
 def locate(data: DataSpec) -> Located:
@@ -52,7 +59,13 @@ def locate(data: DataSpec) -> Located:
     if data.dataset == "digits":
         return Located(None, "embedded")
     if data.dataset == "cifar10":
-        return _locate_cifar10(data)
+        return _locate_cifar10(Path(data.source) if data.source is not None else None, data.label)
+    if data.dataset == "cifar10c":
+        return _locate_cifar10c()
+    if data.dataset == "imagenet":
+        return _locate_imagenet(data)
+    if data.dataset == "tiny_imagenet":
+        return _locate_tiny_imagenet(data)
     assert data.source is not None
     source = Path(data.source)
     for key, folder in (("source", source), ("target", Path(data.target) if data.target else None)):
@@ -61,11 +74,10 @@ def locate(data: DataSpec) -> Located:
     return Located(source, "tree")
 
 
-def _locate_cifar10(data: DataSpec) -> Located:
-    if data.source is not None:
-        root = Path(data.source)
+def _locate_cifar10(root: Path | None, label: str) -> Located:
+    if root is not None:
         for part in ("train", "test"):
-            check_tree(root / part, f"{data.label}: source")
+            check_tree(root / part, f"{label}: source")
         return Located(root, "split_tree", _variant(root / "test"))
     for folder in data_dirs():
         if (folder / CIFAR10_PICKLES / "data_batch_1").is_file():
@@ -75,11 +87,81 @@ def _locate_cifar10(data: DataSpec) -> Located:
                 return Located(folder / name, "split_tree", _variant(folder / name / "test"))
         if (folder / "cifar10_jpeg.tar.gz").is_file():
             return Located(folder / "cifar10_jpeg.tar.gz", "tar", "JPEG")
-    looked = " and ".join(str(folder) for folder in data_dirs())
     raise RequestError(
-        f"cifar10 is not on this machine (looked in {looked}); run `jouletune fetch cifar10`, or set JOULETUNE_DATA "
+        f"cifar10 is not on this machine (looked in {_looked()}); run `jouletune fetch cifar10`, or set JOULETUNE_DATA "
         f"to a folder with {CIFAR10_PICKLES}/ or with cifar10/train/<class>/ and cifar10/test/<class>/"
     )
+
+
+def _locate_cifar10c() -> Located:
+    clean = _locate_cifar10(None, "cifar10c")
+    variant = f"clean images {clean.variant}" if clean.variant else None
+    for folder in data_dirs():
+        if (folder / CIFAR10C / "labels.npy").is_file():
+            return Located(folder / CIFAR10C, "npy", variant, clean)
+        if (folder / f"{CIFAR10C}.tar").is_file():
+            return Located(folder / f"{CIFAR10C}.tar", "tar", variant, clean)
+    raise RequestError(
+        f"cifar10c is not on this machine (looked in {_looked()}); run `jouletune fetch cifar10c`, or get "
+        f"{CIFAR10C}.tar (2.9 GB) from {CIFAR10C_URL} and put it, or the folder {CIFAR10C}/ that it unpacks to, into "
+        f"one of these; suites with the generator's corruptions (`jouletune ls cifar10c-like`) need CIFAR-10 only"
+    )
+
+
+def _locate_imagenet(data: DataSpec) -> Located:
+    """A user's ILSVRC-2012: train/<wnid>/, and val/<wnid>/ where the validation images are sorted into folders too."""
+    roots = [Path(data.source)] if data.source is not None else [folder / "imagenet" for folder in data_dirs()]
+    members = [member for sides in data.members().values() for side in sides for member in side]
+    for root in roots:
+        for inner in (root, root / "Data" / "CLS-LOC", root / "ILSVRC" / "Data" / "CLS-LOC"):
+            if (inner / "train").is_dir():
+                lacking = [member for member in members if not (inner / "train" / member).is_dir()]
+                if lacking:
+                    more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+                    raise RequestError(
+                        f"{data.label}: {inner / 'train'} lacks {lacking[0]}{more} of the {len(members)} classes that "
+                        f"the superclasses name; expected train/<class>/<image>"
+                    )
+                sorted_val = all((inner / "val" / member).is_dir() for member in members)
+                return Located(inner, "imagenet", None if sorted_val else "train part only")
+    looked = " and ".join(str(root) for root in roots)
+    raise RequestError(
+        f"{data.label}: no ImageNet (ILSVRC-2012) in {looked}; it may not be passed on: get it with an account of your "
+        f"own from https://www.image-net.org, and set JOULETUNE_DATA to a folder that has it as "
+        f"imagenet/train/<wnid>/<image> and imagenet/val/<wnid>/<image>, or name its root in `data`: source: PATH"
+    )
+
+
+def _locate_tiny_imagenet(data: DataSpec) -> Located:
+    for folder in data_dirs() if data.source is None else ():
+        for path in (folder / f"{TINY_SUBSET}.tar.gz", folder / TINY_SUBSET, folder / "tiny-imagenet-200"):
+            form = "tar" if path.name.endswith(".tar.gz") and path.is_file() else "imagenet"
+            if form == "tar" or (path / "train").is_dir():
+                return Located(path, form, "JPEG", table=_tiny_table(data, folder))
+    if data.source is not None and (Path(data.source) / "train").is_dir():
+        return Located(Path(data.source), "imagenet", "JPEG", table=_tiny_table(data, Path(data.source)))
+    looked = data.source or _looked()
+    raise RequestError(
+        f"tiny_imagenet is not on this machine (looked in {looked}); set JOULETUNE_DATA to a folder with "
+        f"{TINY_SUBSET}.tar.gz and {TINY_SUBSET}.json, or with tiny-imagenet-200/ (unpacked from "
+        f"https://cs231n.stanford.edu/tiny-imagenet-200.zip) and that table"
+    )
+
+
+def _tiny_table(data: DataSpec, folder: Path) -> Path | None:
+    if data.superclasses is not None:
+        return None
+    table = folder / f"{TINY_SUBSET}.json"
+    if not table.is_file():
+        raise RequestError(
+            f"{data.label}: no table of superclasses at {table}; put one there, "
+            f"{{name: {{source: [wnid, ...], target: [wnid, ...]}}}}, or name it in `data`: superclasses: PATH"
+        )
+    return table
+
+
+def _looked() -> str:
+    return " and ".join(str(folder) for folder in data_dirs())
 
 
 def check_tree(folder: Path, what: str) -> list[str]:

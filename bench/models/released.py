@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from bench.data.locate import data_dirs
 from bench.errors import RequestError
@@ -20,12 +21,14 @@ class Released:
         file: where it lies below a data folder.
         sha256: of its content.
         url: where it was published, pinned to a commit.
+        pixels: what it was trained on, see `ModelSpec`.
     """
 
     file: str
     sha256: str
     url: str
     about: str
+    pixels: Literal["signed", "unit"] = "signed"
 
 
 _TBFT = "https://raw.githubusercontent.com/yushan-huang/AdaptivePersonalization"
@@ -43,6 +46,9 @@ CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
             "79cda8775915af6c978b3b39fab51919436090d1617568930d77bf9606d4b45e",
             f"{_TBFT}/0e16319efe0ad2132c15fa024c18ad0f59120231/main_exp/ResNet26_origin_Living17_val_acc_0.8406.pth",
             "ResNet-26 trained on Living17 at 128x128, released with arXiv 2403.15905",
+            # the first BatchNorm's means, solved for the mean of the images, give 0.46, 0.43, 0.36: Living17's own
+            # colours on the scale from 0 to 1
+            pixels="unit",
         ),
     }
 )

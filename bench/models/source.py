@@ -12,6 +12,7 @@ import torch
 from bench.blocks import train_only
 from bench.data.domain import Domain
 from bench.data.locate import cache_dir
+from bench.models.augment import augment, keep
 from bench.models.build import build_model, users_code
 from bench.models.catalog import FULL
 from bench.models.checkpoint import load_weights, save_weights
@@ -19,7 +20,7 @@ from bench.models.released import locate_checkpoint
 from bench.suite import ModelSpec
 from bench.train import make_optimizer, to_tensors, train_epoch
 
-VERSION = 1
+VERSION = 2
 """Raised when training a source model changes, so that nobody starts from an old one."""
 
 
@@ -59,9 +60,10 @@ def make_source_model(
     epochs = spec.source_train.epochs
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     generator = torch.Generator().manual_seed(spec.source_train.seed)
-    data = to_tensors(domain.source, device)
+    data = to_tensors(domain.source, device, spec.pixels)
+    change = augment if spec.source_train.augment else keep
     for epoch in range(1, epochs + 1):
-        train_epoch(model, optimizer, data, spec.source_train, generator)
+        train_epoch(model, optimizer, data, spec.source_train, generator, change=change)
         schedule.step()
         on_epoch(epoch, epochs)
     save_weights(model.cpu(), path)
