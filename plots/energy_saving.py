@@ -12,6 +12,9 @@ from plots.bars import Bars, handles, limits, paint, train_sizes
 from plots.panels import Chart, draw_pages
 from plots.style import INK, PAPER, Drawn, colours
 
+NET_FLOOR = -1.0
+"""A net rate below -100 % says that hardly anything was left above idle; it would flatten everything else."""
+
 _BARS = Bars(value="saving_gross", lo="saving_gross_lo", hi="saving_gross_hi", mark="saving_net")
 
 
@@ -20,6 +23,8 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     blocks = analysis.blocks[analysis.blocks["saving_gross"].notna()]
     if blocks.empty:
         return []
+    off_axis = int((blocks["saving_net"] < NET_FLOOR).sum())
+    blocks = blocks.assign(saving_net=blocks["saving_net"].where(blocks["saving_net"] >= NET_FLOOR))
     roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
     arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
     palette = colours(arms)
@@ -36,7 +41,9 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         y_label="energy-saving rate, %",
         caption=(
             "(E_full \N{MINUS SIGN} E) / E_full of gross energy, paired by seed and repeat; whiskers: 95 % t interval; "
-            f"{repetitions(blocks['saving_gross_n'], 'pair')}. Energy: {analysis.quality.energy}."
+            f"{repetitions(blocks['saving_gross_n'], 'pair')}. "
+            + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
+            + f"Energy: {analysis.quality.energy}."
         ),
         alt=(
             "Grouped bars: energy saved in percent by tuned block for each train size, one panel per shift, with "
