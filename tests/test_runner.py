@@ -300,7 +300,7 @@ def test_a_source_that_dies_makes_repeats_worthless_and_is_not_replaced(work: Pa
     assert last["energy_gross_j"] is None
     assert last["error"]
     assert {row["source"] for row in rows} == {"replay:short.csv"}
-    assert "without joules" in done.stdout
+    assert "of grade X, joules left out" in done.stdout
 
 
 def test_missing_data_is_said_before_anything_is_written(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
