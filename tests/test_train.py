@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import estimate, train
 from bench.blocks import train_only
 from bench.data.images import Images
 from bench.models.build import build_model
@@ -292,3 +293,7 @@ def test_accuracy_and_loss_are_means_over_all_images(n: int) -> None:
     shown = Batchable(logits, y)
     assert accuracy(Fixed(), shown) == pytest.approx((logits.argmax(1) == y).double().mean().item())
     assert mean_loss(Fixed(), shown) == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-5)
+
+
+def test_the_estimate_counts_evaluation_in_the_batches_that_are_used() -> None:
+    assert estimate.EVAL_BATCH == train.EVAL_BATCH
