@@ -120,7 +120,6 @@ def test_a_training_step_with_and_without_the_sampler(threads: int, tmp_path: Pa
     # the order statistics that hold the median with 95 %: n / 2 -+ 1.96 sqrt(n) / 2
     reach = 0.98 * len(ordered) ** 0.5
     low, high = ordered[int(len(ordered) / 2 - reach)], ordered[min(int(len(ordered) / 2 + reach), len(ordered) - 1)]
-    print(
-        f"\ntraining on {threads} threads with the sampler: median of {PAIRS} pairs {100 * statistics.median(ratios):+.2f} %"
-    )
+    median = 100 * statistics.median(ratios)
+    print(f"\ntraining on {threads} threads with the sampler: median of {PAIRS} pairs {median:+.2f} %")
     print(f"95 % interval of the median {100 * low:+.2f} to {100 * high:+.2f} %")
