@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import CellFailedError, RequestError
-from bench.protocol import EPOCH, Failed
+from bench.protocol import Failed
 
 PRELOAD = [
     "bench.cli",
@@ -110,8 +110,7 @@ class Child:
             if isinstance(message, Failed):
                 self.close()
                 raise (RequestError if message.request else CellFailedError)(message.error)
-            if message != EPOCH:
-                on_other(message)
+            on_other(message)
 
     def close(self) -> None:
         """Let the child end by itself; kill it if it does not."""

@@ -191,6 +191,7 @@ class Session:
             progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
             baseline = self._sampler.measure_idle(self._suite.energy.idle_s)
             self._entry["idle"].append(dataclasses.asdict(baseline))
+            self._folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
 
     def _cool_down(self, progress: RunProgress) -> float | None:
         """Wait until the device is as cool as it was at first; None where it has no thermometer."""
