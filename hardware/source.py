@@ -125,7 +125,7 @@ class Source(ABC):
             SourceError: it does not answer any more.
         """
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027 - nor do they have anything to let go
         """Let go of the device. Safe to call twice, and before ``open``."""
 
     @property
@@ -144,7 +144,7 @@ class Source(ABC):
         """
         return False
 
-    def mark(self, t_mono_s: float, *, working: bool) -> None:  # noqa: B027
+    def mark(self, t_mono_s: float, *, working: bool) -> None:  # noqa: B027 - only one source cares
         """Hear that the work begins or has ended. Only the simulation needs to know."""
 
 

@@ -8,6 +8,7 @@ one that the public decoders agree on, checked against a captured reply.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from hardware.instruments.frontend import Reading
 from hardware.instruments.instrument import Instrument
@@ -65,8 +66,8 @@ class Tc66(Instrument):
 
     counter_wraps_at_j = 2**32 * J_PER_MWH
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._heard = b""
 
     def feed(self, now_s: float, data: bytes) -> None:
