@@ -12,8 +12,9 @@ import yaml
 from bench.cli import cli
 from bench.data.catalog import DATASETS, SHIFT_LEVELS
 from bench.record import Record
-from bench.suite import EnergySpec, SplitSpec, TrainSpec
+from bench.suite import EnergySpec, SplitSpec
 from bench.suite_file import load_suite, shipped_suites
+from bench.train_spec import TrainSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
