@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from bench.data.catalog import SEVERITIES, Level, Superclasses
 from bench.models.catalog import FULL, TARGET_BLOCKS, BlockMap
 from bench.spec import Name, Seed, Spec, TrainSize
-from bench.train_spec import AXES, SourceTrainSpec, TuneSpec
+from bench.train_spec import AXES, SourceTrainSpec, TuneSpec, variant_label
 
 BlockSet = tuple[str, ...]
 Variant = tuple[tuple[str, Any], ...]
@@ -116,7 +116,7 @@ class Cell:
     @property
     def variant_label(self) -> str:
         """As `engine=fast,bn_mode=eval`; empty where the suite trains in one way only."""
-        return ",".join(f"{key}={_plain(value)}" for key, value in self.variant)
+        return variant_label(self.variant)
 
     @property
     def cell_id(self) -> str:
@@ -203,8 +203,3 @@ def cell_values(cell: Cell) -> dict[str, Any]:
 
 
 EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed", *AXES)
-
-
-def _plain(value: object) -> str:
-    """A value of an axis as a suite writes it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

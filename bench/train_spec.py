@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
@@ -109,6 +109,15 @@ class TuneSpec(EngineSpec):
 
 AXES = ("engine", "bn_mode", "cache", "channels_last", "micro_batch", "precision", "compile", "head", "threads")
 """Keys of `train` that may hold a list, which multiplies the cells."""
+
+
+def variant_label(point: Iterable[tuple[str, object]]) -> str:
+    """A point on the axes as in a cell's id: `engine=fast,bn_mode=eval`."""
+    return ",".join(f"{key}={_as_written(value)}" for key, value in point)
+
+
+def _as_written(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class SourceTrainSpec(TrainSpec):
