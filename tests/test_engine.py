@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.blocks import train_only
-from bench.engine import activations, tuner
+from bench.engine import activations, memory, tuner
 from bench.engine.closed_form import solve
 from bench.engine.cut import CutError, cut, varies
 from bench.engine.levers import refusal, resolve
@@ -288,16 +288,35 @@ def test_a_cache_goes_where_there_is_room(  # noqa: PLR0917
     assert f"{needed:.1f} MB" in why
 
 
-def test_the_budget_is_half_of_what_the_control_group_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "CGROUP", tmp_path)
-    free = activations.available_mb()
-    (tmp_path / "memory.max").write_text("100000000\n")
-    (tmp_path / "memory.current").write_text("60000000\n")
-    assert activations.available_mb() == 40 < free
+def group(folder: Path, limit: str, used: int, stat: str, names: tuple[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(stat)
+
+
+def test_the_budget_is_half_of_what_the_control_groups_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    free = memory.available_mb()
+    (tmp_path / "own").write_text("0::/user/session\n")
+    unified = ("memory.max", "memory.current")
+    group(tmp_path / "user" / "session", "max", 10_000_000, "anon 1\n", unified)
+    group(tmp_path / "user", "100000000", 70_000_000, "anon 1\ninactive_file 10000000\n", unified)
+    assert memory.available_mb() == 40 < free
     assert activations.place("auto", 19, None, tmp_path)[0] == "memory"
     assert activations.place("auto", 21, None, tmp_path)[0] == "disk"
-    (tmp_path / "memory.max").write_text("max\n")
-    assert activations.available_mb() > 40
+    group(tmp_path / "user", "max", 70_000_000, "anon 1\n", unified)
+    assert memory.available_mb() > 40
+
+
+def test_control_groups_of_version_1_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text("5:cpu,cpuacct:/box\n4:memory:/box\n0::/\n")
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    group(tmp_path / "memory" / "box", "50000000", 20_000_000, "total_inactive_file 1000000\n", names)
+    assert memory.available_mb() == 31
 
 
 def test_a_cache_that_was_asked_for_and_has_no_room_is_an_error(tmp_path: Path) -> None:

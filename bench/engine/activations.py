@@ -7,31 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor, nn
 
+from bench.engine.memory import MB, available_mb
 from bench.errors import JouletuneError
 from bench.train import Passes
 
 SHARE = 0.5
 """Of the memory that is available, what the cache takes at most where the suite does not say."""
-
-MB = 1e6
-CGROUP = Path("/sys/fs/cgroup")
-
-
-def available_mb() -> float:
-    """Memory that this process may still take, in MB: of the machine, or of its control group where that has less."""
-    available: float = psutil.virtual_memory().available
-    try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
-        if limit != "max":
-            available = min(available, max(0, int(limit) - used))
-    except (OSError, ValueError):
-        pass  # no control groups of version 2 here
-    return available / MB
 
 
 def size_mb(front: nn.Module, shape: torch.Size, n_images: int) -> float:
