@@ -74,6 +74,7 @@ thead th{border-bottom:2px solid var(--muted);white-space:nowrap}
 tbody th{font-weight:600;min-width:7.5rem}
 td.figure,th.figure{text-align:right;white-space:nowrap}
 .live tbody th{font-weight:500;white-space:nowrap}
+wbr{display:none}
 td.words{min-width:13rem;max-width:24rem}
 abbr{text-decoration:none;color:var(--muted);margin-left:.1em}
 .facts{margin:.25rem 0}
@@ -85,7 +86,7 @@ pre{background:var(--ground);border-radius:8px;padding:.75rem;overflow-x:auto;fo
 details{margin:.5rem 0 1rem}
 summary{cursor:pointer;font-weight:600}
 @media (max-width:40rem){main,header{padding-left:.6rem;padding-right:.6rem}.plot{height:22rem}
-.live tbody th{white-space:normal;min-width:9rem;overflow-wrap:anywhere}
+.live tbody th{white-space:normal;min-width:9rem;overflow-wrap:anywhere}wbr{display:inline}
 section{padding:1rem .8rem}h1{font-size:1.4rem}
 .facts div{grid-template-columns:1fr}}
 @media print{.controls,nav,.skip{display:none}body{background:#fff}section{break-inside:avoid-page;border:0;padding:0}}

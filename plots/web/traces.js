@@ -23,7 +23,7 @@ jt.widgets.traces = async (host, data) => {
   cellLabel.className = "wide";
   const controls = jt.el("div", { class: "controls" }, cellLabel, jt.labelled("Repeat", repeatChoice), back, forth);
   const key = jt.el("ul", { class: "key" });
-  host.append(controls, title, canvas, key, facts);
+  host.append(controls, title, key, canvas, facts);
 
   const load = async (index) => {
     const part = await jt.data(`${block}-${Math.floor(index / perChunk)}`);
