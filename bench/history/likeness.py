@@ -22,6 +22,8 @@ _ALLOWANCE = 1.3
 """By how much the spread of a series' statistics may exceed 1 by chance: neighbouring nights share most of theirs."""
 
 _ROUNDS = 12
+HALF_WINDOW = 60
+MIN_SLOPE_NIGHTS = 50
 
 
 class Nights:
@@ -44,6 +46,25 @@ def ratio(result: Fit, allowed: NDArray[np.bool_]) -> Floats:
     """t of a step at each night but for the scale of the noise; 0 where none may be."""
     usable = allowed & (result.information > 1e-9)
     return np.where(usable, result.score / np.sqrt(np.where(usable, result.information, 1.0)), 0.0)
+
+
+def slope_of(t: Floats, allowed: NDArray[np.bool_]) -> Floats:
+    """Median of t over HALF_WINDOW nights on either side, series x nights: on a slope each night is a little of a step.
+
+    0 where there are fewer than MIN_SLOPE_NIGHTS nights. Between centres half a window apart it is interpolated.
+    """
+    n_nights = t.shape[1]
+    if n_nights < MIN_SLOPE_NIGHTS:
+        return np.zeros(t.shape)
+    known = np.where(allowed, t, np.nan)
+    centres = np.unique(np.linspace(0, n_nights - 1, 2 + n_nights // (HALF_WINDOW // 2)).round().astype(int))
+    windows = [known[:, max(0, centre - HALF_WINDOW) : centre + HALF_WINDOW + 1] for centre in centres]
+    enough = [(~np.isnan(window)).sum(axis=1) >= MIN_SLOPE_NIGHTS // 2 for window in windows]
+    medians = np.stack([np.where(ok, median(window), 0.0) for ok, window in zip(enough, windows, strict=True)], axis=1)
+    place = np.interp(np.arange(n_nights), centres, np.arange(len(centres)))
+    low = np.minimum(place.astype(int), len(centres) - 2)
+    share = place - low
+    return np.asarray(medians[:, low] * (1 - share) + medians[:, low + 1] * share)
 
 
 def scale_of(result: Fit, noise: Noise, floor: Floats) -> tuple[Floats, Floats]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -25,6 +23,9 @@ either side, not against the whole year: a season or a bump elsewhere in the yea
 
 OWN_SHARE = 0.3
 """Of a series in the estimate of its memory and its drift; the rest is what all series show."""
+
+USUAL_PHI, USUAL_DRIFT, USUAL_WEIGHT = 0.3, 0.25, 2.0
+"""A memory and a drift to begin with, and as how many series they count: where there are few, they say too little."""
 
 _SHORT = 5
 MAX_PHI, MAX_DRIFT = 0.9, 1.0
@@ -107,6 +108,8 @@ def estimate(spread: Floats, floor: Floats) -> Noise:
 
 def median(values: Floats) -> Floats:
     """Median of each row without its nan; nan where there is nothing else. Faster than numpy's own."""
+    if not values.shape[1]:
+        return np.full(len(values), np.nan)
     ordered = np.sort(values, axis=1)  # nan comes last
     n = (~np.isnan(values)).sum(axis=1)
     rows = np.arange(len(values))
@@ -116,15 +119,17 @@ def median(values: Floats) -> Floats:
 
 def _shared(spread: Floats) -> Floats:
     """Spreads (lags x series) whose shape over the lags is drawn towards the mean shape; a missing one is filled."""
-    size = np.nanmean(spread[:_SHORT], axis=0)
-    size = np.where(np.isnan(size), 1.0, size)
+    lags = np.arange(1, len(spread) + 1)
+    usual = lags * USUAL_DRIFT**2 + 2 * (1 - USUAL_PHI**lags)
+    usual = (usual / usual[:_SHORT].mean())[:, None]
+    known = ~np.isnan(spread)
+    short = known[:_SHORT].sum(axis=0)
+    size = np.where(short > 0, np.nansum(spread[:_SHORT], axis=0) / np.maximum(short, 1), 1.0)
     shape = spread / size
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a lag that no series has
-        mean = np.nanmean(shape, axis=1, keepdims=True)
-    mean = np.where(np.isnan(mean), 1.0, mean)
-    shape = np.where(np.isnan(shape), mean, shape)
-    return np.asarray((OWN_SHARE * shape + (1 - OWN_SHARE) * mean) * size)
+    mean = (np.nansum(shape, axis=1, keepdims=True) + USUAL_WEIGHT * usual) / (
+        known.sum(axis=1, keepdims=True) + USUAL_WEIGHT
+    )
+    return np.asarray((OWN_SHARE * np.where(known, shape, mean) + (1 - OWN_SHARE) * mean) * size)
 
 
 def _fit(lags: Floats, shape: Floats, spread: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:

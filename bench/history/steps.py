@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from bench.analysis.statistics import CONFIDENCE, holm
-from bench.history.likeness import Nights, overdispersion, ratio, scale_of
+from bench.history.likeness import Nights, overdispersion, ratio, scale_of, slope_of
 from bench.history.local_level import Floats, Noise, fit
 from bench.history.noise import estimate, odd_nights, spreads
 
@@ -140,9 +140,13 @@ class _Search:
         spread = self._spread.copy()
         spread[:, rows[worth]] = spreads(values[worth], self._floor[rows[worth]], candidates[worth])
         noise = estimate(spread, self._floor).of(rows)
-        scale, degrees = self._scale(values, noise, candidates, passing, rows)
+        scale, degrees, _ = self._scale(values, noise, candidates, passing, rows)
         result = fit(values, noise, given, passing)
-        t = ratio(result, nights.allowed) / scale[:, None]
+        t = ratio(result, nights.allowed)
+        # the candidate's own t counts as slope here, and a step against the slope gets nothing for it: that costs some
+        # power, and keeps seasons from passing for steps
+        level = t - slope_of(t, nights.allowed)
+        t = np.where(nights.allowed & (np.abs(level) < np.abs(t)), level, t) / scale[:, None]
         night = np.abs(t).argmax(axis=1)
         place = np.arange(len(rows))
         size = np.abs(t[place, night])
@@ -156,12 +160,14 @@ class _Search:
         steps: NDArray[np.bool_],
         passing: NDArray[np.bool_],
         rows: NDArray[np.intp],
-    ) -> tuple[Floats, Floats]:
-        """What the noise is to be multiplied by, and its degrees of freedom."""
+    ) -> tuple[Floats, Floats, Floats]:
+        """What the noise is to be multiplied by, its degrees of freedom, and the t that a slope gives each night."""
         result = fit(values, noise, steps, passing)
         scale, degrees = scale_of(result, noise, self._floor[rows])
         allowed = Nights(values, steps).allowed
-        return scale * overdispersion(ratio(result, allowed) / scale[:, None], allowed), degrees
+        t = ratio(result, allowed)
+        slope = slope_of(t, allowed)
+        return scale * overdispersion((t - slope) / scale[:, None], allowed), degrees, slope
 
     def measured(self, p_of: dict[tuple[int, int], float], odd: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Found:
         """Size and place of each accepted step, given the others."""
@@ -173,16 +179,15 @@ class _Search:
             rows = np.array([series for series, _ in pairs])
             nights = np.array([night for _, night in pairs])
             values, passing, noise_of = self._values[rows], self.passing[rows], noise.of(rows)
-            scale, degrees = self._scale(values, noise_of, self.steps[rows], passing, rows)
+            scale, degrees, slope = self._scale(values, noise_of, self.steps[rows], passing, rows)
             others = self.steps[rows]
             others[np.arange(len(rows)), nights] = False
             alone = fit(values, noise_of, others, passing)
             allowed = Nights(values, others).allowed
-            t = ratio(alone, allowed) / scale[:, None]
+            t = (ratio(alone, allowed) - slope) / scale[:, None]
             for row, (series, night) in enumerate(pairs):
-                information = alone.information[row, night]
-                change = float(alone.score[row, night] / information * noise_of.sd[row])
-                error = float(scale[row] / np.sqrt(information) * noise_of.sd[row])
+                error = float(scale[row] / np.sqrt(alone.information[row, night]) * noise_of.sd[row])
+                change = float(t[row, night]) * error
                 half = float(stdtrit(degrees[row], (1 + CONFIDENCE) / 2)) * error
                 earliest, latest = _place(t[row] ** 2, night, np.flatnonzero(allowed[row]))
                 before = int(np.flatnonzero(~np.isnan(values[row, :night]))[-1])
