@@ -203,8 +203,20 @@ class NightWriter:
         return (date(2025, 1, 1) + timedelta(days=number)).isoformat()
 
 
+@pytest.fixture(scope="session")
+def write_nights() -> Callable[..., NightWriter]:
+    """Makes a writer of nightly runs under a folder: of four cells, two repeats each, or of another suite."""
+
+    def make(folder: Path, **changes: object) -> NightWriter:
+        suite = folder / "nightly.yaml"
+        content = _VALID | {"train_size": [0.1], "blocks": ["fc", "full"], "seeds": [0]} | changes
+        suite.write_text(yaml.safe_dump(content, sort_keys=False))
+        return NightWriter(folder / "runs", load_suite(str(suite)))
+
+    return make
+
+
 @pytest.fixture
-def nights(tmp_path: Path, write_suite: Callable[..., Path]) -> NightWriter:
-    """Nightly runs of four cells, two repeats each, under tmp_path / "runs"."""
-    suite = write_suite(_VALID | {"train_size": [0.1], "blocks": ["fc", "full"], "seeds": [0]})
-    return NightWriter(tmp_path / "runs", load_suite(str(suite)))
+def nights(tmp_path: Path, write_nights: Callable[..., NightWriter]) -> NightWriter:
+    """Nightly runs of four cells under tmp_path / "runs"."""
+    return write_nights(tmp_path)
