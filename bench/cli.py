@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -201,23 +202,20 @@ def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = (
     """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.analysis.results import load
     from bench.analysis.terminal import terminal_table
+    from bench.compare import compare
     from bench.store import RunDir
     from plots.report import write_report
 
-    comparisons = [_comparison(runs[0], base) for base in bases]  # what is refused is refused before a file is written
     results = load(*runs, skip_damaged=True)
+    others = [load(base, skip_damaged=True) for base in bases]
+    comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
+    damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
+    results = dataclasses.replace(results, damage=tuple(damage))
     written = write_report(results, RunDir(out), comparisons=comparisons)
     console.print(terminal_table(results))
     for sentence in written.damage:
         click.echo(f"warning: {sentence}", err=True)
     console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
-
-
-def _comparison(run: str, base: str) -> Any:
-    from bench.compare import compare as comparison_of
-    from bench.compare import load_run
-
-    return comparison_of(load_run(run), load_run(base))
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.analysis import Analysis, Results, analyse, motivation
 from bench.analysis.formats import summary_csv, to_latex, to_markdown
 from bench.analysis.tables import Grid, accuracy_grid, grids
+from bench.analysis.variant_tables import variant_grids
 from bench.compare import Comparison
 from bench.store import RunDir, write_atomic
 from plots import accuracy_bars, energy_saving, pareto
@@ -56,7 +57,7 @@ def write_report(
         JouletuneError: a file cannot be written.
     """
     analysis = analysis or analyse(results)
-    tables = grids(results, analysis)
+    tables = [*grids(results, analysis), *variant_grids(results)]
     if results.published:
         tables.append(_motivation_grid())
     figures = [save(drawn, run_dir.figures_dir) for module in FIGURES for drawn in module.draw(results, analysis)]
@@ -107,7 +108,9 @@ def _files(run_dir: RunDir, tables: list[Path]) -> Files:
 def _remove_stale(run_dir: RunDir, figures: list[Saved], tables: list[Grid]) -> None:
     """Delete what an earlier report left and this one lacks, e.g. page 3 of a figure that now has two."""
     names = "|".join(module.__name__.rpartition(".")[2] for module in FIGURES)
-    ours = re.compile(rf"(?:{names})(?:-\d+)?\.(?:png|svg)|(?:accuracy|energy\w*|motivation)\.(?:md|tex)")
+    ours = re.compile(
+        rf"(?:{names})(?:-\d+)?\.(?:png|svg)|(?:accuracy|energy\w*|motivation|variants|shares)\.(?:md|tex)"
+    )
     kept = {figure.name for figure in figures} | {grid.name for grid in tables}
     for folder in (run_dir.figures_dir, run_dir.tables_dir):
         for path in folder.glob("*.*") if folder.is_dir() else ():
