@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import multiprocessing
 import os
@@ -265,6 +266,15 @@ def test_joules_of_grade_x_are_left_out_and_named(year: Any) -> None:
     assert "dead-meter: all joules are of grade X and left out; the accuracies count." in found.nights.notes
     assert np.isnan(found.tables[0].values[:, -1]).all()
     assert not np.isnan(found.tables[1].values[:, -1]).any()
+
+
+def test_a_setting_that_an_older_version_did_not_know_is_no_other_suite(nights: Any) -> None:
+    nights.write(0)
+    older = nights.write(1) / "manifest.json"
+    manifest = json.loads(older.read_text())
+    del manifest["suite"]["content"]["train"]["patience"]
+    older.write_text(json.dumps(manifest))
+    assert len(history([nights.root]).nights.nights) == 2
 
 
 def test_like_chooses_the_device_and_across_takes_all(year: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from bench.analysis.results import GROUP, Results
 from bench.analysis.savings import measured
@@ -19,6 +20,7 @@ from bench.difference import flat
 from bench.errors import RequestError
 from bench.manifest import SCHEMA
 from bench.store import RunDir
+from bench.suite import Suite
 
 KEYS = [*GROUP, "arm", "seed"]
 """A row of a summary: a cell, and the seed that draws its images."""
@@ -129,7 +131,8 @@ def _check_whole(run: RunDir) -> None:
 
 
 def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
-    records = results.records
+    records, suite = results.records, _suite(manifest)
+    content = manifest["suite"].get("content") if suite is None else suite.model_dump(mode="json")
     statuses = records["status"].value_counts()
     grades = records.loc[records["ok"], "grade"].fillna("none").value_counts()
     sessions = [session for session in manifest.get("sessions") or [] if isinstance(session, dict)]
@@ -140,7 +143,7 @@ def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
         title=results.title,
         identity={
             "suite": {"name": manifest["suite"].get("name")},
-            "settings": suite_settings(manifest),
+            "settings": suite_settings({"suite": {"content": content}}),
             "device": device_facts(manifest),
             "meter": {"name": manifest["source"].get("name")} | meter_facts(manifest),
         },
@@ -152,7 +155,7 @@ def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
         grades={str(grade): int(n) for grade, n in grades.items()},
         lost={str(status): int(n) for status, n in statuses.items() if status != "ok"},
         repeats=len(records),
-        wanted=_wanted(manifest),
+        wanted=None if suite is None else len(suite.cells()) * suite.energy.repeats,
         ended=bool(sessions) and all(session.get("ended_at") for session in sessions[-1:]),
         rows=_rows(records),
     )
@@ -187,14 +190,12 @@ def _median(values: pd.Series) -> float | None:
     return None if missing(value) else value
 
 
-def _wanted(manifest: Mapping[str, Any]) -> int | None:
-    """Repeats that the suite asks for; None where this version cannot read it."""
-    from pydantic import ValidationError
+def _suite(manifest: Mapping[str, Any]) -> Suite | None:
+    """The suite with every key that this version knows, at its default where the run's version did not know it.
 
-    from bench.suite import Suite
-
+    None where this version cannot read it.
+    """
     try:
-        suite = Suite.model_validate_json(json.dumps(manifest["suite"]["content"]))
-        return len(suite.cells()) * suite.energy.repeats
+        return Suite.model_validate_json(json.dumps(manifest["suite"]["content"]))
     except (KeyError, TypeError, ValidationError, RequestError):
         return None
