@@ -173,16 +173,30 @@ def test_looking_every_night_raises_few_alarms() -> None:
 # -- changes -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("each_alone")
+def test_a_long_memory_with_heavy_tails_is_the_known_limit() -> None:
+    rng = np.random.default_rng(15)
+    values = remembering(rng, (300, YEAR), 0.8, 4.0)
+    alarms = np.mean([bool(steps) for steps in find_steps(values, floor(values)).steps])
+    print(f"\nphi 0.8, tails of t(4): {alarms:.1%} of 300 raise an alarm")
+    assert alarms <= 0.25
+
+
+def found_among_200(monkeypatch: pytest.MonkeyPatch, values: Floats) -> Found:
+    """Each series is one of 200 cells of which the others are quiet: its p counts 200 times."""
+    monkeypatch.setattr(steps_module, "holm", lambda p: np.minimum(1, 200 * np.asarray(p)))
+    return find_steps(values, floor(values))
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.3])
 def test_a_change_of_five_per_cent_at_one_per_cent_noise_is_found(monkeypatch: pytest.MonkeyPatch, phi: float) -> None:
-    """Each of 200 series is one of 200 cells, the others quiet: its p counts 200 times."""
     rng = np.random.default_rng(7)
     shape = (200, YEAR)
     values = remembering(rng, shape, phi) + season(rng, shape, 0.02)
     at = rng.integers(15, YEAR - 15, len(values))
     values[np.arange(YEAR) >= at[:, None]] += STEP
-    monkeypatch.setattr(steps_module, "holm", lambda p: np.minimum(1, 200 * np.asarray(p)))
-    found = find_steps(values, floor(values))
+    found = found_among_200(monkeypatch, values)
     near = [
         [step for step in steps if abs(step.night - night) <= 2] for steps, night in zip(found.steps, at, strict=True)
     ]
@@ -200,6 +214,23 @@ def test_a_change_of_five_per_cent_at_one_per_cent_noise_is_found(monkeypatch: p
     assert others <= 2
     assert place >= 0.9
     assert size >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("nights", "at", "least"),
+    [(YEAR, YEAR - 5, 0.5), (YEAR, YEAR - 10, 0.8), (60, 30, 0.6), (30, 20, 0.3), (20, 10, 0.1)],
+)
+def test_a_young_change_or_a_short_history_is_found_less_often(
+    monkeypatch: pytest.MonkeyPatch, nights: int, at: int, least: float
+) -> None:
+    rng = np.random.default_rng(16)
+    shape = (200, nights)
+    values = remembering(rng, shape, 0.3) + season(rng, shape, 0.02)
+    values[:, at:] += STEP
+    found = found_among_200(monkeypatch, values)
+    power = np.mean([any(abs(step.night - at) <= 2 for step in steps) for steps in found.steps])
+    print(f"\n5 % at 1 % noise, {nights} nights, {nights - at} of them since: found in {power:.0%}")
+    assert least <= power <= 1
 
 
 def test_a_change_of_many_cells_at_once_is_found_in_each() -> None:
