@@ -355,35 +355,38 @@ def index_lines(root: Path) -> list[bytes]:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), 1, "1 line of it was damaged or cut off"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"[90", b"[91", 1)), 1, "1 line of it was damaged"),
-        (lambda path: path.write_bytes(b"something else\n"), 40, "was no index and is made anew"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), 40, "was no index and is made anew"),
+        (lambda path: path.write_bytes(b"something else\n"), 12, "was no index and is made anew"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), 12, "was no index and is made anew"),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b'"jouletune": "', b'"jouletune": "9', 1)),
-            40,
+            12,
             "was made by another version of jouletune",
         ),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b'_index": 1', b'_index": 2', 1)),
-            40,
+            12,
             "was made by another version of jouletune",
         ),
-        (lambda path: path.write_bytes(b""), 40, "was no index"),
+        (lambda path: path.write_bytes(b""), 12, "was no index"),
     ],
     ids=["cut off", "bit flip", "foreign", "binary", "other version", "newer", "empty"],
 )
 def test_a_spoiled_index_is_made_anew_and_says_so(
     year: Any, spoil: Callable[[Path], Any], read: int, note: str
 ) -> None:
+    keep_first(year, 12)
+    (year.root / NAME).unlink()
     good = history([year.root])
     spoil(year.root / NAME)
     found = history([year.root])
     assert found.nights.read == read
     assert any(note in said for said in found.nights.notes), found.nights.notes
-    assert found.changes == good.changes
+    for one, other in zip(found.tables, good.tables, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
     again = history([year.root])
     assert again.nights.read == 0
     assert again.nights.notes == good.nights.notes
-    assert len(index_lines(year.root)) == 41
+    assert len(index_lines(year.root)) == 13
 
 
 def test_a_file_of_the_users_is_not_taken_for_an_index(year: Any, tmp_path: Path) -> None:
@@ -449,7 +452,7 @@ def test_two_at_once_spoil_nothing(year: Any) -> None:
     assert len(found.nights.nights) == 12
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.integers(0, 2),
     place=st.floats(0, 1, exclude_max=True),

@@ -56,6 +56,16 @@ class Fit:
     innovation: Floats
     level: Floats
 
+    def of(self, series: NDArray[np.intp]) -> Fit:
+        """That of some series."""
+        return Fit(
+            self.score[series],
+            self.information[series],
+            self.passing[series],
+            self.innovation[series],
+            self.level[series],
+        )
+
 
 def fit(values: Floats, noise: Noise, steps: NDArray[np.bool_], passing: NDArray[np.bool_]) -> Fit:
     """Kalman filter and smoother with a diffuse start and a diffuse shock at each accepted step.
@@ -80,25 +90,32 @@ def fit(values: Floats, noise: Noise, steps: NDArray[np.bool_], passing: NDArray
     covariances = np.zeros((3, n_nights, n_series))
     level, remembered = np.zeros(n_series), np.zeros(n_series)
     p, c, s = np.full(n_series, _DIFFUSE), np.zeros(n_series), np.ones(n_series)
+    stepped, excursion, complete = (
+        np.asarray(flag).tolist() for flag in (steps.any(axis=0), passing.any(axis=0), seen.all(axis=0))
+    )
+    left = 1 - phi**2
     for night in range(n_nights):
-        p = p + np.where(steps[:, night], _DIFFUSE, 0.0)
-        s = s + np.where(passing[:, night], _DIFFUSE, 0.0)
-        predicted[:, night] = level, remembered
-        covariances[:, night] = p, c, s
-        is_seen = seen[:, night]
-        variance = p + 2 * c + s
-        surprise = np.where(is_seen, scaled[:, night] - level - remembered, 0.0)
-        gain_level = np.where(is_seen, (p + c) / variance, 0.0)
-        gain_noise = np.where(is_seen, (c + s) / variance, 0.0)
+        if stepped[night]:
+            p = p + np.where(steps[:, night], _DIFFUSE, 0.0)
+        if excursion[night]:
+            s = s + np.where(passing[:, night], _DIFFUSE, 0.0)
+        predicted[0, night], predicted[1, night] = level, remembered
+        covariances[0, night], covariances[1, night], covariances[2, night] = p, c, s
+        of_level, of_noise = p + c, c + s
+        variance = of_level + of_noise
+        surprise = scaled[:, night] - level - remembered
+        gain_level, gain_noise = of_level / variance, of_noise / variance
+        if not complete[night]:
+            surprise, gain_level, gain_noise = (
+                np.where(seen[:, night], part, 0.0) for part in (surprise, gain_level, gain_noise)
+            )
         innovations[night], variances[night] = surprise, variance
-        gains[:, night] = gain_level, gain_noise
+        gains[0, night], gains[1, night] = gain_level, gain_noise
         level = level + gain_level * surprise
         remembered = phi * (remembered + gain_noise * surprise)
-        p, c, s = (
-            p - gain_level * (p + c) + q,
-            phi * (c - gain_level * (c + s)),
-            phi**2 * (s - gain_noise * (c + s)) + (1 - phi**2),
-        )
+        c = phi * (c - gain_level * of_noise)
+        p = p - gain_level * of_level + q
+        s = phi**2 * (s - gain_noise * of_noise) + left
     forward = _Forward(seen.T, innovations, variances, gains, predicted[0], covariances)
     score, information, fading, smooth = _backwards(forward, phi)
     blind = ~seen.T | (variances > _DIFFUSE / 10)
@@ -126,7 +143,7 @@ def _backwards(forward: _Forward, phi: Floats) -> tuple[Floats, Floats, Floats, 
         k1, k2 = gains[0, night], gains[1, night]
         inverse = np.where(seen[night], 1 / variances[night], 0.0)
         # L = T (I - K Z): what a shock tonight leaves for tomorrow's forecast error
-        l11, l12, l21, l22 = 1 - k1, -k1, -phi * k2, phi * (1 - k2)
+        l11, l12, l21, l22 = 1 - k1, -k1, -phi * k2, phi - phi * k2
         weighted = innovations[night] * inverse
         r_level, r_noise = weighted + l11 * r_level + l21 * r_noise, weighted + l12 * r_level + l22 * r_noise
         n11, n12, n22 = (

@@ -10,7 +10,7 @@ from scipy.special import stdtr, stdtrit
 
 from bench.analysis.statistics import CONFIDENCE, holm
 from bench.history.likeness import Nights, overdispersion, ratio, scale_of, slope_of
-from bench.history.local_level import Floats, Noise, fit
+from bench.history.local_level import Fit, Floats, Noise, fit
 from bench.history.noise import estimate, odd_nights, spreads
 
 LEVEL = 1 - CONFIDENCE
@@ -86,9 +86,10 @@ def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
     odd = odd_nights(values, floor)
     kept = np.where(odd, np.nan, values)
     enough = (~np.isnan(kept)).sum(axis=1) >= MIN_NIGHTS
+    constant = np.fmax.reduce(kept, axis=1) == np.fmin.reduce(kept, axis=1)
     search = _Search(kept, floor)
     last = np.where(enough, 1.0, np.nan)
-    asking = enough.copy()
+    asking = enough & ~constant  # accuracies often are; they count among the series all the same
     p_of: dict[tuple[int, int], float] = {}
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(asking)
@@ -140,7 +141,8 @@ class _Search:
         spread = self._spread.copy()
         spread[:, rows[worth]] = spreads(values[worth], self._floor[rows[worth]], candidates[worth])
         noise = estimate(spread, self._floor).of(rows)
-        scale, degrees, _ = self._scale(values, noise, candidates, passing, rows)
+        with_candidate = fit(values, noise, candidates, passing)
+        scale, degrees, _ = self._scale(with_candidate, values, noise, candidates, rows)
         result = fit(values, noise, given, passing)
         t = ratio(result, nights.allowed)
         # the candidate's own t counts as slope here, and a step against the slope gets nothing for it: that costs some
@@ -154,15 +156,9 @@ class _Search:
         return night, size, np.abs(result.passing[place, night]) / scale, p
 
     def _scale(
-        self,
-        values: Floats,
-        noise: Noise,
-        steps: NDArray[np.bool_],
-        passing: NDArray[np.bool_],
-        rows: NDArray[np.intp],
+        self, result: Fit, values: Floats, noise: Noise, steps: NDArray[np.bool_], rows: NDArray[np.intp]
     ) -> tuple[Floats, Floats, Floats]:
         """What the noise is to be multiplied by, its degrees of freedom, and the t that a slope gives each night."""
-        result = fit(values, noise, steps, passing)
         scale, degrees = scale_of(result, noise, self._floor[rows])
         allowed = Nights(values, steps).allowed
         t = ratio(result, allowed)
@@ -179,7 +175,7 @@ class _Search:
             rows = np.array([series for series, _ in pairs])
             nights = np.array([night for _, night in pairs])
             values, passing, noise_of = self._values[rows], self.passing[rows], noise.of(rows)
-            scale, degrees, slope = self._scale(values, noise_of, self.steps[rows], passing, rows)
+            scale, degrees, slope = self._scale(final.of(rows), values, noise_of, self.steps[rows], rows)
             others = self.steps[rows]
             others[np.arange(len(rows)), nights] = False
             alone = fit(values, noise_of, others, passing)

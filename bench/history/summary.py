@@ -172,7 +172,14 @@ def _rows(records: pd.DataFrame) -> dict[str, list[Any]]:
     ].median()
     table = table.rename(columns={"accuracy_after": "accuracy"}).reset_index()
     columns = {name: table[name].tolist() for name in (*KEYS, *FIGURES)}
-    return {name: [None if missing(value) else value for value in column] for name, column in columns.items()}
+    return {name: [_short(value) for value in column] for name, column in columns.items()}
+
+
+def _short(value: Any) -> Any:
+    """No figure is known to more than seven digits, and a year of them is read each night."""
+    if isinstance(value, float):
+        return None if missing(value) else float(f"{value:.7g}")
+    return value
 
 
 def _environment(manifest: Mapping[str, Any]) -> dict[str, Any]:
