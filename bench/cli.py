@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench import __version__, meters
+from bench import __version__, meters, nightly
 from bench.errors import JouletuneError, RequestError, nearest
 
 INTERRUPTED = 130
@@ -183,6 +183,7 @@ def fetch(name: str | None) -> None:
 
 cli.add_command(meters.meter)
 cli.add_command(meters.calibrate)
+cli.add_command(nightly.history)
 
 
 def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:

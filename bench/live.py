@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.sparkline import spark
 from hardware.calibration import update_period
 from hardware.energy import gap_limit_s
 from hardware.profile import UpdatePeriod
@@ -14,7 +15,6 @@ from hardware.source import Sample, SourceInfo
 
 MINUTE_S = 60
 RATE_S = 10.0
-BARS = "▁▂▃▄▅▆▇█"
 
 COUNTER_STEP_S = 1.0
 COUNTER_PERIODS = 5
@@ -137,17 +137,6 @@ class LiveFigures:
         queue.append((t_s, value))
         while queue[0][0] < t_s - MINUTE_S:
             queue.popleft()
-
-
-def spark(values: Sequence[float | None]) -> str:
-    """One block per value, from the lowest to the highest; a blank for None."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return " " * len(values)
-    low, span = min(known), max(known) - min(known)
-    # noise of a tenth of a percent is no event: it must not fill the height
-    span = max(span, 1e-3 * abs(low), 1e-9)
-    return "".join(" " if value is None else BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
 
 
 def period_text(update: UpdatePeriod | None) -> str:

@@ -50,17 +50,47 @@ def write_atomic(path: Path, text: str) -> None:
         raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
 
 
-def _write_whole(descriptor: int, line: bytes) -> None:
-    """Append a line and wait for the disk, or leave the file as it was."""
-    before = os.fstat(descriptor).st_size
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line and wait for the disk, or leave the file as it was.
+
+    Raises:
+        OSError: the disk is full or gone.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        if os.write(descriptor, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):  # what cannot be cut off now is cut off by `repair`
-            os.ftruncate(descriptor, before)
-        raise
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):  # what cannot be cut off now is cut off by `cut_torn_line`
+                os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def cut_torn_line(path: Path) -> int:
+    """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    with path.open("r+b") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+    return size - end
 
 
 class RunDir:
@@ -187,24 +217,7 @@ class RunDir:
 
     def repair(self) -> int:
         """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
-        try:
-            size = self.cells_path.stat().st_size
-        except FileNotFoundError:
-            return 0
-        with self.cells_path.open("r+b") as file:
-            end = size
-            while end > 0:
-                start = max(0, end - 65536)
-                file.seek(start)
-                newline = file.read(end - start).rfind(b"\n")
-                if newline >= 0:
-                    end = start + newline + 1
-                    break
-                end = start
-            if end < size:
-                file.truncate(end)
-                os.fsync(file.fileno())
-        return size - end
+        return cut_torn_line(self.cells_path)
 
     def append(self, record: Record) -> None:
         """Add one line and wait until it is on the disk.
@@ -215,11 +228,7 @@ class RunDir:
         # an error may name a file whose name is no UTF-8; its stray bytes become JSON's own escapes
         line = (record.to_json() + "\n").encode(errors="backslashreplace")
         try:
-            descriptor = os.open(self.cells_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                _write_whole(descriptor, line)
-            finally:
-                os.close(descriptor)
+            append_line(self.cells_path, line)
         except OSError as error:
             raise JouletuneError(
                 f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "

@@ -58,6 +58,17 @@ fieldset{min-width:0}
 legend{font-size:.8125rem;color:var(--muted);padding:0;float:left;width:100%}
 .mark{display:inline-block;width:1.5rem;height:.9rem;margin-right:.4rem;vertical-align:-.1rem}
 .mark.line{border-top:2px solid var(--ink);height:.35rem}
+.mark.level{border-top:3px solid var(--accent);height:.35rem}
+.mark.step{border-left:2px dashed var(--bad);width:.3rem;margin-left:.6rem}
+.mark.dot,.mark.ring{width:.6rem;height:.6rem;border:1px solid var(--ink);border-radius:50%;vertical-align:0}
+.mark.dot{background:var(--ink)}
+.changes{padding-left:1.5rem;margin:0}
+.changes li{margin:0 0 1rem;max-width:56rem}
+.sketch{display:block;width:100%;max-width:36rem;height:3.5rem;margin-top:.25rem}
+.sketch path{fill:none;vector-effect:non-scaling-stroke}
+.sketch .dots{stroke:var(--muted);stroke-width:2.2;stroke-linecap:round}
+.sketch .level{stroke:var(--accent);stroke-width:1.8}
+.sketch .at{stroke:var(--edge);stroke-width:1.5;stroke-dasharray:3 2}
 .mark.idle{border-top:2px dashed var(--edge);height:.35rem}
 .mark.window{background:var(--accent);opacity:.3}
 .mark.guard{background:var(--muted);opacity:.45}

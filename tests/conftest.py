@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -17,7 +21,7 @@ from bench.data.locate import locate
 from bench.errors import RequestError
 from bench.record import Record
 from bench.suite import DataSpec, Suite
-from bench.suite_file import load_suite
+from bench.suite_file import LoadedSuite, load_suite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -143,3 +147,97 @@ def make_record() -> Callable[..., Record]:
         return Record(**(fields | changes))
 
     return make
+
+
+class NightWriter:
+    """Writes run folders as a lab's nightly runs leave them: a manifest and a line per repeat.
+
+    Attributes:
+        root: folder of the runs.
+        loaded: the suite that they ran.
+    """
+
+    def __init__(self, root: Path, loaded: LoadedSuite) -> None:
+        import hardware
+        from bench.manifest import make_manifest
+
+        self.root = root
+        self.loaded = loaded
+        self._cells = loaded.suite.cells()
+        self._manifest = make_manifest(loaded, hardware.choose("simulated"), torch_device="cpu")
+
+    def write(
+        self,
+        day: int,
+        *,
+        name: str | None = None,
+        joules: Callable[[int], float] = lambda _cell: 1.0,
+        accuracy: Callable[[int], float] = lambda _cell: 0.8,
+        seconds: Callable[[int], float] = lambda _cell: 2.0,
+        manifest: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+        keep: int | None = None,
+    ) -> Path:
+        """The run of a day, counted from 2025-01-01.
+
+        Args:
+            joules, accuracy, seconds: of the cell of a number; repeats of a night differ by a tenth of a per cent.
+            manifest: keys to replace, by dotted name; record: fields of every record to replace.
+            keep: repeats to write, as if the run had been stopped after so many.
+        """
+        night = datetime(2025, 1, 1, 2) + timedelta(days=day)
+        folder = self.root / (name or night.date().isoformat())
+        folder.mkdir(parents=True)
+        content = copy.deepcopy(self._manifest)
+        stamp = f"{night.isoformat(timespec='seconds')}+00:00"
+        content |= {"created_at": stamp, "sessions": [{"started_at": stamp, "idle": [], "ended_at": stamp}]}
+        for key, value in (manifest or {}).items():
+            *path, last = key.split(".")
+            place = content
+            for part in path:
+                place = place[part]
+            place[last] = value
+        (folder / "manifest.json").write_text(json.dumps(content, indent=2))
+        rng = np.random.default_rng(day)
+        lines = []
+        for repeat in range(self.loaded.suite.energy.repeats):
+            for number, cell in enumerate(self._cells):
+                fields: dict[str, Any] = {
+                    "cell_id": cell.cell_id, "repeat": repeat, "status": "ok", "dataset": cell.data.dataset,
+                    "shift": cell.data.shift, "level": cell.data.level, "data": cell.data.label,
+                    "train_size": cell.train_size, "blocks": "+".join(cell.blocks), "seed": cell.seed,
+                    "method": "fixed", "model": "resnet8", "bn_mode": "train", "started_at": stamp, "n_train": 90,
+                    "n_val": 180, "n_test": 359, "accuracy_before": 0.5,
+                    "accuracy_after": round(359 * accuracy(number)) / 359, "best_epoch": 10, "epochs_run": 10,
+                    "steps": 60, "train_time_s": seconds(number), "executions": 3, "source": "simulated",
+                    "source_kind": "power", "grade": "B", "idle_power_w": 2.0,
+                    "energy_gross_j": 10.0 * joules(number) * math.exp(0.001 * rng.standard_normal()),
+                    "energy_net_j": 6.0 * joules(number), "energy_u_j": 0.2, "energy_net_u_j": 0.2,
+                }  # fmt: skip
+                lines.append(Record(**(fields | dict(record or {}))).to_json())
+        (folder / "cells.jsonl").write_text("".join(f"{line}\n" for line in lines[:keep]))
+        return folder
+
+    @staticmethod
+    def day(number: int) -> str:
+        """The date of a day that `write` takes."""
+        return (date(2025, 1, 1) + timedelta(days=number)).isoformat()
+
+
+@pytest.fixture(scope="session")
+def write_nights() -> Callable[..., NightWriter]:
+    """Makes a writer of nightly runs under a folder: of four cells, two repeats each, or of another suite."""
+
+    def make(folder: Path, **changes: object) -> NightWriter:
+        suite = folder / "nightly.yaml"
+        content = _VALID | {"train_size": [0.1], "blocks": ["fc", "full"], "seeds": [0]} | changes
+        suite.write_text(yaml.safe_dump(content, sort_keys=False))
+        return NightWriter(folder / "runs", load_suite(str(suite)))
+
+    return make
+
+
+@pytest.fixture
+def nights(tmp_path: Path, write_nights: Callable[..., NightWriter]) -> NightWriter:
+    """Nightly runs of four cells under tmp_path / "runs"."""
+    return write_nights(tmp_path)

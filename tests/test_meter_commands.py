@@ -20,9 +20,10 @@ from rich.console import Console
 import hardware
 from bench import cli as commands
 from bench import meter_view
-from bench.live import LiveFigures, period_text, spark
+from bench.live import LiveFigures, period_text
 from bench.meter_view import LineView, PanelView, watch, watts
 from bench.source_page import page
+from bench.sparkline import spark
 from hardware import SourceError, calibrator, profile
 from hardware.calibrated import with_profile
 from hardware.instruments import FrontEnd

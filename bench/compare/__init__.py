@@ -17,7 +17,7 @@ from bench.compare.rules import Rules, make_rules
 from bench.compare.runs import compare_runs
 from bench.errors import RequestError
 
-__all__ = ["Comparison", "Rules", "compare", "load_run", "make_rules"]
+__all__ = ["Comparison", "Rules", "check_ranges", "compare", "load_run", "make_rules"]
 
 
 def compare(run: Results, base: Results, rules: Rules | None = None) -> Comparison:
@@ -28,7 +28,7 @@ def compare(run: Results, base: Results, rules: Rules | None = None) -> Comparis
     """
     rules = rules or Rules()
     for side in (run, base):
-        _check(side)
+        check_ranges(side)
     if run.published or base.published:
         return compare_with_paper(run, base, rules)
     return compare_runs(run, base, rules)
@@ -48,8 +48,12 @@ def load_run(given: Path | str) -> Results:
         raise RequestError(f"{given}: manifest.json is not text; it is damaged") from None
 
 
-def _check(results: Results) -> None:
-    """Figures outside of their range would pass silently through means and intervals."""
+def check_ranges(results: Results) -> None:
+    """Refuse figures outside of their range, which would pass silently through means and intervals.
+
+    Raises:
+        RequestError: names the cell and the figure.
+    """
     records = results.records
     accuracy = records["accuracy_after"]
     for name, wrong in (

@@ -35,7 +35,7 @@ def refusal(run: Results, base: Results) -> str:
     for name, manifest in sides.items():
         if not isinstance(manifest.get("device"), Mapping):
             return f"the device of {name} is not known (its manifest.json is missing or does not say)"
-    for what, facts in (("device", _device), ("meter", _meter)):
+    for what, facts in (("device", device_facts), ("meter", meter_facts)):
         new, old = (facts(manifest) for manifest in sides.values())
         if found := changes(old, new):
             return f"another {what} ({found[0]})"
@@ -97,7 +97,8 @@ def _origin(joules: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"source": grouped["source"].max(), "grade": grouped["grade"].max()})
 
 
-def _device(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def device_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two devices the same one for joules. The manifest's `device` must be there."""
     facts = manifest["device"]
     memory = facts.get("memory_bytes")
     # what a kernel keeps of the memory for itself changes with its version: to the GiB it is the same machine
@@ -105,14 +106,20 @@ def _device(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.get("torch_device")}
 
 
-def _meter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def meter_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two meters the same one."""
     source = _mapping(manifest, "source")
     return flat({key: source.get(key) for key in _METER})
 
 
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def suite_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a suite asks of each of its cells: its settings, without its axes."""
     content = flat(_mapping(_mapping(manifest, "suite"), "content"))
-    kept = {key: value for key, value in content.items() if not any(_under(key, axis) for axis in _AXES)}
+    return {key: value for key, value in content.items() if not any(_under(key, axis) for axis in _AXES)}
+
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    kept = suite_settings(manifest)
     versions = _mapping(manifest, "versions")
     return kept | {name: versions.get(name) for name in ("jouletune", "torch", "torchvision") if name in versions}
 

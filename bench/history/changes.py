@@ -1,0 +1,205 @@
+"""Changes: the proven steps of all series as a lab reads them, worst first, and what else changed that night."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from bench.compare.verdict import JOULES, Measure
+from bench.difference import changes as differences
+from bench.history.nights import Night
+from bench.history.series import Cell, Table
+from bench.history.steps import Found, Step
+
+GAP_DAYS = 7
+"""Days without a run, before a change, from which they are worth telling."""
+
+_HEALTH = {"idle_power_w": ("idle power", "W", 0.05), "temperature_before_c": ("temperature before", "°C", 3.0)}
+"""Median of the nights around a change: its words, its unit, and from which difference it is told."""
+
+MAX_NEAR = 10
+"""Nights besides its own whose manifests are searched for what came with a change."""
+
+_AROUND = 5
+"""Nights on either side of a change that such a median is over, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A proven step of one series.
+
+    Attributes:
+        measure: joules or accuracy.
+        cell: whose; series: its row in the table of its measure. n_train: images, nan where not known.
+        night: number of the first night on the new level; run, date: its folder's name and its day.
+        earliest, latest: numbers of the nights on which the change may as well have begun.
+        change, lo, hi: with 95 % interval. Joules: new over old, less 1; accuracy: a difference of fractions.
+        p: after the correction for all nights and all series.
+        before, after: level on either side, J or fraction.
+        worse: more joules or less accuracy.
+        recovered: number of the night on which a later step took it back, None while it stands.
+        seconds, power: of joules: how much of the change is time and how much mean power, new over old less 1.
+        reasons: what else changed with it, in words.
+    """
+
+    measure: Measure
+    cell: Cell
+    series: int
+    n_train: float
+    night: int
+    run: str
+    date: str
+    earliest: int
+    latest: int
+    change: float
+    lo: float
+    hi: float
+    p: float
+    before: float
+    after: float
+    worse: bool
+    recovered: int | None
+    seconds: float | None
+    power: float | None
+    reasons: tuple[str, ...]
+
+
+def changes_of(table: Table, found: Found, nights: Sequence[Night], margin: float) -> list[Change]:
+    """Every step of a measure as a Change, in the order of the table; one that takes an earlier one back is its end.
+
+    Args:
+        margin: what is too small to matter: a fraction of joules, or of accuracy.
+    """
+    scale = math.log1p(margin) if table.measure == JOULES else margin
+    reasons: dict[tuple[int, int, int], tuple[str, ...]] = {}
+    made = []
+    for series, steps in enumerate(found.steps):
+        ends = [_recovered(steps, place, scale) for place in range(len(steps))]
+        for place, step in enumerate(steps):
+            if place in ends:
+                continue  # told by the change that it takes back
+            when = step.earliest, step.night, step.latest
+            if when not in reasons:
+                reasons[when] = tuple(_reasons(nights, *when))
+            end = ends[place]
+            recovered = None if end is None else steps[end].night
+            seconds = _seconds(table, series, steps, place, found) if table.measure == JOULES else None
+            made.append(
+                _change(
+                    step,
+                    table,
+                    series,
+                    night=nights[step.night],
+                    recovered=recovered,
+                    seconds=seconds,
+                    reasons=reasons[when],
+                )
+            )
+    return made
+
+
+def _change(
+    step: Step,
+    table: Table,
+    series: int,
+    *,
+    night: Night,
+    recovered: int | None,
+    seconds: float | None,
+    reasons: tuple[str, ...],
+) -> Change:
+    measure = table.measure
+    shown, level = (math.expm1, math.exp) if measure == JOULES else (float, float)
+    return Change(
+        measure=measure,
+        cell=table.cells[series],
+        series=series,
+        n_train=float(table.n_train[series]),
+        night=step.night,
+        run=night.name,
+        date=night.date,
+        earliest=step.earliest,
+        latest=step.latest,
+        change=shown(step.change),
+        lo=shown(step.lo),
+        hi=shown(step.hi),
+        p=step.p,
+        before=level(step.before),
+        after=level(step.after),
+        worse=(step.change > 0) != measure.more_is_better,
+        recovered=recovered,
+        seconds=None if seconds is None else math.expm1(seconds),
+        power=None if seconds is None else math.expm1(step.change - seconds),
+        reasons=reasons,
+    )
+
+
+def _recovered(steps: list[Step], place: int, margin: float) -> int | None:
+    """Place of the later step after which those since this one add up to no more than the margin, or their doubt."""
+    step = steps[place]
+    moved, square = step.change, ((step.hi - step.lo) / 2) ** 2
+    for number, later in enumerate(steps[place + 1 :], start=place + 1):
+        moved += later.change
+        square += ((later.hi - later.lo) / 2) ** 2
+        if abs(moved) <= min(max(margin, math.sqrt(square)), abs(step.change) / 2):
+            return number
+    return None
+
+
+def _seconds(table: Table, series: int, steps: list[Step], place: int, found: Found) -> float | None:
+    """Change of the training time with a step of joules, as a logarithm: medians of the nights around it."""
+    night = steps[place].night
+    since = steps[place - 1].night if place else 0
+    until = steps[place + 1].night if place + 1 < len(steps) else table.values.shape[1]
+    usable = np.where(found.odd[series], np.nan, table.seconds[series])
+    before, after = usable[max(since, night - 4 * _AROUND) : night], usable[night : min(until, night + 4 * _AROUND)]
+    if np.isnan(before).all() or np.isnan(after).all():
+        return None
+    return float(np.nanmedian(after) - np.nanmedian(before))
+
+
+def _reasons(nights: Sequence[Night], earliest: int, night: int, latest: int) -> list[str]:
+    """What the manifests say changed on a night, or on those on which it may as well have been; and the device."""
+    found = _differences(nights, night)
+    near = [other for other in range(earliest, latest + 1) if other not in (0, night)][:MAX_NEAR]
+    for other in sorted(near, key=lambda other: abs(other - night)):
+        found += [f"{words} (on {nights[other].date})" for words in _differences(nights, other)]
+    for name, (words, unit, least) in _HEALTH.items():
+        sides = [
+            [value for one in part if (value := one.summary.health.get(name)) is not None]
+            for part in (nights[max(0, night - _AROUND) : night], nights[night : night + _AROUND])
+        ]
+        if all(sides):
+            before, after = (float(np.median(side)) for side in sides)
+            limit = least * before if unit == "W" else least
+            if abs(after - before) > limit:
+                found.append(f"{words} {before:.3g} {unit} -> {after:.3g} {unit}")
+    return found
+
+
+def _differences(nights: Sequence[Night], night: int) -> list[str]:
+    """Of a night from the one before."""
+    old, new = nights[night - 1], nights[night]
+    found = differences(old.summary.environment, new.summary.environment)
+    for part in ("settings", "device", "meter"):
+        found += differences(old.summary.identity[part], new.summary.identity[part])
+    days = (date.fromisoformat(new.date) - date.fromisoformat(old.date)).days
+    return [*found, *([f"no run for {days} days before"] if days >= GAP_DAYS else [])]
+
+
+def worst_first(changes: Sequence[Change], margins: Mapping[str, float]) -> list[Change]:
+    """Those for the worse that stand, then those for the better, then the recovered ones; each largest first.
+
+    Sizes of joules and accuracy are made alike by what of each is too small to matter.
+    """
+
+    def key(change: Change) -> tuple[int, float, int]:
+        rank = 2 if change.recovered is not None else 0 if change.worse else 1
+        size = abs(math.log1p(change.change)) if change.measure == JOULES else abs(change.change)
+        return rank, -size / margins[change.measure.name], change.night
+
+    return sorted(changes, key=key)

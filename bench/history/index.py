@@ -1,0 +1,196 @@
+"""Index: summaries of runs in one file beside them, so that a new night does not cost the reading of a year.
+
+A cache: every line of it can be made again from its run. The first line says what the file is. Each other line is a
+JSON object, a tab and the CRC-32 of the object in hexadecimal; of a run that has several, the last counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import __version__
+from bench.errors import JouletuneError, RequestError
+from bench.history.summary import Summary
+from bench.store import RunDir, append_line, cut_torn_line, write_atomic
+
+INDEX_SCHEMA = 1
+NAME = "history-index.jsonl"
+_HEADER = {"jouletune_history_index": INDEX_SCHEMA, "jouletune": __version__}
+_SPARE_LINES = 50
+"""Lines that no longer count, above as many as do, before the file is written anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What must be the same for a summary to hold: the manifest's hash, size and time of change of cells.jsonl."""
+
+    manifest_sha256: str
+    cells_size: int
+    cells_mtime_ns: int
+
+    @classmethod
+    def of(cls, run: RunDir) -> Stamp | None:
+        """Of a run as it lies there now; None where a file is missing or cannot be read."""
+        try:
+            manifest, cells = run.manifest_path.read_bytes(), run.cells_path.stat()
+        except OSError:
+            return None
+        return cls(hashlib.sha256(manifest).hexdigest(), cells.st_size, cells.st_mtime_ns)
+
+
+@dataclass(slots=True)
+class Index:
+    """The file and what was read of it.
+
+    Attributes:
+        path: of the file.
+        notes: what a user should know of it, in sentences.
+    """
+
+    path: Path
+    chosen: bool
+    notes: list[str] = field(default_factory=list)
+    _entries: dict[str, tuple[Stamp, Summary]] = field(default_factory=dict)
+    _lines: int = 0
+    _usable: bool = False
+    _writable: bool = True
+
+    @classmethod
+    def open(cls, path: Path, *, chosen: bool) -> Index:
+        """Read the index; one that is stale, foreign or damaged is made anew with the next summary.
+
+        Args:
+            path: of the file; need not be there.
+            chosen: whether the user named it. A foreign file that a user named is not overwritten.
+
+        Raises:
+            RequestError: the user named a file that is no index, or a folder.
+        """
+        index = cls(path, chosen)
+        if path.is_dir():
+            raise RequestError(f"--index {path}: is a folder; expected a file")
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return index
+        except OSError as error:
+            index.notes.append(f"{path} cannot be read ({error.strerror}), so every run was read.")
+            index._writable = False
+            return index
+        index._take(content)
+        return index
+
+    def _take(self, content: bytes) -> None:
+        first, _, rest = content.partition(b"\n")
+        header = _loads(first)
+        if "jouletune_history_index" not in header:
+            if self.chosen and content:
+                raise RequestError(f"--index {self.path}: is not an index of jouletune; choose another file")
+            self.notes.append(f"{self.path} was no index and is made anew.")
+            return
+        if header != _HEADER:
+            made_by = header.get("jouletune")
+            self.notes.append(f"{self.path} was made by another version of jouletune ({made_by}) and is made anew.")
+            return
+        self._usable = True
+        damaged = 0
+        *lines, tail = rest.split(b"\n")
+        for line in lines:
+            self._lines += 1
+            try:
+                name, stamp, summary = _parse(line)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                damaged += 1
+                continue
+            self._entries[name] = stamp, summary
+        if damaged or tail:
+            n = damaged + bool(tail)
+            lines_were = "1 line of it was damaged" if n == 1 else f"{n} lines of it were damaged"
+            self.notes.append(f"{self.path}: {lines_were} or cut off; what stood there was read again.")
+            self._usable = False  # made anew, without them
+
+    def get(self, name: str, stamp: Stamp | None) -> Summary | None:
+        """The summary of a run, None where there is none or the run has changed."""
+        known = self._entries.get(name)
+        return known[1] if known is not None and known[0] == stamp else None
+
+    def add(self, name: str, stamp: Stamp, summary: Summary) -> None:
+        """Keep a summary, and wait until it is on the disk. Without a place to write it is kept in memory only."""
+        self._entries[name] = stamp, summary
+        self._lines += 1
+        if not self._writable:
+            return
+        try:
+            with self._locked():
+                if self._usable and self.path.exists():
+                    cut_torn_line(self.path)
+                    append_line(self.path, _line(name, stamp, summary))
+                else:
+                    self._write_all()
+        except (OSError, JouletuneError) as error:
+            self._writable = False
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self.notes.append(f"{self.path} cannot be written ({why}); --index FILE puts it elsewhere.")
+
+    def tidy(self) -> None:
+        """Write the file anew where it is damaged, or most of its lines no longer count."""
+        stale = self._lines > 2 * len(self._entries) + _SPARE_LINES
+        if not self._writable or not self._entries or (self._usable and not stale):
+            return
+        with contextlib.suppress(OSError, JouletuneError), self._locked():
+            self._write_all()
+
+    def _write_all(self) -> None:
+        """The whole file, with what another process has added to it meanwhile. Call it with the lock held."""
+        newest = Index(self.path, chosen=False)
+        with contextlib.suppress(FileNotFoundError):
+            newest._take(self.path.read_bytes())
+        entries = newest._entries | self._entries
+        lines = [json.dumps(_HEADER).encode() + b"\n"]
+        lines += [_line(name, stamp, summary) for name, (stamp, summary) in entries.items()]
+        write_atomic(self.path, b"".join(lines).decode())
+        self._usable, self._lines = True, len(entries)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time. The kernel releases the lock with the process."""
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _line(name: str, stamp: Stamp, summary: Summary) -> bytes:
+    content = {
+        "run": name,
+        "manifest_sha256": stamp.manifest_sha256,
+        "cells_size": stamp.cells_size,
+        "cells_mtime_ns": stamp.cells_mtime_ns,
+        "summary": summary.to_dict(),
+    }
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return b"%s\t%08x\n" % (body, zlib.crc32(body))
+
+
+def _parse(line: bytes) -> tuple[str, Stamp, Summary]:
+    body, _, checksum = line.rpartition(b"\t")
+    if b"%08x" % zlib.crc32(body) != checksum:
+        raise ValueError("its checksum is another")
+    content = _loads(body)
+    stamp = Stamp(content["manifest_sha256"], content["cells_size"], content["cells_mtime_ns"])
+    return content["run"], stamp, Summary.from_dict(content["summary"])
+
+
+def _loads(text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

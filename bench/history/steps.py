@@ -1,0 +1,217 @@
+"""Steps: the nights from which on a series lies elsewhere. Nothing is called a step that may be chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from bench.analysis.statistics import CONFIDENCE, holm
+from bench.history.likeness import Nights, overdispersion, ratio, scale_of, slope_of
+from bench.history.local_level import Fit, Floats, Noise, fit
+from bench.history.noise import estimate, odd_nights, spreads
+
+LEVEL = 1 - CONFIDENCE
+
+MIN_NIGHTS = 10
+"""Nights with a value below which nothing is said of a series."""
+
+MAX_STEPS = 20
+_WORTH = 3.0
+"""Size of a t statistic from which its night is taken out of the estimate of the noise."""
+
+_PLACE = 2 * 3.68
+"""A step may as well have begun on nights whose t squared is less than this below the best one's: x = 3.68 in
+1 - (1 - exp(-x))^2, a coverage of 95 % (Siegmund 1988, "Confidence sets in change-point problems")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of one series. Nights are columns of its values.
+
+    Attributes:
+        night: first night of the new level.
+        earliest, latest: nights on which it may as well have begun.
+        change, lo, hi: new level less the old one, and its 95 % interval, in the unit of the values.
+        p: of no step anywhere in any of the series, by Holm over the series and Bonferroni over the nights.
+        before, after: level on either side, in the unit of the values.
+    """
+
+    night: int
+    earliest: int
+    latest: int
+    change: float
+    lo: float
+    hi: float
+    p: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in many series.
+
+    Attributes:
+        steps: of each series, in the order of their nights.
+        level: series x nights, the level with its drift and its steps.
+        odd: series x nights, nights left out as odd.
+        enough: whether a series has nights enough to be judged.
+        noise: of each series.
+    """
+
+    steps: list[list[Step]]
+    level: Floats
+    odd: NDArray[np.bool_]
+    enough: NDArray[np.bool_]
+    noise: Noise = field(repr=False)
+
+
+def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
+    """Steps of many series that share their nights; their false alarms are controlled together.
+
+    In each round every series is asked for its likeliest night of a step, the p of its t statistic is multiplied by
+    the number of nights asked (Bonferroni) and adjusted for the number of series (Holm); what stays at or below `level`
+    is accepted, and the series is asked again with that step given (the iteration of Chen and Liu 1993, "Joint
+    estimation of model parameters and outlier effects in time series"). Where a shock that fades explains that night
+    as well, it is taken for that and not for a step (their innovational outlier).
+
+    Args:
+        values: series x nights, nan where missing. Energies as logarithms.
+        floor: of each series, least standard deviation that its values can have, e.g. that of rounding.
+        level: chance of any false step in any of these series.
+    """
+    odd = odd_nights(values, floor)
+    kept = np.where(odd, np.nan, values)
+    enough = (~np.isnan(kept)).sum(axis=1) >= MIN_NIGHTS
+    constant = np.fmax.reduce(kept, axis=1) == np.fmin.reduce(kept, axis=1)
+    search = _Search(kept, floor)
+    last = np.where(enough, 1.0, np.nan)
+    asking = enough & ~constant  # accuracies often are; they count among the series all the same
+    p_of: dict[tuple[int, int], float] = {}
+    for _ in range(MAX_STEPS):
+        rows = np.flatnonzero(asking)
+        if not len(rows):
+            break
+        night, size, fading, p = search.likeliest(rows)
+        last[rows] = p
+        adjusted = holm(last)[rows]
+        accepted = adjusted <= level
+        fades = fading >= size
+        search.accept(rows[accepted & ~fades], night[accepted & ~fades])
+        search.passing[rows[accepted & fades], night[accepted & fades]] = True
+        for series, step, value in zip(*(part[accepted & ~fades] for part in (rows, night, adjusted)), strict=True):
+            p_of[int(series), int(step)] = float(value)
+        asking[rows[~accepted]] = False
+    return search.measured(p_of, odd, enough)
+
+
+class _Search:
+    """The series with the steps accepted so far.
+
+    Attributes:
+        steps, passing: series x nights, the first nights of accepted steps and of excursions that fade.
+    """
+
+    def __init__(self, values: Floats, floor: Floats) -> None:
+        self._values = values
+        self._floor = floor
+        self.steps = np.zeros(values.shape, bool)
+        self.passing = np.zeros(values.shape, bool)
+        self._spread = spreads(values, floor, self.steps)
+
+    def accept(self, rows: NDArray[np.intp], nights: NDArray[np.intp]) -> None:
+        """Add a step to each of some series."""
+        self.steps[rows, nights] = True
+        self._spread[:, rows] = spreads(self._values[rows], self._floor[rows], self.steps[rows])
+
+    def likeliest(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
+        """Of some series: the likeliest night of a step, |t| there, |t| of a shock that fades, p over all nights.
+
+        The noise that a step is held against is judged with the likeliest step given, or it would count as noise.
+        """
+        values, given, passing = self._values[rows], self.steps[rows], self.passing[rows]
+        nights = Nights(values, given)
+        first = np.abs(ratio(fit(values, estimate(self._spread, self._floor).of(rows), given, passing), nights.allowed))
+        worth = np.flatnonzero(first.max(axis=1) > _WORTH)
+        candidates = given.copy()
+        candidates[worth, first.argmax(axis=1)[worth]] = True
+        spread = self._spread.copy()
+        spread[:, rows[worth]] = spreads(values[worth], self._floor[rows[worth]], candidates[worth])
+        noise = estimate(spread, self._floor).of(rows)
+        with_candidate = fit(values, noise, candidates, passing)
+        scale, degrees, _ = self._scale(with_candidate, values, noise, candidates, rows)
+        result = fit(values, noise, given, passing)
+        t = ratio(result, nights.allowed)
+        # the candidate's own t counts as slope here, and a step against the slope gets nothing for it: that costs some
+        # power, and keeps seasons from passing for steps
+        level = t - slope_of(t, nights.allowed)
+        t = np.where(nights.allowed & (np.abs(level) < np.abs(t)), level, t) / scale[:, None]
+        night = np.abs(t).argmax(axis=1)
+        place = np.arange(len(rows))
+        size = np.abs(t[place, night])
+        p = np.minimum(1.0, nights.allowed.sum(axis=1) * 2 * stdtr(degrees, -size))
+        return night, size, np.abs(result.passing[place, night]) / scale, p
+
+    def _scale(
+        self, result: Fit, values: Floats, noise: Noise, steps: NDArray[np.bool_], rows: NDArray[np.intp]
+    ) -> tuple[Floats, Floats, Floats]:
+        """What the noise is to be multiplied by, its degrees of freedom, and the t that a slope gives each night."""
+        scale, degrees = scale_of(result, noise, self._floor[rows])
+        allowed = Nights(values, steps).allowed
+        t = ratio(result, allowed)
+        slope = slope_of(t, allowed)
+        return scale * overdispersion((t - slope) / scale[:, None], allowed), degrees, slope
+
+    def measured(self, p_of: dict[tuple[int, int], float], odd: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Found:
+        """Size and place of each accepted step, given the others."""
+        noise = estimate(self._spread, self._floor)
+        final = fit(self._values, noise, self.steps, self.passing)
+        found: list[list[Step]] = [[] for _ in self._values]
+        pairs = sorted(p_of)
+        if pairs:
+            rows = np.array([series for series, _ in pairs])
+            nights = np.array([night for _, night in pairs])
+            values, passing, noise_of = self._values[rows], self.passing[rows], noise.of(rows)
+            scale, degrees, slope = self._scale(final.of(rows), values, noise_of, self.steps[rows], rows)
+            others = self.steps[rows]
+            others[np.arange(len(rows)), nights] = False
+            alone = fit(values, noise_of, others, passing)
+            allowed = Nights(values, others).allowed
+            t = (ratio(alone, allowed) - slope) / scale[:, None]
+            for row, (series, night) in enumerate(pairs):
+                error = float(scale[row] / np.sqrt(alone.information[row, night]) * noise_of.sd[row])
+                change = float(t[row, night]) * error
+                half = float(stdtrit(degrees[row], (1 + CONFIDENCE) / 2)) * error
+                earliest, latest = _place(t[row] ** 2, night, np.flatnonzero(allowed[row]))
+                before = int(np.flatnonzero(~np.isnan(values[row, :night]))[-1])
+                found[series].append(
+                    Step(
+                        night=night,
+                        earliest=earliest,
+                        latest=latest,
+                        change=change,
+                        lo=change - half,
+                        hi=change + half,
+                        p=p_of[series, night],
+                        before=float(final.level[series, before]),
+                        after=float(final.level[series, night]),
+                    )
+                )
+        return Found(steps=found, level=final.level, odd=odd, enough=enough, noise=noise)
+
+
+def _place(squares: Floats, night: int, nights: NDArray[np.intp]) -> tuple[int, int]:
+    """First and last of the nights around `night` that fit about as well."""
+    good = squares[nights] > squares[night] - _PLACE
+    centre = int(np.searchsorted(nights, night))
+    low = high = centre
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high + 1 < len(nights) and good[high + 1]:
+        high += 1
+    if centre >= len(nights) or nights[centre] != night:
+        return night, night
+    return int(nights[low]), int(nights[high])
