@@ -101,7 +101,7 @@ class Recorder:
             elif isinstance(source, PowerSource):
                 new = self._safely(source.poll)
             taken = self._take(new or [])
-            if taken and isinstance(source, PowerSource):
+            if taken:
                 count = self._safely(source.own_counter)
                 if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
                     self._counts.append(count)
