@@ -12,6 +12,7 @@ class Delegate(Source):
 
     def __init__(self, inner: Source) -> None:
         self._inner = inner
+        self.self_timed = inner.self_timed
 
     @property
     def info(self) -> SourceInfo:

@@ -113,7 +113,14 @@ class OwnCounter:
 
 
 class Source(ABC):
-    """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device."""
+    """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device.
+
+    Attributes:
+        self_timed: a thread of its own takes the samples and stamps them, so that `PowerSource.poll` merely fetches
+            them and may be called as seldom as it likes.
+    """
+
+    self_timed: bool = False
 
     @property
     @abstractmethod
