@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from hardware.errors import SourceError
 from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source
-from hardware.trace import Trace
+from hardware.trace_file import TraceFile
 
 KEEP_S = 60.0
 """Samples older than this are dropped, unless a window needs them."""
@@ -56,7 +56,7 @@ class Recorder:
         self._background = background
         self.error: str | None = None
         self.keep_from_s: float | None = None
-        self.trace: Trace | None = None
+        self.trace: TraceFile | None = None
         self.sampled = isinstance(source, CounterSource | PowerSource)
         self._samples: list[Sample] = []
         self._counts: list[OwnCounter] = []

@@ -33,7 +33,8 @@ from hardware.errors import SourceError
 from hardware.idle import RETAKE_S, IdleBaseline, of_means
 from hardware.recorder import Clock, Recorder
 from hardware.source import EstimateSource, Sample, Source
-from hardware.trace import COLUMNS, Trace
+from hardware.trace import COLUMNS
+from hardware.trace_file import TraceFile
 from hardware.window import Window
 
 IDLE_BLOCKS = 10
@@ -198,14 +199,14 @@ class Sampler:
         )
         return self._window
 
-    def _trace(self, name: str, **facts: object) -> Trace | None:
+    def _trace(self, name: str, **facts: object) -> TraceFile | None:
         """Where the samples of a span that begins now will go."""
         info = self.source.info
         if self._trace_dir is None or info.kind not in COLUMNS:
             return None
-        return Trace(self._trace_dir, name, column=COLUMNS[info.kind], facts={"source": info.name, **facts})
+        return TraceFile(self._trace_dir, name, column=COLUMNS[info.kind], facts={"source": info.name, **facts})
 
-    def _sampled(self, seconds: float, trace: Trace | None) -> list[Sample]:
+    def _sampled(self, seconds: float, trace: TraceFile | None) -> list[Sample]:
         """The samples of a quiet span that begins now."""
         recorder = self._recorder
         start_s = self._clock.monotonic()
@@ -248,7 +249,7 @@ class Sampler:
 
 
 def _finished(
-    trace: Trace, baseline: IdleBaseline, samples: Sequence[Sample], start_s: float, seconds: float
+    trace: TraceFile, baseline: IdleBaseline, samples: Sequence[Sample], start_s: float, seconds: float
 ) -> str | None:
     """The name of a baseline's trace; None if it has no samples or the disk refuses them: the figure stands without."""
     if not samples:

@@ -11,7 +11,7 @@ from hardware.idle import IdleBaseline
 from hardware.observation import Observation
 from hardware.recorder import Recorder
 from hardware.result import EnergyResult
-from hardware.trace import Trace
+from hardware.trace_file import TraceFile
 
 
 class Window:
@@ -23,7 +23,7 @@ class Window:
         name: str,
         *,
         quiet_from_s: float,
-        trace: Trace | None,
+        trace: TraceFile | None,
         look: Callable[[], Snapshot],
         env_before: Snapshot,
     ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware import IdleBaseline, Sampler, SourceError, trace
+from hardware import IdleBaseline, Sampler, SourceError, trace_file
 from hardware.source import (
     CounterSource,
     EstimateSource,
@@ -352,12 +352,12 @@ def test_a_trace_is_written_while_it_comes_and_becomes_one_file(clock: FakeClock
     sampler.start()
     window = sampler.open_window("long", guard_s=0.0)
     t0_s = clock.now_s
-    clock.sleep(trace.FLUSH_S - 1)
+    clock.sleep(trace_file.FLUSH_S - 1)
     assert list(tmp_path.iterdir()) == []  # a short window touches the disk when it is over
-    clock.sleep(2 * trace.FLUSH_S)
+    clock.sleep(2 * trace_file.FLUSH_S)
     rows = partial(tmp_path)
     assert t0_s <= float(rows[0][0])
-    assert float(rows[-1][0]) > clock.now_s - trace.FLUSH_S - 1
+    assert float(rows[-1][0]) > clock.now_s - trace_file.FLUSH_S - 1
     result = window.close(t0_s=t0_s, t1_s=clock.now_s)
     sampler.stop()
     assert [path.name for path in tmp_path.iterdir()] == [result.trace_file]
@@ -370,7 +370,7 @@ def test_a_cancelled_window_leaves_no_trace(clock: FakeClock, tmp_path: Path) ->
     clock.tick = sampler._recorder.poll
     sampler.start()
     window = sampler.open_window("failed", guard_s=0.0)
-    clock.sleep(3 * trace.FLUSH_S)
+    clock.sleep(3 * trace_file.FLUSH_S)
     assert partial(tmp_path)
     window.cancel()
     sampler.stop()
@@ -380,7 +380,7 @@ def test_a_cancelled_window_leaves_no_trace(clock: FakeClock, tmp_path: Path) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from hardware import Sampler, trace
+from hardware import Sampler, trace_file
 from hardware.source import CounterSource, SourceInfo
 
 class Steady(CounterSource):
@@ -389,7 +389,7 @@ class Steady(CounterSource):
     def read(self):
         return time.monotonic(), 3.0 * time.monotonic()
 
-trace.FLUSH_S = 0.3
+trace_file.FLUSH_S = 0.3
 sampler = Sampler(Steady(), Path(sys.argv[1]))
 sampler.start()
 sampler.open_window("a long cell", guard_s=0.0)
@@ -408,6 +408,6 @@ def test_a_kill_in_the_middle_of_a_window_leaves_the_samples_up_to_then(tmp_path
     assert len(rows) > 5
     assert float(rows[-1][1]) == pytest.approx(3.0 * float(rows[-1][0]), rel=1e-6)
     # whoever goes on with the run gives way to what is there
-    later = trace.Trace(tmp_path, "a long cell", column="energy_j", facts={})
+    later = trace_file.TraceFile(tmp_path, "a long cell", column="energy_j", facts={})
     assert later.finish([(1.0, 2.0)], {}) == "a_long_cell~2.csv.gz"
     assert len(partial(tmp_path)) == len(rows)
