@@ -240,8 +240,10 @@ def _environment(result: hardware.EnergyResult) -> dict[str, Any]:
         "frequency_before_hz": before.frequency_hz,
         "frequency_after_hz": after.frequency_hz,
         "governor": after.governor,
-        "throttle_before": before.throttle,
-        "throttle_after": after.throttle,
+        "throttle_before": before.throttle_bits,
+        "throttle_after": after.throttle_bits,
+        "throttle_count_before": before.throttle_count,
+        "throttle_count_after": after.throttle_count,
     }
 
 

@@ -106,7 +106,7 @@ def apply(stored: StoredProfile, info: SourceInfo) -> SourceInfo:
 
 
 class _Calibrated(Delegate):
-    """What the two kinds share."""
+    """What the two kinds share; the second path is divided by the same gain, since it is of the same sensor."""
 
     def __init__(self, inner: Source, stored: StoredProfile) -> None:
         super().__init__(inner)
@@ -128,6 +128,14 @@ class _Calibrated(Delegate):
             self._inner.close()
             raise SourceError(f"the profile {self._stored.path} does not fit: {wrong}; calibrate again, or delete it")
 
+    def own_counter(self) -> OwnCounter | None:
+        count = self._inner.own_counter()
+        if count is None:
+            return None
+        return dataclasses.replace(
+            count, joules=count.joules / self._gain, resolution_j=count.resolution_j / self._gain
+        )
+
 
 class CalibratedCounter(_Calibrated, CounterSource):
     """Joules divided by the gain."""
@@ -140,20 +148,12 @@ class CalibratedCounter(_Calibrated, CounterSource):
 
 
 class CalibratedPower(_Calibrated, PowerSource):
-    """Watts, and the meter's own joules, divided by the gain."""
+    """Watts divided by the gain."""
 
     _inner: PowerSource
 
     def poll(self) -> list[Sample]:
         return [(t_s, power_w / self._gain) for t_s, power_w in self._inner.poll()]
-
-    def own_counter(self) -> OwnCounter | None:
-        count = self._inner.own_counter()
-        if count is None:
-            return None
-        return dataclasses.replace(
-            count, joules=count.joules / self._gain, resolution_j=count.resolution_j / self._gain
-        )
 
 
 def _base(name: str) -> str:

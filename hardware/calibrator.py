@@ -22,7 +22,7 @@ from hardware.idle import IdleBaseline
 from hardware.profile import Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
 from hardware.recorder import Clock
 from hardware.sampler import GUARD_SLACK_S, MAX_GUARD_S, Sampler
-from hardware.source import CounterSource, OwnCounter, PowerSource, Sample, Source, SourceInfo
+from hardware.source import CounterSource, PowerSource, Sample, Source, SourceInfo
 from hardware.work import Work, busy_core, quiet
 
 BURST_S = 2.0
@@ -241,6 +241,3 @@ class _HeardPower(_Heard, PowerSource):
         samples = self._inner.poll()
         _note(self._heard, samples)
         return samples
-
-    def own_counter(self) -> OwnCounter | None:
-        return self._inner.own_counter()

@@ -72,28 +72,36 @@ def leak(
     return leak_j, flags
 
 
-def cross_check(info: SourceInfo, seen: Observation) -> CrossCheck | None:
-    """The meter's own counter over the quiet and the work together, if it has one and it ran through."""
-    if info.kind != "power" or len(seen.counts) < 2:
-        return None
+def cross_check(info: SourceInfo, seen: Observation) -> tuple[CrossCheck | None, list[str]]:
+    """The counter and the watts of one source over quiet and work together, if it has both and they ran through.
+
+    Raises:
+        UnusableError: they disagree, and the figure is the watts'. Joules of a counter stand, with a flag: watts that
+            are sampled now and then are the weaker of the two.
+    """
+    if info.kind not in INTEGRALS or len(seen.counts) < 2:
+        return None, []
     first, last = seen.counts[0], seen.counts[-1]
     if last.restarts != first.restarts:
-        return None  # it was set back meanwhile, and says nothing
+        return None, []  # it was set back meanwhile, and says nothing
     try:
-        integral_j = INTEGRALS[info.kind](seen.samples, first.t_s, last.t_s)
+        sampled_j = INTEGRALS[info.kind](seen.samples, first.t_s, last.t_s)
     except ValueError:
-        return None
+        return None, []
+    other_j = last.joules - first.joules
+    counts, watts = (sampled_j, other_j) if info.kind == "counter" else (other_j, sampled_j)
     check = CrossCheck(
         span_s=last.t_s - first.t_s,
-        integral_j=integral_j,
-        counter_j=last.joules - first.joules,
-        count_j=last.resolution_j,
+        integral_j=watts,
+        counter_j=counts,
+        count_j=max(first.resolution_j, last.resolution_j),
     )
-    allowed_j = max(MAX_CROSS_CHECK * abs(integral_j), MAX_CROSS_CHECK_COUNTS * check.count_j)
-    if abs(check.counter_j - integral_j) > allowed_j:
-        raise UnusableError(
-            "cross_check",
-            f"the meter's watts give {integral_j:.1f} J and its own counter {check.counter_j:.1f} J "
-            f"over {check.span_s:.1f} s",
-        )
-    return check
+    allowed_j = max(MAX_CROSS_CHECK * abs(sampled_j), MAX_CROSS_CHECK_COUNTS * check.count_j)
+    if abs(counts - watts) <= allowed_j:
+        return check, []
+    if info.kind == "counter":
+        return check, ["paths_differ"]
+    raise UnusableError(
+        "cross_check",
+        f"the meter's watts give {watts:.1f} J and its own counter {counts:.1f} J over {check.span_s:.1f} s",
+    )

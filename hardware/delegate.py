@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hardware.source import Health, Source, SourceInfo
+from hardware.source import Health, OwnCounter, Source, SourceInfo
 
 
 class Delegate(Source):
@@ -12,6 +12,7 @@ class Delegate(Source):
 
     def __init__(self, inner: Source) -> None:
         self._inner = inner
+        self.self_timed = inner.self_timed
 
     @property
     def info(self) -> SourceInfo:
@@ -29,6 +30,9 @@ class Delegate(Source):
 
     def record_raw(self, path: Path) -> bool:
         return self._inner.record_raw(path)
+
+    def own_counter(self) -> OwnCounter | None:
+        return self._inner.own_counter()
 
     def mark(self, t_mono_s: float, *, working: bool) -> None:
         self._inner.mark(t_mono_s, working=working)

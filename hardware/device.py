@@ -56,15 +56,17 @@ class Snapshot:
         temperature_c: the hottest thermal zone.
         frequency_hz, frequency_min_hz, frequency_max_hz: mean, slowest and fastest of the cores.
         governor: of the first core.
-        throttle: counts or bits that change when the device slows itself down: ``get_throttled`` of a Raspberry
-            Pi (bits 0-3 undervoltage, capped, throttled, soft limit now; 16-19 since boot), otherwise the sum of
-            x86's package counters.
+        throttle_bits: ``get_throttled`` of a Raspberry Pi: bits 0-3 undervoltage, frequency capped, throttled, soft
+            temperature limit, each now; 16-19 the same at any time since it was switched on.
+        throttle_count: how often an x86 processor has slowed itself down for heat, all its packages together; only a
+            rise means anything.
     """
 
     temperature_c: float | None
     frequency_hz: float | None
     governor: str | None
-    throttle: int | None
+    throttle_bits: int | None = None
+    throttle_count: int | None = None
     frequency_min_hz: float | None = None
     frequency_max_hz: float | None = None
 
@@ -99,7 +101,8 @@ def snapshot(root: Path = ROOT) -> Snapshot:
         temperature_c=max((zone for zone in zones if zone is not None), default=None),
         frequency_hz=sum(known_hz) / len(known_hz) if known_hz else None,
         governor=_text(cpus / "cpu0/cpufreq/scaling_governor"),
-        throttle=_throttle(root),
+        throttle_bits=_throttle_bits(root),
+        throttle_count=_throttle_count(root),
         frequency_min_hz=min(known_hz, default=None),
         frequency_max_hz=max(known_hz, default=None),
     )
@@ -118,15 +121,17 @@ def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-def _throttle(root: Path) -> int | None:
+def _throttle_bits(root: Path) -> int | None:
     # the folder carries an address on a Raspberry Pi 5 and none on the older ones
     found = [_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")]
-    pi_bits = found[0] if found else _asked_throttle() if root == ROOT else None
-    if pi_bits is not None:
-        try:
-            return int(pi_bits, 16)
-        except ValueError:
-            return None
+    bits = found[0] if found else _asked_throttle() if root == ROOT else None
+    try:
+        return None if bits is None else int(bits, 16)
+    except ValueError:
+        return None
+
+
+def _throttle_count(root: Path) -> int | None:
     counters = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/package_throttle_count")
     counts = [count for count in (_scaled(path, 1) for path in counters) if count is not None]
     return int(sum(counts)) if counts else None

@@ -13,6 +13,12 @@ COOL_TOLERANCE_C = 3.0
 COOL_LIMIT_S = 120.0
 COOL_STEP_S = 1.0
 
+NOW_BITS = 0xF
+"""The bits of a Raspberry Pi's ``get_throttled`` that tell of this moment."""
+
+BOOT_BITS = 0xF0000
+"""And those that tell of any time since it was switched on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooldown:
@@ -35,11 +41,28 @@ def changes(before: Snapshot | None, after: Snapshot | None) -> list[str]:
     flags: list[str] = []
     if before is None or after is None:
         return flags
-    if before.throttle is not None and after.throttle is not None and before.throttle != after.throttle:
+    if _differ(before.throttle_bits, after.throttle_bits) or _differ(before.throttle_count, after.throttle_count):
         flags.append("throttled")
     if before.governor is not None and after.governor is not None and before.governor != after.governor:
         flags.append("governor_changed")
     return flags
+
+
+def standing(before: Snapshot | None) -> list[str]:
+    """The flags of work that began in this state, whatever came after.
+
+    A bit of `BOOT_BITS` stays on until the device is switched off, so once it is on it hides the next time.
+    """
+    bits = before.throttle_bits if before is not None else None
+    if not bits:
+        return []
+    if bits & NOW_BITS:
+        return ["throttled_before"]
+    return ["throttled_since_boot"] if bits & BOOT_BITS else []
+
+
+def _differ(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and before != after
 
 
 def cool_down(

@@ -7,7 +7,7 @@ import dataclasses
 from hardware import checks
 from hardware.budget import Term, budget, expanded_j
 from hardware.energy import INTEGRALS, Band, gap_swing_j, gross_and_net_j, guard_needed_s, memory_s
-from hardware.environment import changes
+from hardware.environment import changes, standing
 from hardware.grade import WARN_LOST, grade, label, min_window_s
 from hardware.idle import IdleBaseline
 from hardware.observation import Observation, UnusableError
@@ -59,15 +59,16 @@ def _measured(
         raise UnusableError("times_outside_window", "the worker's clock is not this host's")
     idle_power_w = result.idle_power_w
     band, band_flags = _band(info, seen, has_idle=idle_power_w is not None)
-    flags = [*label(info), *band_flags, *checks.idle_flags(info, idle), *changes(seen.env_before, seen.env_after)]
+    flags = [*label(info), *band_flags, *checks.idle_flags(info, idle)]
+    flags += [*standing(seen.env_before), *changes(seen.env_before, seen.env_after)]
     lost, gap_s = checks.losses(info, seen, band, period_s)
     flags += ["lost_samples"] if (lost or 0) > WARN_LOST else []
     gross_j, net_j = gross_and_net_j(_band_energy_j(info, seen, band), band, idle_power_w)
     if gross_j <= 0:
         raise UnusableError("no_energy", f"{gross_j:g} J in {band.work_s:.3f} s of work")
     leak_j, leak_flags = checks.leak(info, seen, band, idle_power_w=idle_power_w, net_j=net_j)
-    checked = checks.cross_check(info, seen)
-    flags += leak_flags
+    checked, check_flags = checks.cross_check(info, seen)
+    flags += [*leak_flags, *check_flags]
     if net_j is not None and net_j <= 0:
         flags.append("net_not_positive")
     if band.work_s < min_window_s(info, guarded=band.guarded):

@@ -31,9 +31,13 @@ FLAGS: dict[str, str] = {
     "lost_samples": "more than 0.1 % of the samples are missing",
     "busy_guard": "the device was not at idle power just before or after the work",
     "throttled": "the device slowed itself down, or its supply was too weak, while it worked",
+    "throttled_before": "the supply was too weak, or the device slowed down, already when the work began",
+    "throttled_since_boot": "the supply was too weak, or the device slowed down, some time since it was switched on; "
+    "whether it was again during the work, its bits no longer tell",
     "governor_changed": "the frequency governor was changed while it worked",
     "repeated_in_window": "too short for the source: the work was done several times in one window and divided",
     "net_not_positive": "not above the idle power: the work is lost in the noise",
+    "paths_differ": "the energy counter and the power of the same chip, integrated, differ by more than 5 %",
     "source_died": "the source stopped answering",
     "no_energy": "0 J for a busy window",
     "gap": "more than 1 % of the samples are missing, or too many in a row",
@@ -47,8 +51,8 @@ FATAL = frozenset({"source_died", "no_energy", "gap", "times_outside_window", "n
 LABELS = frozenset({"simulated", "replayed"})
 """They say what a figure is, and cap its grade; they are no warnings."""
 
-NOTES = frozenset({"repeated_in_window"})
-"""They say how a figure came about, and cost nothing."""
+NOTES = frozenset({"repeated_in_window", "throttled_since_boot"})
+"""They say how a figure came about, or what cannot be ruled out, and cost nothing."""
 
 MIN_WINDOW_S = 10.0
 MIN_IDLE_S = 30.0

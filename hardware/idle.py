@@ -25,6 +25,7 @@ class IdleBaseline:
         started_at: UTC, ISO 8601.
         busy_fraction: share of all cores' time that something used meanwhile; None where unknown.
         drifted: two baselines in one, and they differ by more than one idle power does.
+        trace_file: name of the file in the trace folder that has its samples.
     """
 
     power_w: float | None
@@ -34,6 +35,7 @@ class IdleBaseline:
     started_at: str
     busy_fraction: float | None = None
     drifted: bool = False
+    trace_file: str | None = None
 
 
 def differ(first_w: float, second_w: float) -> bool:

@@ -14,12 +14,16 @@ from typing import Protocol, TypeVar
 
 from hardware.errors import SourceError
 from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source
+from hardware.trace_file import TraceFile
 
 KEEP_S = 60.0
 """Samples older than this are dropped, unless a window needs them."""
 
 FIRST_REPLY_S = 10.0
 """How long a meter may take to give its first sample. One real UM24C took 4.5 s."""
+
+FETCH_S = 1.0
+"""How often samples are fetched from a source whose own thread takes and stamps them: nothing is lost in between."""
 
 AHEAD_S = 1.0
 """A sample from further in the future has a wrong time, and would keep out all that come before it."""
@@ -41,6 +45,7 @@ class Recorder:
     Attributes:
         error: why the source died; None while it lives.
         keep_from_s: samples since then are kept, however old they get.
+        trace: is told of each sample that is kept, while it is set.
         rejected: samples that were no numbers, or out of their order.
     """
 
@@ -51,6 +56,7 @@ class Recorder:
         self._background = background
         self.error: str | None = None
         self.keep_from_s: float | None = None
+        self.trace: TraceFile | None = None
         self.sampled = isinstance(source, CounterSource | PowerSource)
         self._samples: list[Sample] = []
         self._counts: list[OwnCounter] = []
@@ -60,7 +66,12 @@ class Recorder:
 
     @property
     def interval_s(self) -> float:
-        """Time between two polls. A counter loses nothing between two: they serve the trace and show each wrap.
+        """Time between two polls: each wakes up a processor that is being measured."""
+        return FETCH_S if self.source.self_timed else self._refresh_s
+
+    @property
+    def _refresh_s(self) -> float:
+        """How soon it is worth asking again. A counter loses nothing meanwhile: it serves the trace and shows wraps.
 
         A meter with its own clock needs no hurry either: its samples say themselves when they were taken.
         """
@@ -70,8 +81,8 @@ class Recorder:
 
     @property
     def asked_s(self) -> float:
-        """How often samples can come, as far as that is up to the polling: 0 if they carry the meter's own time."""
-        return 0.0 if self.source.info.clock == "device" else self.interval_s
+        """How often samples can come, as far as that is up to the polling: 0 if they carry a time of their own."""
+        return 0.0 if self.source.info.clock == "device" or self.source.self_timed else self.interval_s
 
     def start(self) -> None:
         """Wait for a first sample, so that every later moment has one before it; then go on in a thread."""
@@ -101,7 +112,7 @@ class Recorder:
             elif isinstance(source, PowerSource):
                 new = self._safely(source.poll)
             taken = self._take(new or [])
-            if taken and isinstance(source, PowerSource):
+            if taken:
                 count = self._safely(source.own_counter)
                 if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
                     self._counts.append(count)
@@ -125,7 +136,7 @@ class Recorder:
         give_up_s = self.clock.monotonic() + wait_s
         self.poll()
         while self._latest_s() < until_s and self.error is None and self.clock.monotonic() < give_up_s:
-            self.clock.sleep(self.interval_s / 2)
+            self.clock.sleep(self._refresh_s / 2)
             self.poll()
 
     def samples(self, start_s: float, end_s: float) -> list[Sample]:
@@ -151,6 +162,8 @@ class Recorder:
                 continue
             latest_s = t_s
             self._samples.append((t_s, value))
+        if self.trace is not None:
+            self.trace.add(self._samples[before:], now_s)
         return len(self._samples) > before
 
     def _latest_s(self) -> float:

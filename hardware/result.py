@@ -17,8 +17,8 @@ class CrossCheck:
     Attributes:
         span_s: how long.
         integral_j: its watts, integrated.
-        counter_j: its own counter.
-        count_j: one count of that.
+        counter_j: its counter.
+        count_j: one count of the path that is not the source's own figure.
     """
 
     span_s: float
@@ -51,7 +51,7 @@ class EnergyResult:
         band_s: how long it was integrated for one execution, guard bands included; see `hardware.idle.rebase`.
         lost_fraction: share of the band without samples where there should have been some; None for what has none.
         longest_gap_s: longest time without a sample in the band; None for what has none.
-        cross_check: the meter's own counter against its watts over the same time; None if it has no counter.
+        cross_check: the source's counter against its watts over the same time; None if it does not have both.
         health: what went wrong with the source meanwhile: lost samples, broken frames, lost connections.
         env_before, env_after: state of the device before the quiet time ahead of the work, and right after the work.
     """

@@ -18,6 +18,7 @@ not end a campaign: that window and all later ones have grade X, and no other so
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from hardware.errors import SourceError
 from hardware.idle import RETAKE_S, IdleBaseline, of_means
 from hardware.recorder import Clock, Recorder
 from hardware.source import EstimateSource, Sample, Source
+from hardware.trace import COLUMNS
+from hardware.trace_file import TraceFile
 from hardware.window import Window
 
 IDLE_BLOCKS = 10
@@ -49,7 +52,7 @@ class Sampler:
 
     Args:
         source: not yet open.
-        trace_dir: where the samples of each window go; None: nowhere.
+        trace_dir: where the samples of each window and idle baseline go; None: nowhere.
         clock: tests bring their own.
         cpu_times, look: how to learn the load and the state of the device.
         background: poll from a thread. Otherwise whoever moves the clock calls `poll`, as simulations do.
@@ -140,11 +143,15 @@ class Sampler:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         start_s = self._clock.monotonic()
         before = self._cpu_times()
+        samples: list[Sample] = []
+        trace = None
         if isinstance(self.source, EstimateSource):
             means_w = self._estimated_means_w(seconds)
             n_samples = len(means_w)
         else:
-            means_w, n_samples = self._sampled_means_w(seconds)
+            trace = self._trace(f"idle_{started_at}", started_at=started_at, idle_from_s=start_s)
+            samples = self._sampled(seconds, trace)
+            means_w, n_samples = self._means_w(samples, start_s, seconds), len(samples)
         power_w, u_power_w = (None, None) if self.error else of_means(means_w, info)
         baseline = IdleBaseline(
             power_w=power_w,
@@ -154,6 +161,8 @@ class Sampler:
             started_at=started_at,
             busy_fraction=_busy_fraction(before, self._cpu_times()),
         )
+        if trace is not None:
+            baseline = dataclasses.replace(baseline, trace_file=_finished(trace, baseline, samples, start_s, seconds))
         self.idle_baselines.append(baseline)
         self._idle_at_s = self._clock.monotonic()
         self._idle_env = self._look()
@@ -176,6 +185,7 @@ class Sampler:
             guard_s = max(guard_s, min(guard_needed_s(self.source.info) + GUARD_SLACK_S, MAX_GUARD_S))
         quiet_from_s = self._clock.monotonic()
         self._recorder.keep_from_s = quiet_from_s
+        self._recorder.trace = trace = self._trace(name, quiet_from_s=quiet_from_s)
         env_before = self._look()
         self._recorder.poll()
         self._clock.sleep(guard_s)
@@ -183,34 +193,45 @@ class Sampler:
             self._recorder,
             name,
             quiet_from_s=quiet_from_s,
-            trace_dir=self._trace_dir,
+            trace=trace,
             look=self._look,
             env_before=env_before,
         )
         return self._window
 
-    def _sampled_means_w(self, seconds: float) -> tuple[list[float], int]:
-        """Mean power of each part of a quiet span, and how many samples they rest on."""
+    def _trace(self, name: str, **facts: object) -> TraceFile | None:
+        """Where the samples of a span that begins now will go."""
+        info = self.source.info
+        if self._trace_dir is None or info.kind not in COLUMNS:
+            return None
+        return TraceFile(self._trace_dir, name, column=COLUMNS[info.kind], facts={"source": info.name, **facts})
+
+    def _sampled(self, seconds: float, trace: TraceFile | None) -> list[Sample]:
+        """The samples of a quiet span that begins now."""
         recorder = self._recorder
         start_s = self._clock.monotonic()
-        recorder.keep_from_s = start_s
+        recorder.keep_from_s, recorder.trace = start_s, trace
         recorder.poll()
         self._clock.sleep(seconds)
         recorder.await_sample(start_s + seconds)
         samples = recorder.samples(start_s, start_s + seconds)
-        recorder.keep_from_s = None
+        recorder.keep_from_s = recorder.trace = None
+        return samples
+
+    def _means_w(self, samples: Sequence[Sample], start_s: float, seconds: float) -> list[float]:
+        """Mean power of each part of a quiet span."""
         # two samples make a part at least, or its mean is the mean of nothing
         blocks = max(1, min(IDLE_BLOCKS, len(samples) // 2))
         edges_s = [start_s + seconds * i / blocks for i in range(blocks + 1)]
         info = self.source.info
         if info.kind == "power" and longest_gap_s(samples, start_s, start_s + seconds) > gap_limit_s(
-            max(info.period_s, recorder.asked_s)
+            max(info.period_s, self._recorder.asked_s)
         ):
-            return [], len(samples)
+            return []
         try:
-            return _block_means_w(samples, edges_s, info.kind), len(samples)
+            return _block_means_w(samples, edges_s, info.kind)
         except ValueError:  # too few samples to reach over the span
-            return [], len(samples)
+            return []
 
     def _estimated_means_w(self, seconds: float) -> list[float]:
         """Mean power of each part of a quiet span, one estimate each; at least 1 s long where there is room for two."""
@@ -225,6 +246,24 @@ class Sampler:
             if joules is not None and ended_s > began_s:
                 means_w.append(joules / (ended_s - began_s))
         return means_w
+
+
+def _finished(
+    trace: TraceFile, baseline: IdleBaseline, samples: Sequence[Sample], start_s: float, seconds: float
+) -> str | None:
+    """The name of a baseline's trace; None if it has no samples or the disk refuses them: the figure stands without."""
+    if not samples:
+        trace.drop()
+        return None
+    facts = {
+        "idle_until_s": start_s + seconds,
+        "power_w": baseline.power_w,
+        "u_power_w": baseline.u_power_w,
+    }
+    try:
+        return trace.finish(samples, facts)
+    except OSError:
+        return None
 
 
 def _block_means_w(samples: Sequence[Sample], edges_s: Sequence[float], kind: str) -> list[float]:

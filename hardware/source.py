@@ -95,12 +95,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCounter:
-    """A meter's own energy counter beside its samples: a second path to the same joules, immune to lost polls.
+    """A second path to the same joules: a meter's own counter beside its watts, or watts beside a counter.
+
+    A meter's counter is immune to lost polls. Watts beside a counter are integrated by the source, from its opening on.
 
     Attributes:
         t_s: when it was read, ``time.monotonic``.
         joules: since the source was opened, never decreasing.
-        resolution_j: one count.
+        resolution_j: one count; of integrated watts, what passes in one period of theirs.
         restarts: how often it was set back. A difference across a restart means nothing.
     """
 
@@ -111,7 +113,14 @@ class OwnCounter:
 
 
 class Source(ABC):
-    """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device."""
+    """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device.
+
+    Attributes:
+        self_timed: a thread of its own takes the samples and stamps them, so that `PowerSource.poll` merely fetches
+            them and may be called as seldom as it likes.
+    """
+
+    self_timed: bool = False
 
     @property
     @abstractmethod
@@ -144,6 +153,10 @@ class Source(ABC):
         """
         return False
 
+    def own_counter(self) -> OwnCounter | None:
+        """The second path to its joules as last heard; None if it has none, or has not yet been heard."""
+        return None
+
     def mark(self, t_mono_s: float, *, working: bool) -> None:  # noqa: B027 - only one source cares
         """Hear that the work begins or has ended. Only the simulation needs to know."""
 
@@ -172,10 +185,6 @@ class PowerSource(Source):
         Raises:
             SourceError: the meter vanished for good, or sent nonsense.
         """
-
-    def own_counter(self) -> OwnCounter | None:
-        """The meter's own energy counter as last heard; None if it has none, or has not yet been heard."""
-        return None
 
 
 class EstimateSource(Source):

@@ -1,4 +1,4 @@
-"""Trace: the samples of one window in a file of their own, written and read."""
+"""Trace: the samples of one window or idle baseline in a file of their own, written and read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import contextlib
 import gzip
 import itertools
 import math
+import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 COLUMNS = {"power": "power_w", "counter": "energy_j"}
 """The column of each kind of source that has samples."""
+
+WHOLE, PARTIAL = ".csv.gz", ".partial.csv"
+"""Ends of the names of a trace, and of what `hardware.trace_file` keeps of one that is still being taken."""
 
 MAX_BYTES = 200_000_000
 """Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
@@ -98,26 +102,46 @@ def read_trace(path: Path) -> Trace:
 def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
     """Write a gzipped CSV with the columns ``t_mono_s`` and ``column``; return the file's name.
 
-    The facts stand above the header, in lines that begin with ``#``. The file appears whole or not at all, and never
-    in place of another: the second one of a name gets a number. It is written when the window is over, since writing
-    to a card or disk meanwhile would be a part of what is measured. A trace of powers can be played back with
-    ``replay:FILE``.
+    The facts stand above the header, in lines that begin with ``#``. The file appears whole and on the disk or not at
+    all, and never in place of another: the second one of a name gets a number. A trace of powers can be played back
+    with ``replay:FILE``.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    base = re.sub(r"[^\w.=+-]+", "_", name)[:180]
+    return write_whole(folder, free_stem(folder, name), samples, column=column, facts=facts)
+
+
+def write_whole(folder: Path, stem: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
+    """`write_trace` under a name that is known to be free."""
+    file_name = f"{stem}{WHOLE}"
+    temporary = folder / f".{file_name}.part"
     folder.mkdir(parents=True, exist_ok=True)
-    names = itertools.chain([f"{base}.csv.gz"], (f"{base}~{number}.csv.gz" for number in itertools.count(2)))
-    file_name = next(one for one in names if not (folder / one).exists())
-    partial = folder / f".{file_name}.part"
     try:
-        with gzip.open(partial, "wt", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(f"# {key}: {value}\n" for key, value in facts.items())
-            stream.write(f"t_mono_s,{column}\n")
-            stream.writelines(f"{t_s:.6f},{value:.6f}\n" for t_s, value in samples)
-        partial.replace(folder / file_name)
+        with temporary.open("wb") as raw:
+            with gzip.open(raw, "wt", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(lines(samples, column=column, facts=facts))
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(folder / file_name)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+            temporary.unlink()
     return file_name
+
+
+def free_stem(folder: Path, name: str) -> str:
+    """The beginning of a file name that no trace in the folder has, whole or partial. What no name may hold is `_`."""
+    base = re.sub(r"[^\w.=+-]+", "_", name)[:180]
+    stems = itertools.chain([base], (f"{base}~{number}" for number in itertools.count(2)))
+    return next(stem for stem in stems if not any((folder / f"{stem}{end}").exists() for end in (WHOLE, PARTIAL)))
+
+
+def lines(
+    samples: Iterable[Sample], *, column: str | None = None, facts: Mapping[str, object] | None = None
+) -> Iterator[str]:
+    """The lines of a trace; without a column those of the samples alone."""
+    if column is not None:
+        yield from (f"# {key}: {value}\n" for key, value in (facts or {}).items())
+        yield f"t_mono_s,{column}\n"
+    yield from (f"{t_s:.6f},{value:.6f}\n" for t_s, value in samples)

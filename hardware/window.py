@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 from hardware.device import Snapshot
 from hardware.evaluation import evaluate
@@ -12,7 +11,7 @@ from hardware.idle import IdleBaseline
 from hardware.observation import Observation
 from hardware.recorder import Recorder
 from hardware.result import EnergyResult
-from hardware.trace import COLUMNS, write_trace
+from hardware.trace_file import TraceFile
 
 
 class Window:
@@ -24,14 +23,14 @@ class Window:
         name: str,
         *,
         quiet_from_s: float,
-        trace_dir: Path | None,
+        trace: TraceFile | None,
         look: Callable[[], Snapshot],
         env_before: Snapshot,
     ) -> None:
         self.name = name
         self.is_open = True
         self._recorder = recorder
-        self._trace_dir = trace_dir
+        self._trace = trace
         self._quiet_from_s = quiet_from_s
         self._look = look
         self._env_before = env_before
@@ -46,6 +45,8 @@ class Window:
         if self.is_open:
             self._mark_end()
             self._let_go()
+            if self._trace is not None:
+                self._trace.drop()
 
     def close(self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None) -> EnergyResult:
         """Keep quiet for the guard time, then compute. Never raises because of the source.
@@ -102,18 +103,18 @@ class Window:
 
     def _let_go(self) -> None:
         self.is_open = False
-        self._recorder.keep_from_s = None
+        self._recorder.keep_from_s = self._recorder.trace = None
 
     def _write_trace(self, seen: Observation) -> str | None:
-        info = self._recorder.source.info
-        if self._trace_dir is None or not seen.samples:
+        if self._trace is None:
+            return None
+        if not seen.samples:
+            self._trace.drop()
             return None
         facts = {
-            "source": info.name,
-            "quiet_from_s": seen.quiet_from_s,
             "t0_s": seen.t0_s,
             "t1_s": seen.t1_s,
             "quiet_until_s": seen.quiet_until_s,
             "executions": seen.executions,
         }
-        return write_trace(self._trace_dir, self.name, seen.samples, column=COLUMNS[info.kind], facts=facts)
+        return self._trace.finish(seen.samples, facts)

@@ -30,7 +30,7 @@ from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSour
 from hardware.sources.um import UmSource
 from hardware.work import Go, busy_core
 
-CALM = Snapshot(temperature_c=50.0, frequency_hz=None, governor=None, throttle=0)
+CALM = Snapshot(temperature_c=50.0, frequency_hz=None, governor=None, throttle_bits=0)
 
 
 class Bench:

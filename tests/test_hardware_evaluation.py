@@ -21,7 +21,7 @@ from hardware.source import OwnCounter, PowerSource, Sample, SourceInfo
 
 METER = SourceInfo(name="meter", kind="power", scope="board", covers=("board",), period_s=0.5, gain_u=0.01)
 IDLE = IdleBaseline(power_w=2.0, u_power_w=0.01, duration_s=30, n_samples=100, started_at="2026-01-01T00:00:00+00:00")
-CALM = Snapshot(temperature_c=50.0, frequency_hz=1e9, governor="schedutil", throttle=0)
+CALM = Snapshot(temperature_c=50.0, frequency_hz=1e9, governor="schedutil", throttle_bits=0, throttle_count=7)
 T0, T1 = 100.0, 120.0
 
 
@@ -130,7 +130,8 @@ def test_a_counter_that_was_set_back_or_is_heard_once_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("after", "flag"),
     [
-        (replace(CALM, throttle=0x50005), "throttled"),
+        (replace(CALM, throttle_bits=0x50005), "throttled"),
+        (replace(CALM, throttle_count=8), "throttled"),
         (replace(CALM, governor="performance"), "governor_changed"),
     ],
 )
@@ -138,8 +139,34 @@ def test_a_device_that_changed_is_told(after: Snapshot, flag: str) -> None:
     result = judge(observe(WORK, env_after=after))
     assert (result.grade, result.flags) == ("B", (flag,))
     assert result.env_after == after
-    unknown = replace(after, throttle=None, governor=None)
+    unknown = replace(after, throttle_bits=None, throttle_count=None, governor=None)
     assert judge(observe(WORK, env_after=unknown)).grade == "A"
+
+
+@pytest.mark.parametrize(
+    ("bits", "grade", "flags"),
+    [
+        (0x0, "A", ()),
+        (0x1, "B", ("throttled_before",)),  # undervoltage now
+        (0x8, "B", ("throttled_before",)),  # the soft limit of temperature
+        (0x50005, "B", ("throttled_before",)),
+        (0x50000, "A", ("throttled_since_boot",)),  # some time since it was switched on, and it hides the next time
+        (None, "A", ()),
+    ],
+)
+def test_undervoltage_and_throttling_from_the_start_are_told(
+    bits: int | None, grade: str, flags: tuple[str, ...]
+) -> None:
+    state = replace(CALM, throttle_bits=bits)
+    result = judge(observe(WORK, env_before=state, env_after=state))
+    assert (result.grade, result.flags) == (grade, flags)
+
+
+def test_what_an_x86_processor_has_counted_before_is_no_flag() -> None:
+    state = replace(CALM, throttle_bits=None, throttle_count=4711)
+    assert judge(observe(WORK, env_before=state, env_after=state)).flags == ()
+    later = replace(state, throttle_count=4712)
+    assert judge(observe(WORK, env_before=state, env_after=later)).flags == ("throttled",)
 
 
 def test_cooling_down_waits_for_the_start_temperature_but_not_for_ever() -> None:

@@ -221,7 +221,9 @@ def test_nothing_is_ever_printed_and_no_file_left_behind(tmp_path: Path) -> None
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["traces"]
-    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["w.csv.gz"]
+    idle, window = sorted(path.name for path in (tmp_path / "traces").iterdir())
+    assert idle.startswith("idle_")
+    assert window == "w.csv.gz"
 
 
 def test_silence_reaches_descriptors_and_loggers_and_ends(capfd: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +284,7 @@ def test_the_facts_of_a_raspberry_pi(tmp_path: Path) -> None:
     assert (facts.os, facts.governor) == ("Debian GNU/Linux 12", "ondemand")
     assert (facts.frequency_min_hz, facts.frequency_max_hz, facts.virtual) == (None, 2.4e9, None)
     now = device.snapshot(tmp_path)
-    assert (now.temperature_c, now.frequency_hz, now.throttle) == (pytest.approx(48.25), 1.95e9, 0x50005)
+    assert (now.temperature_c, now.frequency_hz, now.throttle_bits) == (pytest.approx(48.25), 1.95e9, 0x50005)
     assert (now.frequency_min_hz, now.frequency_max_hz) == (1.5e9, 2.4e9)
 
 
@@ -290,21 +292,30 @@ def test_the_throttle_bits_of_a_raspberry_pi_5_and_of_one_that_must_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled", "e0008\n")
-    assert device.snapshot(tmp_path).throttle == 0xE0008
+    assert device.snapshot(tmp_path).throttle_bits == 0xE0008
     program = tmp_path / "bin/vcgencmd"
     put(tmp_path, "bin/vcgencmd", "#!/bin/sh\n[ $1 = get_throttled ] && echo throttled=0x50005\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(device, "ROOT", tmp_path / "sysless")
-    assert device.snapshot(tmp_path / "sysless").throttle == 0x50005
+    assert device.snapshot(tmp_path / "sysless").throttle_bits == 0x50005
     for answer in ("exit 255", "echo rubbish", "echo throttled="):
         program.write_text(f"#!/bin/sh\n{answer}\n")
-        assert device.snapshot(tmp_path / "sysless").throttle is None
+        assert device.snapshot(tmp_path / "sysless").throttle_bits is None
+
+
+def test_bits_of_a_raspberry_pi_and_counts_of_x86_are_two_things(tmp_path: Path) -> None:
+    for cpu, count in enumerate((3, 4)):
+        put(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle/package_throttle_count", f"{count}\n")
+    now = device.snapshot(tmp_path)
+    assert (now.throttle_bits, now.throttle_count) == (None, 7)
+    put(tmp_path, "sys/devices/platform/soc/soc:firmware/get_throttled", "50000\n")
+    assert device.snapshot(tmp_path).throttle_bits == 0x50000
 
 
 def test_a_machine_that_tells_nothing_has_no_facts_and_no_errors(tmp_path: Path) -> None:
     assert device.facts(tmp_path).memory_bytes is None
-    nothing = device.Snapshot(temperature_c=None, frequency_hz=None, governor=None, throttle=None)
+    nothing = device.Snapshot(temperature_c=None, frequency_hz=None, governor=None)
     assert device.snapshot(tmp_path) == nothing
     assert device.cpu_times(tmp_path) is None
 

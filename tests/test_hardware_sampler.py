@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hardware import IdleBaseline, Sampler, SourceError
+from hardware import IdleBaseline, Sampler, SourceError, trace_file
 from hardware.source import (
     CounterSource,
     EstimateSource,
@@ -119,7 +122,14 @@ def test_a_counter_gives_gross_and_net_of_one_execution(clock: FakeClock, tmp_pa
     lines = gzip.decompress((tmp_path / "traces" / result.trace_file).read_bytes()).decode().splitlines()
     assert "t_mono_s,energy_j" in lines
     assert float(lines[-1].split(",")[0]) >= 1060.0
-    assert [path.name for path in (tmp_path / "traces").iterdir()] == [result.trace_file]
+    assert idle.trace_file is not None
+    assert {path.name for path in (tmp_path / "traces").iterdir()} == {result.trace_file, idle.trace_file}
+    quiet = gzip.decompress((tmp_path / "traces" / idle.trace_file).read_bytes()).decode().splitlines()
+    facts = dict(line[2:].split(": ", 1) for line in quiet if line.startswith("# "))
+    assert (facts["source"], facts["started_at"], float(facts["power_w"])) == ("scripted", idle.started_at, 2.0)
+    rows = [line.split(",") for line in quiet[quiet.index("t_mono_s,energy_j") + 1 :]]
+    assert float(rows[0][0]) <= float(facts["idle_from_s"]) < float(facts["idle_until_s"]) <= float(rows[-1][0])
+    assert float(facts["idle_until_s"]) - float(facts["idle_from_s"]) == pytest.approx(30.0)
 
 
 def test_a_source_that_dies_in_a_window_makes_it_and_all_later_ones_x(clock: FakeClock) -> None:
@@ -323,3 +333,81 @@ def test_a_trace_is_never_written_over(clock: FakeClock, tmp_path: Path) -> None
     sampler.stop()
     assert names == ["same.csv.gz", "same~2.csv.gz", "same~3.csv.gz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, names))
+
+
+def partial(folder: Path) -> list[list[str]]:
+    """Rows of the one partial trace, checked to be whole and in order."""
+    [path] = folder.glob("*.partial.csv")
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# source: ")
+    rows = [line.split(",") for line in lines[lines.index("t_mono_s,energy_j") + 1 :]]
+    times_s = [float(t_s) for t_s, _ in rows]
+    assert times_s == sorted(times_s)
+    return rows
+
+
+def test_a_trace_is_written_while_it_comes_and_becomes_one_file(clock: FakeClock, tmp_path: Path) -> None:
+    sampler = make(ScriptedCounter(clock), clock, tmp_path)
+    clock.tick = sampler._recorder.poll
+    sampler.start()
+    window = sampler.open_window("long", guard_s=0.0)
+    t0_s = clock.now_s
+    clock.sleep(trace_file.FLUSH_S - 1)
+    assert list(tmp_path.iterdir()) == []  # a short window touches the disk when it is over
+    clock.sleep(2 * trace_file.FLUSH_S)
+    rows = partial(tmp_path)
+    assert t0_s <= float(rows[0][0])
+    assert float(rows[-1][0]) > clock.now_s - trace_file.FLUSH_S - 1
+    result = window.close(t0_s=t0_s, t1_s=clock.now_s)
+    sampler.stop()
+    assert [path.name for path in tmp_path.iterdir()] == [result.trace_file]
+    text = gzip.decompress((tmp_path / str(result.trace_file)).read_bytes()).decode()
+    assert all(",".join(row) in text for row in rows)
+
+
+def test_a_cancelled_window_leaves_no_trace(clock: FakeClock, tmp_path: Path) -> None:
+    sampler = make(ScriptedCounter(clock), clock, tmp_path)
+    clock.tick = sampler._recorder.poll
+    sampler.start()
+    window = sampler.open_window("failed", guard_s=0.0)
+    clock.sleep(3 * trace_file.FLUSH_S)
+    assert partial(tmp_path)
+    window.cancel()
+    sampler.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from hardware import Sampler, trace_file
+from hardware.source import CounterSource, SourceInfo
+
+class Steady(CounterSource):
+    info = SourceInfo(name="steady", kind="counter", scope="board", covers=("all",), period_s=0.01, gain_u=0.01)
+
+    def read(self):
+        return time.monotonic(), 3.0 * time.monotonic()
+
+trace_file.FLUSH_S = 0.3
+sampler = Sampler(Steady(), Path(sys.argv[1]))
+sampler.start()
+sampler.open_window("a long cell", guard_s=0.0)
+time.sleep(60)
+"""
+
+
+def test_a_kill_in_the_middle_of_a_window_leaves_the_samples_up_to_then(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[1])
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s and not (list(tmp_path.glob("*.csv")) and len(partial(tmp_path)) > 5):
+        time.sleep(0.1)
+    process.kill()
+    process.wait(10)
+    rows = partial(tmp_path)
+    assert len(rows) > 5
+    assert float(rows[-1][1]) == pytest.approx(3.0 * float(rows[-1][0]), rel=1e-6)
+    # whoever goes on with the run gives way to what is there
+    later = trace_file.TraceFile(tmp_path, "a long cell", column="energy_j", facts={})
+    assert later.finish([(1.0, 2.0)], {}) == "a_long_cell~2.csv.gz"
+    assert len(partial(tmp_path)) == len(rows)

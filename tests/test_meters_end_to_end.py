@@ -27,7 +27,7 @@ from hardware.sources.meter import Meter
 from hardware.sources.tc66 import Tc66Source
 from hardware.sources.um import UmSource
 
-CALM = Snapshot(temperature_c=50.0, frequency_hz=None, governor=None, throttle=0)
+CALM = Snapshot(temperature_c=50.0, frequency_hz=None, governor=None, throttle_bits=0)
 WINDOWS = 200
 FAULT_SEEDS = 6
 

@@ -147,8 +147,9 @@ def test_a_run_ends_with_table_figures_and_report_and_says_nothing_else(work: Pa
     assert (folder / "report.html").stat().st_size > 10_000
     assert list((folder / "figures").glob("*.png"))
     assert (folder / "summary.csv").read_text().count("\n") == 1 + 12
-    assert len(list((folder / "traces").iterdir())) == len(rows)
     manifest = json.loads((folder / "manifest.json").read_text())
+    idle = [baseline["trace_file"] for baseline in manifest["sessions"][0]["idle"]]
+    assert sorted(path.name for path in (folder / "traces").iterdir()) == sorted([row["trace"] for row in rows] + idle)
     assert manifest["suite"]["text"] == TINY
     assert manifest["source"]["name"] == "simulated"
     assert len(manifest["sessions"]) == 1

@@ -56,7 +56,8 @@ _TEXT = [
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
-             "throttle_before", "throttle_after", "levers", "cache_mb", "cache_note"}  # fmt: skip
+             "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
+             "cache_note"}  # fmt: skip
 """They stand in the record for whoever asks about one repeat; no table is made of them."""
 
 _COLUMNS = [*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target"]

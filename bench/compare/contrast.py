@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bench.analysis.moderation import independent_number, moderate
 from bench.analysis.results import GROUP
 from bench.analysis.statistics import independent_error, summarise
 
@@ -25,7 +26,13 @@ _ALIKE = 1e-9
 
 
 def contrast(
-    run: pd.DataFrame, base: pd.DataFrame, value: str, unit: Sequence[str], quantum: pd.Series | None = None
+    run: pd.DataFrame,
+    base: pd.DataFrame,
+    value: str,
+    unit: Sequence[str],
+    *,
+    quantum: pd.Series | None = None,
+    shared_noise: bool = False,
 ) -> pd.DataFrame:
     """Mean of run - base per cell, with its standard error.
 
@@ -37,6 +44,8 @@ def contrast(
         run, base: one row per `cell` (its number) and unit, with `value`; energies as logarithms.
         unit: what makes a pair, the seed or the seed and the repeat; the first is the seed.
         quantum: the least difference that values of a cell can have, by cell.
+        shared_noise: the cells' noise has a cause in common, e.g. one device and one meter; then the spread of paired
+            cells is moderated by each other's (`bench.analysis.moderation`), which raises their degrees.
 
     Returns:
         By cell, those of both sides: change, error, degrees (of freedom), n (of pairs, or of the smaller side),
@@ -75,6 +84,24 @@ def contrast(
         table.loc[list(found), column] = values
     blank = table["test"] == ""
     table.loc[blank, ["error", "degrees"]] = np.nan  # what is known of the change stays, without an interval
+    return _moderated(table, pairs, unit) if shared_noise else table
+
+
+def _moderated(table: pd.DataFrame, pairs: pd.DataFrame, unit: Sequence[str]) -> pd.DataFrame:
+    """The table with errors and degrees of its paired cells moderated. Welch's have twice the degrees, and stay."""
+    paired = table.index[table["test"] == "paired"]
+    if len(paired) < 2:
+        return table
+    values = pairs[pairs["cell"].isin(paired)].pivot_table(index="cell", columns=list(unit), values="change")
+    residuals = values.sub(values.mean(axis=1), axis=0)
+    n = table.loc[paired, "n"].to_numpy(dtype=float)
+    variance, degrees = moderate(
+        (table.loc[paired, "error"] ** 2).to_numpy(dtype=float) * n,
+        table.loc[paired, "degrees"].to_numpy(dtype=float),
+        independent_number(residuals.to_numpy(dtype=float)),
+    )
+    table.loc[paired, "error"] = np.sqrt(variance / n)
+    table.loc[paired, "degrees"] = degrees
     return table
 
 

@@ -81,7 +81,7 @@ def _accuracy(run: Results, base: Results, rules: Rules) -> pd.DataFrame:
     # an accuracy moves by whole test images; a smaller margin could not be kept
     images = pd.concat([side.records[["cell", "n_test"]] for side in (run, base)])
     quantum = (1 / images.groupby("cell")["n_test"].min()).fillna(0.0)
-    table = contrast(new, old, "accuracy_after", ["seed"], quantum)
+    table = contrast(new, old, "accuracy_after", ["seed"], quantum=quantum)
     table["practical"] = rules.margins["accuracy"]
     table["margin"] = np.maximum(table["practical"], quantum.reindex(table.index).to_numpy())
     return _with_means(judge(table, ACCURACY), new, old, "accuracy_after")
@@ -99,7 +99,7 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str) -> pd.DataF
     sides = [side[side[column] > 0] for side in sides]
     new, old = (side.groupby(["cell", *PAIR])[column].mean().reset_index() for side in sides)
     new["log"], old["log"] = np.log(new[column]), np.log(old[column])
-    table = contrast(new, old, "log", PAIR)
+    table = contrast(new, old, "log", PAIR, shared_noise=True)
     floors = [
         comparable.meter_floor(results, joules, rules.basis).reindex(table.index).fillna(0.0).to_numpy()
         for results, joules in zip((run, base), sides, strict=True)

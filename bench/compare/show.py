@@ -160,7 +160,10 @@ def legend(comparison: Comparison) -> str:
             "enough to tell blocks apart."
         )
     energy = (
-        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat." if "joules" in names else ""
+        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat; how much a cell scatters is "
+        "learnt from its own pairs and, as far as they agree, from the other cells'."
+        if "joules" in names
+        else ""
     )
     return (
         f"RUN minus BASE with 95 % interval, accuracy paired by seed.{energy} worse and better: the whole interval "
@@ -197,9 +200,10 @@ def to_csv(comparison: Comparison) -> str:
             table[f"{measure.name}_{name}_{side}"] = (column[name] * factor).astype(float).round(9)
         for name, label in (("change", "change"), ("lo", "lo95"), ("hi", "hi95"), ("margin", "margin")):
             table[f"{measure.name}_{label}_{unit}"] = (column[name].astype(float) * 100).round(6)
-        for name in ("n", "test", "p", "p_holm", "verdict", "why"):
+        for name in ("n", "degrees", "test", "p", "p_holm", "verdict", "why"):
             table[f"{measure.name}_{name}"] = column[name]
         table[f"{measure.name}_n"] = table[f"{measure.name}_n"].astype("Int64")
+        table[f"{measure.name}_degrees"] = table[f"{measure.name}_degrees"].round(2)
     table["only_in"] = ""
     if len(comparison.unmatched):
         table = pd.concat([table, comparison.unmatched], ignore_index=True)
@@ -207,7 +211,7 @@ def to_csv(comparison: Comparison) -> str:
     return table.to_csv(index=False, lineterminator="\n")
 
 
-_CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "test", "p", "p_holm", "verdict", "why")
+_CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "p", "p_holm", "verdict", "why")
 
 
 def to_markdown(comparison: Comparison) -> str:

@@ -5,9 +5,10 @@ samples a second, and reports the sum ten times a second (JS110: twice) with the
 this is a counter: reports that are late or lost cost nothing. A report that went missing while the cable was out is
 something else: what was drawn meanwhile is not in the sum, and `Health.disconnects` says so.
 
-The maker's accuracy is about 0.5 % of power for both, taken here as a standard uncertainty. Limits: 15 V, 3 A (JS110:
-2 A for long). Written against the documented interface of pyjoulescope_driver 2.2; not yet tried on a real
-Joulescope.
+The gain uncertainty of 0.5 % is assumed, well above what such an instrument should need; the maker's own table gives a
+figure for each current range and was not at hand. `jouletune calibrate` puts a measured one in its place. Limits:
+15 V, 3 A (JS110: 2 A for long). Written against the documented interface of pyjoulescope_driver 2.2; not yet tried on
+a real Joulescope.
 """
 
 from __future__ import annotations
@@ -67,7 +68,6 @@ class JoulescopeSource(CounterSource):
             resolution=1e-6,
             period_s=0.5 if self._js110 else 1 / RATE_HZ,
             gain_u=GAIN_U,
-            gain_basis="datasheet",
             clock="device",
             device={"model": "JS110" if self._js110 else "JS220", "path": self._path},
         )

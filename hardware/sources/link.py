@@ -13,8 +13,8 @@ from typing import Protocol
 
 from hardware.source import NoPermission, NotFound
 
-WAIT_S = 0.1
-"""The longest that a read waits for a first byte."""
+WAIT_S = 0.25
+"""The longest that a read waits for a first byte: every wait that ends without one wakes up the machine for nothing."""
 
 CONNECT_S = 5.0
 RFCOMM_CHANNEL = 1
@@ -70,10 +70,10 @@ class SerialLink:
             raise OSError(str(error)) from error
 
     def read(self, *, wait: bool = True) -> bytes:
-        waiting = self._port.in_waiting
-        if not waiting and not wait:
-            return b""
-        return bytes(self._port.read(max(1, waiting)))
+        # the port's own read would return with the first byte and be called again for the rest
+        readable, _, _ = select.select([self._port], [], [], WAIT_S if wait else 0)
+        # readable without a byte is a port that is gone, and reading says so
+        return bytes(self._port.read(max(1, self._port.in_waiting))) if readable else b""
 
     def write(self, data: bytes) -> None:
         self._port.write(data)

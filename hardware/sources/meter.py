@@ -45,6 +45,7 @@ class SilentError(OSError):
 class Meter(PowerSource):
     """Base of the meters. Subclasses implement `info` and the four methods that begin with an underscore and a verb."""
 
+    self_timed = True
     count_j = JOULES_PER_MWH
     """One count of the meter's own energy counter, if it has one."""
 
