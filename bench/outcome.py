@@ -10,11 +10,18 @@ from bench.protocol import Evaluated, Trained
 
 
 def figures(trained: Trained, evaluated: Evaluated, result: hardware.EnergyResult) -> dict[str, Any]:
-    """The measured fields of a record."""
+    """The measured fields of a cell's record."""
     return {
         **{name: getattr(evaluated, name) for name in Evaluated.__slots__},
-        "train_time_s": (trained.t1_s - trained.t0_s) / trained.executions,
-        "executions": trained.executions,
+        **work_figures(trained.t1_s - trained.t0_s, trained.executions, result),
+    }
+
+
+def work_figures(work_s: float, executions: int, result: hardware.EnergyResult) -> dict[str, Any]:
+    """The fields of any work that was done so many times in one window: time and energy, per execution."""
+    return {
+        "train_time_s": work_s / executions,
+        "executions": executions,
         "energy_gross_j": result.energy_gross_j,
         "energy_net_j": result.energy_net_j,
         "energy_u_j": result.energy_u_j,

@@ -63,14 +63,19 @@ def make_plan(
     pending: list[Repeat] = []
     failed = 0
     for number in range(count):
-        block = list(chosen)
-        random.Random(f"{suite.digest()}/{number}").shuffle(block)
-        for cell in block:
+        for cell in block_order(suite, chosen, number):
             was = status.get((cell.cell_id, number))
             failed += was is not None and was != "ok"
             if was is None or (retry and was != "ok"):
                 pending.append(Repeat(cell, number))
     return Plan(count * len(chosen), tuple(pending), failed)
+
+
+def block_order(suite: Suite, chosen: Iterable[Cell], number: int) -> list[Cell]:
+    """The order in which the cells have their repeat of that number."""
+    block = list(chosen)
+    random.Random(f"{suite.digest()}/{number}").shuffle(block)
+    return block
 
 
 def select_cells(suite: Suite, cells: str | Collection[str] | None) -> list[Cell]:
