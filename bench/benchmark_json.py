@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import RequestError
+from bench.record import SCHEMA as RECORD_SCHEMA
 
 KEY = "jouletune"
 SCHEMA = 1
@@ -28,8 +29,11 @@ def is_json(path: Path | str) -> bool:
     return str(path).endswith(".json") and not Path(path).is_dir()
 
 
-def read(path: Path) -> dict[str, tuple[dict[str, Any], list[object]]]:
-    """Name of each run in the file -> its manifest and its lines, which are not yet checked.
+def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Name of each run in the file -> its manifest and its lines, one for each repeat.
+
+    Args:
+        wrong: what is wrong with a line is added here, and the line is skipped.
 
     Raises:
         RequestError: not a file, not JSON, not pytest-benchmark's, of a newer version, or without anything of ours.
@@ -51,14 +55,31 @@ def read(path: Path) -> dict[str, tuple[dict[str, Any], list[object]]]:
         )
     if added.get("schema") != SCHEMA:
         raise RequestError(f"{path}: has schema {added.get('schema')}, this version reads {SCHEMA}; upgrade jouletune")
-    runs: dict[str, tuple[dict[str, Any], list[object]]] = {
-        str(name): (manifest if isinstance(manifest, dict) else {}, []) for name, manifest in added["runs"].items()
-    }
-    for benchmark in benchmarks:
+    manifests = {str(name): manifest for name, manifest in added["runs"].items() if isinstance(manifest, dict)}
+    lines: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for number, benchmark in enumerate(benchmarks):
         info = benchmark.get("extra_info") if isinstance(benchmark, dict) else None
-        if isinstance(info, dict) and isinstance(info.get("records"), list):
-            runs.setdefault(str(info.get("run")), ({}, []))[1].extend(info["records"])
-    found = {name: run for name, run in runs.items() if run[1]}
-    if not found:
+        records = info.get("records", []) if isinstance(info, dict) else None
+        if not isinstance(info, dict) or not isinstance(records, list):
+            wrong.append(f"benchmark {number} is not one of pytest-benchmark's")
+            continue
+        for record in records:
+            if problem := fault(record):
+                wrong.append(f"benchmark {number} {problem}")
+            else:
+                lines.setdefault(str(info.get("run")), {})[record["cell_id"], record["repeat"]] = record
+    if not lines:
         raise RequestError(f"{path}: no finished cell and no measured function in it")
-    return found
+    # a comparison goes by the settings of the first: a suite has more of them than a function of one's own
+    order = sorted(lines, key=lambda name: "suite" not in manifests.get(name, {}))
+    return {name: (manifests.get(name, {}), [*lines[name].values()]) for name in order}
+
+
+def fault(record: object) -> str:
+    """Why something is not a line of cells.jsonl, '' where it is one."""
+    try:
+        hash((record["cell_id"], record["repeat"], record["status"]))  # type: ignore[index]
+        schema = record["schema"]  # type: ignore[index]
+    except (TypeError, KeyError):
+        return "holds something that is not a record"
+    return "" if schema == RECORD_SCHEMA else f"holds a record of schema {schema}, this version reads {RECORD_SCHEMA}"

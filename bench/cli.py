@@ -160,6 +160,25 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 
 
 @cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
+@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
+def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
+    """Write the records of one or more runs as one table, a row per repeat; in Python: bench.load(RUN...).
+
+    RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
+    """
+    from bench import frame
+
+    frame.check_target(out)
+    results = frame.load_every_field(*runs)
+    for sentence in results.damage:
+        click.echo(f"warning: {sentence}", err=True)
+    rows = frame.export(results, out, cells=cells)
+    click.echo(f"{out}: {rows} rows")
+
+
+@cli.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
     """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
