@@ -195,6 +195,7 @@ def fetch(name: str | None) -> None:
 
 cli.add_command(meters.meter)
 cli.add_command(meters.calibrate)
+cli.add_command(meters.health)
 
 
 def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:
