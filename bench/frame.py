@@ -22,7 +22,7 @@ def load_frame(*runs: Path | str) -> pd.DataFrame:
     results = load_every_field(*runs)
     for sentence in results.damage:
         warnings.warn(sentence, stacklevel=3)
-    return results.records
+    return repeats(results)
 
 
 def load_every_field(*runs: Path | str) -> Results:
@@ -31,10 +31,12 @@ def load_every_field(*runs: Path | str) -> Results:
     Raises:
         RequestError: nothing of it can be read.
     """
-    results = load(*runs, skip_damaged=True, columns=EVERY_FIELD)
-    if not results.published:
-        results.records.drop(columns="accuracy_sd", inplace=True)  # only the published tables print one
-    return results
+    return load(*runs, skip_damaged=True, columns=EVERY_FIELD)
+
+
+def repeats(results: Results) -> pd.DataFrame:
+    """One row per repeat. A run has no printed standard deviation of its accuracies; only the published tables do."""
+    return results.records if results.published else results.records.drop(columns="accuracy_sd")
 
 
 def check_target(out: Path) -> None:
@@ -61,7 +63,7 @@ def export(results: Results, out: Path, *, cells: bool) -> int:
     Raises:
         JouletuneError: it cannot be written.
     """
-    table = summary(analyse(results)) if cells else results.records
+    table = summary(analyse(results)) if cells else repeats(results)
 
     def write(path: Path) -> None:
         if out.suffix == ".parquet":

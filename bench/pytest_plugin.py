@@ -6,12 +6,9 @@ pytest-benchmark's table and JSON, and a table of our own. `jouletune_pytest` re
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,104 +18,17 @@ from rich.console import Console
 
 from bench.benchmark_json import KEY, section
 from bench.campaign import Campaign, unmeasured
-from bench.errors import CellFailedError, JouletuneError, RequestError
+from bench.errors import JouletuneError, RequestError
 from bench.joules import Joules, Meter
 from bench.plan import block_order, select_cells
+from bench.pytest_config import Lines, benchmarks_run, benchmarks_skipped, turn, why_not
+from bench.pytest_items import CellItem, SuiteFile
 from bench.pytest_report import Entry, summary_lines
 from bench.runner import RunOptions, check
-from bench.suite import Cell
 from bench.suite_file import LoadedSuite, load_suite
 
 OWN = "joules"
 """Name of the run that functions of one's own make up."""
-
-
-class SuiteFile(pytest.File):
-    """A suite; its children are cells. Its node id is the suite's name, wherever the file lies."""
-
-    loaded: LoadedSuite
-
-    @classmethod
-    def of(cls, session: pytest.Session, loaded: LoadedSuite) -> SuiteFile:
-        name = loaded.suite.name
-        node: SuiteFile = cls.from_parent(session, path=session.path / name, name=name, nodeid=name)
-        node.loaded = loaded
-        return node
-
-    def collect(self) -> Iterator[CellItem]:
-        for cell in select_cells(self.loaded.suite, self.config.getoption("suite_cells")):
-            item: CellItem = CellItem.from_parent(self, name=cell.cell_id, callobj=_run_cell)
-            item.describe(cell)
-            yield item
-
-
-class TrainTime:
-    """The timer of a cell: it stands still but for the training, which took place in another process."""
-
-    __name__ = "train_time_s"
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class CellItem(pytest.Function):
-    """A cell. A Function, so that fixtures and pytest-benchmark know what to do with it."""
-
-    cell: Cell
-    clock: TrainTime
-
-    def describe(self, cell: Cell) -> None:
-        """Take the cell, with what it can be grouped and selected by."""
-        self.cell = cell
-        self.clock = TrainTime()
-        self.add_marker(pytest.mark.benchmark(group=cell.group, timer=self.clock))
-        words = (cell.data.dataset, cell.data.level, f"n{cell.train_size!r}", f"s{cell.seed}")
-        self.extra_keyword_matches.update(words)  # -k takes no '='
-
-    def reportinfo(self) -> tuple[Path, int, str]:
-        # a skipped test must have a line; the name must not end the node id, or its dots are taken for those of a module
-        return self.path, 0, f"cell {self.name}"
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, JouletuneError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo)
-
-
-def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Body of every cell's test: the records first, then pytest-benchmark is told of their times."""
-    item, plugin = request.node, _plugin(request.config)
-    records = plugin.finish(item) if benchmark.enabled else plugin.execute(item, tmp_path_factory.getbasetemp())
-    failed = [record for record in records if record["status"] != "ok"]
-    rounds = iter(records)
-
-    def fine_tuning() -> dict[str, Any] | None:
-        if failed:
-            raise CellFailedError(f"{item.name} #{failed[0]['repeat']}: {failed[0]['status']}: {failed[0]['error']}")
-        record = next(rounds, None)
-        item.clock.now_s += record["train_time_s"] if record else 0.0
-        return record
-
-    cell = item.cell
-    benchmark.param = cell.cell_id
-    benchmark.params = {
-        "data": cell.data.label,
-        "train_size": cell.train_size,
-        "blocks": cell.blocks_label,
-        "seed": cell.seed,
-    }
-    benchmark.pedantic(fine_tuning, rounds=len(records))
-    if benchmark.enabled:
-        plugin.note(item.nodeid, item.parent.name, records, benchmark.extra_info)
-
-
-def _plugin(config: pytest.Config) -> JoulesPlugin:
-    plugin = config.pluginmanager.get_plugin("jouletune-session")
-    assert isinstance(plugin, JoulesPlugin)
-    return plugin
 
 
 class JoulesPlugin:
@@ -189,7 +99,7 @@ class JoulesPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Before the first test: is the data here, is the source usable, is the folder ours?"""
-        if session.config.option.collectonly or session.testsfailed or _benchmarks_skipped(session.config):
+        if session.config.option.collectonly or session.testsfailed or benchmarks_skipped(session.config):
             return
         for name, loaded in self._suites.items():
             ids = frozenset(item.name for item in session.items if self._is_cell_of(item, loaded))
@@ -198,7 +108,7 @@ class JoulesPlugin:
             options = RunOptions(
                 out=self._folder(name), source=self._source, device=self._device, cells=ids, retry=True
             )
-            if not _benchmarks_run(session.config):
+            if not benchmarks_run(session.config):
                 options = dataclasses.replace(options, source="none")
             try:
                 check(loaded, options)
@@ -229,7 +139,7 @@ class JoulesPlugin:
         single = Campaign(loaded, options, Console(quiet=True))
         try:
             # xdist's workers share the parent folder: one of them trains the source model, the others find it made
-            with _turn(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
+            with turn(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
                 single.begin()
             return single.finish(item.name)
         finally:
@@ -279,7 +189,7 @@ class JoulesPlugin:
 
     def _console(self) -> Console:
         return Console(
-            file=cast(IO[str], _Lines(self._config)),
+            file=cast(IO[str], Lines(self._config)),
             force_terminal=False,
             width=self._config.get_terminal_writer().fullwidth,
         )
@@ -315,58 +225,10 @@ class JoulesPlugin:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         folders = {name: campaign.folder.path for name, campaign in self._campaigns.items() if campaign.begun}
         lines = summary_lines(self._entries, self._manifests(), folders)
-        idle = self._unmeasured or (self._suites and not _benchmarks_run(self._config))
+        idle = self._unmeasured or (self._suites and not benchmarks_run(self._config))
         if idle and not self._config.option.collectonly:
-            lines.append(f"Cells were executed once each, and nothing was measured: {_why_not(self._config)}.")
+            lines.append(f"Cells were executed once each, and nothing was measured: {why_not(self._config)}.")
         if lines:
             terminalreporter.section("joules and accuracies")
             for line in lines:
                 terminalreporter.write_line(line)
-
-
-class _Lines(io.TextIOBase):
-    """A file that writes whole lines between the dots of pytest's progress, past its capturing."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        super().__init__()
-        self._config = config
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        plugins = self._config.pluginmanager
-        reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
-        if lines and reporter is not None and self._config.option.verbose >= 0:
-            with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
-                reporter.ensure_newline()
-                for line in lines:
-                    reporter.write_line(line.rstrip())
-        return len(text)
-
-
-@contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Only one of those that share a folder at a time."""
-    with (folder / "jouletune.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _parallel(config: pytest.Config) -> bool:
-    return "PYTEST_XDIST_WORKER" in os.environ or config.getoption("dist", "no") != "no"
-
-
-def _benchmarks_run(config: pytest.Config) -> bool:
-    """As pytest-benchmark decides it."""
-    option = config.option
-    return not _parallel(config) and (option.benchmark_enable or not option.benchmark_disable)
-
-
-def _benchmarks_skipped(config: pytest.Config) -> bool:
-    return bool(config.option.benchmark_skip and not config.option.benchmark_only)
-
-
-def _why_not(config: pytest.Config) -> str:
-    if _parallel(config):
-        return "under xdist every worker would see the joules of the others, run without -n to measure"
-    return "--benchmark-disable"
