@@ -203,9 +203,10 @@ def test_parquet_holds_the_same(run: Path, tmp_path: Path) -> None:
 def test_exports_that_cannot_be(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ends in .csv or .parquet" in said(jouletune("export", run, "--out", tmp_path / "x.xlsx"))
     assert "jouletune report" in said(jouletune("export", run, "--out", tmp_path / "x.tex"))
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
     out = tmp_path / "x.parquet"
-    assert "pip install 'jouletune[parquet]'" in said(jouletune("export", run, "--out", out))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        assert "pip install 'jouletune[parquet]'" in said(jouletune("export", run, "--out", out))
     assert not out.exists()
     (tmp_path / "file").write_text("")
     result = jouletune("export", run, "--out", tmp_path / "file" / "x.csv")

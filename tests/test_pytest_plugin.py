@@ -201,18 +201,18 @@ def test_cells_and_own_functions_are_measured(pytest_there: Run, project: Path) 
     assert own["energy_gross_j"] == pytest.approx(5 * own["time_s"], rel=0.25)
     assert "records" not in by_name["test_own.py::test_raises"]["extra_info"]
 
-    again = pytest_there("--suite", "tiny.yaml", "--joules-source", "simulated", "--benchmark-json=b.json", "-q")
-    assert "4 passed" in outcome(again), again.stdout
-    assert len(list((project / "results" / "pytest").iterdir())) == 2
-    compared = pytest_there("compare", "a.json", "b.json", "--group-by=fullname", program="pytest-benchmark")
+    (stored,) = (project / ".benchmarks").rglob("0001_night.json")
+    compared = pytest_there("compare", "a.json", str(stored), "--group-by=fullname", program="pytest-benchmark")
     assert compared.returncode == 0, compared.stderr
     assert compared.stdout.count("digits-flip/n=40/full/s=0") >= 2
-    stored = pytest_there("list", program="pytest-benchmark")
-    assert "0001_night.json" in stored.stdout
-    ours = pytest_there("compare", "b.json", "a.json", program="jouletune")
+    in_session = pytest_there("test_own.py", "-k", "sum", "--joules-source", "simulated", "--benchmark-compare")
+    assert in_session.returncode == 0, in_session.stdout
+    assert "test_sum (NOW)" in in_session.stdout
+    assert "test_sum (0001_night)" in in_session.stdout
+    (folder,) = (project / "results" / "pytest").iterdir()
+    ours = pytest_there("compare", "a.json", str(folder), program="jouletune")
     assert ours.returncode == 0, ours.stderr
     assert "joules: 4 not enough data" in ours.stdout
-    (folder, _) = sorted((project / "results" / "pytest").iterdir())
     report = pytest_there("report", str(folder), program="jouletune")
     assert report.returncode == 0, report.stderr
     assert (folder / "report.html").is_file()
