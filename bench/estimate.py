@@ -8,15 +8,13 @@ from bench.data.catalog import DATASETS
 from bench.data_axis import n_target
 from bench.models.catalog import paper_resnet_depth, resnet_macs
 from bench.suite import Cell, Suite
+from bench.train_spec import EVAL_BATCH
 
 MACS_PER_S_AND_CORE = 50e9
 """A desktop core on small convolutions, single precision. A Raspberry Pi 4's does about a tenth of it."""
 
 LAYER_S = 1e-4
 """What a layer costs however small its work is: the interpreter, the dispatch, forward and backward."""
-
-EVAL_BATCH = 64
-"""As in `bench.train`, which this module must not import: it would bring torch."""
 
 TRAIN_PER_FORWARD = 3.0
 """A full training step is about three forward passes: one forward, one for each of the two gradients."""
@@ -49,7 +47,7 @@ def _cell_seconds(suite: Suite, cell: Cell) -> float | None:
     )
     if macs is None or n is None or images is None:
         return None
-    spec = suite.train.for_blocks(cell.blocks_label)
+    spec = suite.tuning(cell)
     n_train, n_val = cell.n_train(images), round(suite.split.val * images)
     forwards = TRAIN_PER_FORWARD * n_train + n_val
     steps = n_train / spec.batch_size + n_val / EVAL_BATCH

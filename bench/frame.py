@@ -13,6 +13,9 @@ from bench.analysis.results import EVERY_FIELD, Results, load
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.store import write_through
 
+DERIVED = ("run", "arm", "role", "ok", "measured")
+"""Columns beside the fields of a record; there are others, for the analysis alone."""
+
 WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
 """Ending of a file -> what is written into it."""
 
@@ -35,8 +38,12 @@ def load_every_field(*runs: Path | str) -> Results:
 
 
 def repeats(results: Results) -> pd.DataFrame:
-    """One row per repeat. A run has no printed standard deviation of its accuracies; only the published tables do."""
-    return results.records if results.published else results.records.drop(columns="accuracy_sd")
+    """One row per repeat, with the columns that `bench.load` promises.
+
+    A run has no printed standard deviation of its accuracies; only the published tables do.
+    """
+    fields = [name for name in EVERY_FIELD if name != "accuracy_sd" or results.published]
+    return results.records[[*fields, *DERIVED]]
 
 
 def check_target(out: Path) -> None:

@@ -24,6 +24,7 @@ PRELOAD = [
     "bench.blocks",
     "bench.data.domain",
     "bench.data.splits",
+    "bench.engine.tuner",
     "bench.methods.fixed",
     "bench.models.build",
     "bench.models.source",

@@ -26,6 +26,7 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
 
     from bench.blocks import check_blocks
     from bench.data.domain import load_domain, make_domain
+    from bench.engine.tuner import check_levers
     from bench.models.source import load_source_model, make_source_model
 
     if job.suite.train.threads is not None:
@@ -38,7 +39,10 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         _check_sizes(job, data.label, len(domain.target.y))
         training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
-        check_blocks(load_source_model(job.suite.model, domain, weights, job.base), job.suite.block_map)
+        model = load_source_model(job.suite.model, domain, weights, job.base)
+        check_blocks(model, job.suite.block_map)
+        for cell in job.suite.cells():
+            check_levers(model, job.suite.tuning(cell), device)
         prepared[data.label] = Prepared(folder, weights)
     connection.send(PrepareDone(prepared, device_name))
 

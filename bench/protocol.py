@@ -78,6 +78,9 @@ class Evaluated:
     epochs_run: int
     steps: int
     peak_rss_mb: float
+    levers: tuple[str, ...]
+    cache_mb: float | None
+    cache_note: str | None
     data_variant: str | None
 
 

@@ -93,6 +93,7 @@ def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: 
         "data": cell.data.label,
         "train_size": cell.train_size,
         "blocks": cell.blocks_label,
+        "variant": cell.variant_label,
         "seed": cell.seed,
     }
     benchmark.pedantic(fine_tuning, rounds=len(records))

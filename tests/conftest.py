@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -22,6 +22,11 @@ from bench.errors import RequestError
 from bench.record import Record
 from bench.suite import DataSpec, Suite
 from bench.suite_file import load_suite
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("bench", "hardware", "plots", "suites")
@@ -70,6 +75,21 @@ def real_cifar10(data_dir: Path) -> tuple[Images, Images]:
         assert 0 < done <= total
 
     return read_cifar10(located, progress)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is installed, headless; skips the test where there is none."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (on Debian: apt install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with the extra test")
+    # Chromium refuses to run as root with its sandbox
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
 
 
 @pytest.fixture

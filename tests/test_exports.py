@@ -157,6 +157,26 @@ def test_files_that_hold_nothing_for_us_are_named(tmp_path: Path, run: Path, con
     assert [str(one.message).split()[1] for one in warned] == ["odd.json", "nowhere"]
 
 
+def test_a_report_names_what_it_left_out(run: Path, benchmark_file: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "thesis.json").write_text('{"chapters": 3}')
+    inputs = [run, tmp_path / "foreign", tmp_path / "thesis.json", benchmark_file()]
+    result = jouletune("report", *inputs, "--out", tmp_path / "out")
+    assert result.exception is None, result.exception
+    told = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert [line.split()[2] for line in told] == ["foreign", "thesis.json"]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert summary["run"].value_counts().to_dict() == {"run": 6, "b.json": 6}
+    assert "is left out" in (tmp_path / "out" / "report.html").read_text()
+    for alone in inputs[1:]:
+        out = tmp_path / "alone"
+        if alone == inputs[3]:
+            assert "--out is missing" in said(jouletune("report", alone))
+        else:
+            assert alone.name in said(jouletune("report", alone, "--out", out))
+            assert not out.exists()
+
+
 def test_a_file_cut_short_at_any_place_is_named(tmp_path: Path, benchmark_file: Callable[..., Path]) -> None:
     whole = benchmark_file().read_bytes()
     for end in range(0, len(whole) - 1, len(whole) // 40):

@@ -188,7 +188,7 @@ def test_cells_and_own_functions_are_measured(pytest_there: Run, project: Path) 
     cell = by_name[CELLS[0]]
     mine = [row for row in rows if f"tiny::{row['cell_id']}" == CELLS[0]]
     assert cell["stats"]["data"] == pytest.approx([row["train_time_s"] for row in mine])
-    assert cell["params"] == {"data": "digits-noise", "train_size": 40, "blocks": "fc", "seed": 0}
+    assert cell["params"] == {"data": "digits-noise", "train_size": 40, "blocks": "fc", "variant": "", "seed": 0}
     info = cell["extra_info"]
     assert info["accuracy_after"] == mine[0]["accuracy_after"]
     assert (info["grade"], info["source"], info["energy_repeats"]) == ("C", "simulated", 2)

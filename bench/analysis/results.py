@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
 from bench.store import PUBLISHED, RunDir
+from bench.train_spec import AXES, variant_label
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
@@ -42,6 +44,8 @@ _TEXT = [
     "method",
     "model",
     "bn_mode",
+    "variant",
+    "engine",
     "started_at",
     "data_variant",
     "device",
@@ -51,11 +55,15 @@ _TEXT = [
     "trace",
     "target",
     "governor",
+    "cache_note",
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_before_c", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
-             "throttle_before", "throttle_after"}  # fmt: skip
+             "throttle_before", "throttle_after", "levers", "cache_mb", "cache_note"}  # fmt: skip
 """They stand in the record for whoever asks about one repeat; no table is made of them."""
+
+_LISTS = ("flags", "levers")
+"""They become texts, joined by ';'."""
 
 EVERY_FIELD = (*(name for name in UNITS if name != "energy_terms"), "accuracy_sd", "target")
 """All that fits into one column."""
@@ -73,8 +81,8 @@ class Results:
             not measured is nan) and more: `run` (name of its folder), `arm` (what is compared: the tuned
             blocks, or the method that chose them), `role` of the arm (single, set, full, method, average),
             `target` (the block the shift calls for, '' if unknown), `accuracy_sd` (fraction, only where a
-            published table prints one), `ok` (finished) and `measured` (its joules count: finished, with an
-            energy, and not of grade X).
+            published table prints one), `plain` (the data without the way of training), `ok` (finished) and
+            `measured` (its joules count: finished, with an energy, and not of grade X).
         manifests: one per run, in order; empty where a run has none.
         title: a heading; a user's own text.
         runs: names of the run folders.
@@ -200,7 +208,10 @@ def _run(
 ) -> _Run:
     bracket_net(lines, manifest)
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
-    lines.sort(key=lambda line: rank.get(str(line.get("data")), len(rank)))  # repeats run in a shuffled order
+    ways = {label: number for number, label in enumerate(variant_labels(manifest))}
+    lines.sort(  # repeats run in a shuffled order
+        key=lambda line: (rank.get(str(line.get("data")), len(rank)), ways.get(str(line.get("variant")), len(ways)))
+    )
     # the lines are by far the largest thing here: they must be gone before the next run is read
     return _Run(name, _frame(lines, name, columns), manifest, manifest_title(manifest) or name, folder)
 
@@ -248,6 +259,17 @@ def _data_labels(manifest: dict[str, Any]) -> list[str]:
         return []
 
 
+def variant_labels(manifest: Mapping[str, Any]) -> list[str]:
+    """Every way of training that the suite spans, the first first; none where the manifest has none."""
+    try:
+        given = manifest["suite"]["content"]["axes"]
+        axes = {key: given[key] for key in AXES if key in given}
+        points = list(itertools.product(*axes.values()))
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [variant_label(zip(axes, point, strict=True)) for point in points]
+
+
 def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
     """Names of the folders, made unique."""
     names: list[str] = []
@@ -275,6 +297,12 @@ def _frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = _COLUMN
     frame["data"] = frame["data"].map(
         {v: f"{v} ({variants[v]})" if v in variants else v for v in frame["data"].unique()}
     )
+    # ways of training are compared with each other apart (bench.analysis.variants); here each is data of its own, so
+    # that blocks are only ever compared within one
+    frame["plain"] = frame["data"]
+    frame["variant"] = frame["variant"].fillna("")
+    varied = frame["variant"] != ""
+    frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
     frame["role"] = np.select(
@@ -294,7 +322,7 @@ def _frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = _COLUMN
 
 
 def _column(name: str, values: list[Any]) -> Any:
-    if name == "flags":
+    if name in _LISTS:
         return [";".join(map(str, value)) if value else "" for value in values]
     if name in {"seed", "repeat"}:
         return np.array([int(value or 0) for value in values], dtype=np.int64)
