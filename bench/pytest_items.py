@@ -76,13 +76,18 @@ def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: 
     """Body of every cell's test: the records first, then pytest-benchmark is told of their times."""
     item = request.node
     plugin: Any = request.config.pluginmanager.get_plugin(PLUGIN)
-    records = plugin.finish(item) if benchmark.enabled else plugin.execute(item, tmp_path_factory.getbasetemp())
-    failed = [record for record in records if record["status"] != "ok"]
+    records: list[dict[str, Any]] = []
+    failure: JouletuneError | None = None
+    try:
+        records = plugin.finish(item) if benchmark.enabled else plugin.execute(item, tmp_path_factory.getbasetemp())
+        failure = next((_failure(item.name, record) for record in records if record["status"] != "ok"), None)
+    except JouletuneError as error:
+        failure = error
     rounds = iter(records)
 
     def fine_tuning() -> dict[str, Any] | None:
-        if failed:
-            raise CellFailedError(f"{item.name} #{failed[0]['repeat']}: {failed[0]['status']}: {failed[0]['error']}")
+        if failure is not None:  # raised in here, pytest-benchmark knows that the test is one without a result
+            raise failure
         record = next(rounds, None)
         item.clock.now_s += record["train_time_s"] if record else 0.0
         return record
@@ -96,6 +101,10 @@ def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: 
         "variant": cell.variant_label,
         "seed": cell.seed,
     }
-    benchmark.pedantic(fine_tuning, rounds=len(records))
+    benchmark.pedantic(fine_tuning, rounds=max(1, len(records)))
     if benchmark.enabled:
         plugin.note(item.nodeid, item.parent.name, records, benchmark.extra_info)
+
+
+def _failure(name: str, record: dict[str, Any]) -> CellFailedError:
+    return CellFailedError(f"{name} #{record['repeat']}: {record['status']}: {record['error']}")

@@ -251,6 +251,7 @@ def test_a_cell_that_fails_is_a_failed_test_and_the_same_folder_goes_on(pytest_t
     refused = pytest_there(*asked)
     assert "train.lr 0.01 -> 0.02" in refused.stdout
     assert "2 failed" in outcome(refused)
+    assert "warning" not in outcome(refused)
     assert "Traceback" not in refused.stdout + refused.stderr
 
 
