@@ -127,19 +127,22 @@ def test_a_plain_pytest_is_untouched(pytest_there: Run, project: Path, installed
 
 
 def test_wrong_requests_are_one_line(pytest_there: Run, project: Path) -> None:
-    for arguments, words in (
-        (["--suite", "quikstart"], "did you mean 'quickstart'?"),
-        (["--suite", "nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["--suite", "tiny.yaml", "--suite", "tiny.yaml"], "'tiny' is given already"),
-        (["--suite", "tiny.yaml", "--suite-cells", "x*"], "matches none of the suite's 4 cells"),
-        (["--suite", "tiny.yaml", "--joules-source", "foo"], "unknown energy source 'foo'"),
-        (["--suite", "tiny.yaml", "-p", "no:benchmark"], "needs the plug-in pytest-benchmark"),
-    ):
-        done = pytest_there(*arguments)
-        assert done.returncode == 4, done.stdout
-        said = [line for line in done.stderr.splitlines() if line]
-        assert len(said) == 1, done.stderr
-        assert words in said[0]
+    requests = {
+        "did you mean 'quickstart'?": ["--suite", "quikstart"],
+        "nowhere.yaml: no such file": ["--suite", "nowhere.yaml"],
+        "'tiny' is given already": ["--suite", "tiny.yaml", "--suite", "tiny.yaml"],
+        "matches none of the suite's 4 cells": ["--suite", "tiny.yaml", "--suite-cells", "x*"],
+        "unknown energy source 'foo'": ["--suite", "tiny.yaml", "--joules-source", "foo"],
+        "needs the plug-in pytest-benchmark": ["--suite", "tiny.yaml", "-p", "no:benchmark"],
+    }
+    # in one process: starting six takes longer than what they do
+    code = "import pytest, sys\nfor given in %r: print('status', int(pytest.main(given)), file=sys.stderr)"
+    done = pytest_there("-c", code % list(requests.values()), program="python")
+    said = [line for line in done.stderr.splitlines() if line]
+    assert len(said) == 2 * len(requests), done.stderr
+    for words, line, status in zip(requests, said[::2], said[1::2], strict=True):
+        assert words in line
+        assert status == "status 4"
     assert not (project / "results").exists()
 
 
