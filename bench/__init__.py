@@ -2,4 +2,32 @@
 -> analysis -> figures and report.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
 __version__ = "0.1.0"
+
+
+def load(*runs: Path | str) -> pd.DataFrame:
+    """The repeats of one or more runs, one row each: `bench.load("results/quickstart")`.
+
+    Columns are the fields of a record (docs/contracts.md; accuracies are fractions, energies J, not measured is nan;
+    `flags` and `levers` joined by ';', without `energy_terms`) and `run` (name of its folder), `arm` (what was tuned,
+    or the method that chose it), `role` (single, set, full, method), `target` (the block the shift calls for), `ok`
+    (finished) and `measured` (its joules count). Net joules are between the idle baselines on both sides.
+
+    Args:
+        runs: run folders, files of pytest-benchmark, or `paper` for the published tables.
+
+    Raises:
+        bench.errors.RequestError: nothing could be read. What else is damaged is left out, with a UserWarning.
+    """
+    from bench.frame import load_frame
+
+    return load_frame(*runs)

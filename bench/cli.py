@@ -122,15 +122,13 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
     """
     from rich.console import Console
 
-    from bench.store import PUBLISHED, RunDir
+    from bench.benchmark_json import is_json
+    from bench.store import PUBLISHED
 
-    if out is None and (len(runs) > 1 or runs[0] == PUBLISHED):
-        raise RequestError("--out is missing: several runs, or the published tables, have no folder of their own")
+    if out is None and (len(runs) > 1 or runs[0] == PUBLISHED or is_json(runs[0])):
+        raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
     if bases and len(runs) > 1:
         raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
-    for given in (*runs, *bases):
-        if given != PUBLISHED:
-            RunDir.existing(given)
     _report([*runs], out or Path(runs[0]), Console(), bases)
 
 
@@ -167,6 +165,25 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 
 
 @cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
+@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
+def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
+    """Write the records of one or more runs as one table, a row per repeat; in Python: bench.load(RUN...).
+
+    RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
+    """
+    from bench import frame
+
+    frame.check_target(out)
+    results = frame.load_every_field(*runs)
+    for sentence in results.damage:
+        click.echo(f"warning: {sentence}", err=True)
+    rows = frame.export(results, out, cells=cells)
+    click.echo(f"{out}: {rows} rows")
+
+
+@cli.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
     """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
@@ -184,6 +201,7 @@ def fetch(name: str | None) -> None:
 cli.add_command(meters.meter)
 cli.add_command(meters.calibrate)
 cli.add_command(nightly.history)
+cli.add_command(meters.health)
 
 
 def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:

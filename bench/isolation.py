@@ -46,7 +46,9 @@ class Launcher:
 
     def __init__(self, log: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
+        # a child runs the main module of this process again, to find its names: under pytest's console script that
+        # imports pytest, which had better be there already
+        self._context.set_forkserver_preload([*PRELOAD, *(["pytest"] if "pytest" in sys.modules else [])])
         self._log = log
 
     def start(self, target: Callable[..., None], job: object) -> Child:

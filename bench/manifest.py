@@ -30,11 +30,7 @@ def now() -> str:
 def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
     """Everything that must stay the same while a run goes on."""
     suite = loaded.suite
-    return {
-        "schema": SCHEMA,
-        "jouletune": __version__,
-        "git_commit": _git_commit(),
-        "created_at": now(),
+    return surroundings(choice, torch_device=torch_device) | {
         "suite": {
             "name": suite.name,
             "title": suite.title,
@@ -45,6 +41,16 @@ def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device:
             "content": suite.model_dump(mode="json"),
         },
         "seeds": list(suite.seeds),
+    }
+
+
+def surroundings(choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
+    """What joules depend on besides what is run: versions, machine, torch device, energy source. No session yet."""
+    return {
+        "schema": SCHEMA,
+        "jouletune": __version__,
+        "git_commit": _git_commit(),
+        "created_at": now(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": dataclasses.asdict(device_facts.facts()),
         "torch_device": torch_device,

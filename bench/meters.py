@@ -1,4 +1,4 @@
-"""The commands that look at one source by itself: `meter` shows it live, `calibrate` finds out how good it is."""
+"""The commands that look at a source by itself: `meter` live, `calibrate` its quality, `health` whether all is well."""
 
 from __future__ import annotations
 
@@ -122,11 +122,51 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _choose(source: str) -> Choice:
+@click.command()
+@click.option("--source", default="auto", show_default=True, metavar="NAME", help="Energy source.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that will train.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), default=30, show_default=True, help="Length of the idle baseline."
+)
+@click.option(
+    "--max-busy",
+    type=click.FloatRange(0, 100),
+    default=5,
+    show_default=True,
+    metavar="PERCENT",
+    help="How much of the processor may be in use while nothing should be.",
+)
+@click.option("--like", metavar="RUN", help="An earlier run: machine, governor and idle power must be as they were.")
+def health(source: str, device: str, seconds: float, max_busy: float, like: str | None) -> int:
+    """Say whether this device is fit to be measured now: meter, idle power, load, throttling, disk.
+
+    Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
+    """
+    from bench import health as checks
+    from bench.store import RunDir
+    from hardware.calibrated import with_profile
+
+    earlier = None if like is None else RunDir.existing(like).read_manifest() or {}
+    wanted = earlier["source"]["name"] if source == "auto" and earlier and "source" in earlier else source
+    choice = with_profile(_choose(wanted, device))
+    if choice.source.info.kind == "none":
+        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    click.echo(f"energy: {choice.why}")
+    unfit = []
+    for found in checks.examine(choice, seconds=seconds, max_busy=max_busy / 100, folder=Path.cwd(), like=earlier):
+        click.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
+        if not found.fit:
+            unfit.append(found.what)
+    if unfit:
+        click.echo(f"not fit to be measured: {', '.join(unfit)}", err=True)
+    return 1 if unfit else 0
+
+
+def _choose(source: str, device: str = "cpu") -> Choice:
     import hardware
 
     try:
-        return hardware.choose(source)
+        return hardware.choose(source, device=device)
     except hardware.HardwareError as error:
         raise RequestError(str(error)) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ class Plan:
 
 
 def make_plan(
-    suite: Suite, records: Iterable[Mapping[str, Any]], *, cells: str | None, repeats: int | None, retry: bool
+    suite: Suite,
+    records: Iterable[Mapping[str, Any]],
+    *,
+    cells: str | Collection[str] | None,
+    repeats: int | None,
+    retry: bool,
 ) -> Plan:
     """Lay out the repeats that are asked for and strike out those that have a record.
 
@@ -45,7 +50,7 @@ def make_plan(
     alone, so a resumed run goes on in the order it began.
 
     Args:
-        cells: a glob over cell ids, as `digits-*/fc/*`; None is all.
+        cells: a glob over cell ids, as `digits-*/fc/*`, or the ids themselves; None is all.
         repeats: at most so many of each cell; None is what the suite says.
         retry: do again what failed or timed out.
 
@@ -58,9 +63,7 @@ def make_plan(
     pending: list[Repeat] = []
     failed = 0
     for number in range(count):
-        block = list(chosen)
-        random.Random(f"{suite.digest()}/{number}").shuffle(block)
-        for cell in block:
+        for cell in block_order(suite, chosen, number):
             was = status.get((cell.cell_id, number))
             failed += was is not None and was != "ok"
             if was is None or (retry and was != "ok"):
@@ -68,8 +71,15 @@ def make_plan(
     return Plan(count * len(chosen), tuple(pending), failed)
 
 
-def select_cells(suite: Suite, cells: str | None) -> list[Cell]:
-    """Cells whose id matches a glob.
+def block_order(suite: Suite, chosen: Iterable[Cell], number: int) -> list[Cell]:
+    """The order in which the cells have their repeat of that number."""
+    block = list(chosen)
+    random.Random(f"{suite.digest()}/{number}").shuffle(block)
+    return block
+
+
+def select_cells(suite: Suite, cells: str | Collection[str] | None) -> list[Cell]:
+    """Cells whose id matches a glob, or is among the ids given.
 
     Raises:
         RequestError: none does.
@@ -77,6 +87,8 @@ def select_cells(suite: Suite, cells: str | None) -> list[Cell]:
     every = suite.cells()
     if cells is None:
         return every
+    if not isinstance(cells, str):
+        return [cell for cell in every if cell.cell_id in cells]
     chosen = [cell for cell in every if fnmatch.fnmatchcase(cell.cell_id, cells)]
     if not chosen:
         ids = [cell.cell_id for cell in every]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +25,16 @@ from hardware.calibrated import with_profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a command line adds to a suite. See `jouletune run --help`."""
+    """What a command line adds to a suite. See `jouletune run --help`.
+
+    Attributes:
+        cells: a glob over cell ids, or the ids themselves; None is all.
+    """
 
     out: Path
     source: str = "auto"
     device: str = "cpu"
-    cells: str | None = None
+    cells: str | Collection[str] | None = None
     repeats: int | None = None
     fresh: bool = False
     retry: bool = False
@@ -50,28 +56,33 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
         RequestError: the request is wrong, the data is missing, or the folder holds another run; nothing was written.
         JouletuneError: the disk is full, or the energy source does not open.
     """
-    suite = loaded.suite
-    cells = select_cells(suite, options.cells)
-    for data in {cell.data.label: cell.data for cell in cells}.values():
-        locate(data)
-    if suite.model.checkpoint is not None:
-        locate_checkpoint(suite.model.checkpoint)
+    with opened(loaded, options, console) as session:
+        interrupted = not session.execute() if session.plan.pending else False
+        done = make_plan(
+            loaded.suite, session.folder.records(), cells=options.cells, repeats=options.repeats, retry=False
+        )
+    return RunResult(done.wanted - len(done.pending), done.failed_before, interrupted)
+
+
+@contextlib.contextmanager
+def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterator[Session]:
+    """Check the request, take hold of its folder, and lay out what is left to do; the session has not begun.
+
+    Raises:
+        RequestError, JouletuneError: as `run_suite`.
+    """
+    choice = check(loaded, options)
     folder = RunDir(options.out)
-    folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
-    # a run goes on with the source it began with; `auto` must not find another one half-way
-    wanted = known["source"]["name"] if known and options.source == "auto" else options.source
-    try:
-        choice = with_profile(hardware.choose(wanted, device=options.device))
-    except hardware.HardwareError as error:
-        raise RequestError(str(error)) from None
     fresh_manifest = manifests.make_manifest(loaded, choice, torch_device=options.device)
     _check_folder(folder, known, fresh_manifest, fresh=options.fresh)
     if options.fresh:
         _set_aside(folder, console)
     with folder.locked():
         folder.repair()
-        plan = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry)
+        plan = make_plan(
+            loaded.suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry
+        )
         _announce(loaded, plan, choice, folder, console)
         sampler = hardware.Sampler(choice.source, folder.traces_dir)
         manifest = known or fresh_manifest
@@ -79,12 +90,32 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
             loaded, options.device, folder=folder, manifest=manifest, plan=plan, sampler=sampler, console=console
         )
         try:
-            interrupted = not session.execute() if plan.pending else False
+            yield session
         except RequestError:
             folder.remove_if_blank()  # a request that turns out to be wrong leaves nothing behind
             raise
-        after = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=False)
-    return RunResult(after.wanted - len(after.pending), after.failed_before, interrupted)
+
+
+def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
+    """Whether the data is here and the energy source usable; the source, which is not yet open.
+
+    Raises:
+        RequestError: it is not; nothing was written.
+    """
+    cells = select_cells(loaded.suite, options.cells)
+    for data in {cell.data.label: cell.data for cell in cells}.values():
+        locate(data)
+    if loaded.suite.model.checkpoint is not None:
+        locate_checkpoint(loaded.suite.model.checkpoint)
+    folder = RunDir(options.out)
+    folder.check_usable()
+    known = None if options.fresh else folder.read_manifest()
+    # a run goes on with the source it began with; `auto` must not find another one half-way
+    wanted = known["source"]["name"] if known and options.source == "auto" else options.source
+    try:
+        return with_profile(hardware.choose(wanted, device=options.device))
+    except hardware.HardwareError as error:
+        raise RequestError(str(error)) from None
 
 
 def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:

@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ import hardware
 from bench import manifest as manifests
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.isolation import CellTimeoutError, Launcher
+from bench.outcome import figures
 from bench.plan import Plan, Repeat
 from bench.prepare import prepare
 from bench.progress import RunProgress
@@ -30,6 +31,9 @@ from hardware import device
 
 class Session:
     """Runs the pending repeats of a plan, each in a process of its own, and keeps each record as it ends.
+
+    `execute` does them all, in the plan's order. Who wants to do something between two enters the session as a context
+    manager, calls `run` for each, and `end` after the last.
 
     Args:
         loaded: the suite.
@@ -55,53 +59,89 @@ class Session:
         self._suite = loaded.suite
         self._base = loaded.base
         self._torch_device = torch_device
-        self._folder = folder
+        self.folder = folder
         self._manifest = manifest
-        self._plan = plan
+        self.plan = plan
         self._sampler = sampler
         self._console = console
         self._launcher = Launcher(folder.log_path)
         self._entry: dict[str, Any] = {"started_at": manifests.now(), "idle": [], "ended_at": None}
+        self._open = contextlib.ExitStack()
+        self._begun = False
 
     def execute(self) -> bool:
         """Do all pending repeats. Returns False when a person stopped it."""
-        begun = False
         try:
-            with _terminate_is_interrupt():
-                self._prepared = self._prepare()
-                self._sampler.start()
-                if not self._manifest["sessions"]:
-                    # some meters say what they are only once they are open
-                    self._manifest["source"] |= self._sampler.source.info.to_dict()
-                self._manifest["sessions"].append(self._entry)
-                begun = True
-                self._start_c = device.snapshot().temperature_c
-                self._folder.write_manifest(self._manifest)
-                done = self._plan.wanted - len(self._plan.pending)
-                with RunProgress(self._console, "repeats", self._plan.wanted, done) as progress:
-                    for repeat in self._plan.pending:
-                        if self._sampler.idle_due():
-                            self._measure_idle(progress)
-                        cooled_s = self._cool_down(progress)
-                        progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
-                        self._folder.append(self._one(repeat, progress, cooled_s))
-                        progress.step()
-                    self._measure_idle(progress)
+            with _terminate_is_interrupt(), self:
+                for repeat in self.plan.pending:
+                    self.run(repeat)
+                self.end()
         except KeyboardInterrupt:
             return False
-        except hardware.HardwareError as error:
-            raise JouletuneError(str(error)) from None
-        finally:
-            self._sampler.stop()
-            if begun:
-                self._entry["ended_at"] = manifests.now()
-                with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
-                    self._folder.write_manifest(self._manifest)
         return True
+
+    def __enter__(self) -> Self:
+        """Make data and source models ready, open the energy source.
+
+        Raises:
+            RequestError: the request turns out to be wrong; nothing was written.
+            JouletuneError: the source does not open, the disk is full.
+        """
+        try:
+            self._prepared = self._prepare()
+            self._sampler.start()
+            if not self._manifest["sessions"]:
+                # some meters say what they are only once they are open
+                self._manifest["source"] |= self._sampler.source.info.to_dict()
+            self._manifest["sessions"].append(self._entry)
+            self._begun = True
+            self._start_c = device.snapshot().temperature_c
+            self.folder.write_manifest(self._manifest)
+            done = self.plan.wanted - len(self.plan.pending)
+            self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
+        except BaseException as error:
+            self._stop()
+            if isinstance(error, hardware.HardwareError):
+                raise JouletuneError(str(error)) from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def run(self, repeat: Repeat) -> Record:
+        """One pending repeat, in a process of its own; its record is on the disk when this returns.
+
+        A new idle baseline comes first where one is due, and the wait until the device has cooled down.
+        """
+        progress = self._progress
+        if self._sampler.idle_due():
+            self._measure_idle(progress)
+        cooled_s = self._cool_down(progress)
+        progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
+        record = self._one(repeat, progress, cooled_s)
+        self.folder.append(record)
+        progress.step()
+        return record
+
+    def end(self) -> None:
+        """After the last repeat: the idle baseline on its other side."""
+        self._measure_idle(self._progress)
+
+    def _stop(self) -> None:
+        self._open.close()
+        self._sampler.stop()
+        if self._begun:
+            self._begun = False
+            self._entry["ended_at"] = manifests.now()
+            with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
+                self.folder.write_manifest(self._manifest)
 
     def _prepare(self) -> PrepareDone:
         """Data and source models, made in a process of their own so that the parent stays small and still."""
-        points = {repeat.cell.data.label: repeat.cell.data for repeat in self._plan.pending}
+        points = {repeat.cell.data.label: repeat.cell.data for repeat in self.plan.pending}
         job = PrepareJob(self._suite, tuple(points.values()), self._base, self._torch_device)
         child = self._launcher.start(prepare, job)
         bars: dict[str, RunProgress] = {}
@@ -151,7 +191,7 @@ class Session:
             )
             child.send(RELEASE)
             evaluated = child.receive(Evaluated, deadline_s=deadline_s)
-            measured = _figures(trained, evaluated, result)
+            measured = figures(trained, evaluated, result)
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
             child.close()
             status, error = "ok", result.error
@@ -194,7 +234,7 @@ class Session:
             progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
             baseline = self._sampler.measure_idle(self._suite.energy.idle_s)
             self._entry["idle"].append(dataclasses.asdict(baseline))
-            self._folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
+            self.folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
 
     def _cool_down(self, progress: RunProgress) -> float | None:
         """Wait until the device is as cool as it was at first; None where it has no thermometer."""
@@ -202,49 +242,6 @@ class Session:
             return None
         progress.now("cooling down")
         return hardware.cool_down(self._start_c, limit_s=self._suite.energy.cooldown_s).waited_s
-
-
-def _figures(trained: Trained, evaluated: Evaluated, result: hardware.EnergyResult) -> dict[str, Any]:
-    """The measured part of a record."""
-    return {
-        **{name: getattr(evaluated, name) for name in Evaluated.__slots__},
-        "train_time_s": (trained.t1_s - trained.t0_s) / trained.executions,
-        "executions": trained.executions,
-        "energy_gross_j": result.energy_gross_j,
-        "energy_net_j": result.energy_net_j,
-        "energy_u_j": result.energy_u_j,
-        "energy_net_u_j": result.energy_net_u_j,
-        "idle_power_w": result.idle_power_w,
-        "source_kind": result.source_kind,
-        "grade": result.grade,
-        "flags": result.flags,
-        "trace": result.trace_file,
-        "energy_terms": tuple(dataclasses.asdict(term) for term in result.terms),
-        "band_s": result.band_s,
-        "lost_fraction": result.lost_fraction,
-        "longest_gap_s": result.longest_gap_s,
-        "own_counter_j": result.cross_check.counter_j if result.cross_check else None,
-        "own_integral_j": result.cross_check.integral_j if result.cross_check else None,
-        **_environment(result),
-    }
-
-
-def _environment(result: hardware.EnergyResult) -> dict[str, Any]:
-    """The state of the device around the work."""
-    before, after = result.env_before, result.env_after
-    if before is None or after is None:
-        return {}
-    return {
-        "temperature_before_c": before.temperature_c,
-        "temperature_after_c": after.temperature_c,
-        "frequency_before_hz": before.frequency_hz,
-        "frequency_after_hz": after.frequency_hz,
-        "governor": after.governor,
-        "throttle_before": before.throttle_bits,
-        "throttle_after": after.throttle_bits,
-        "throttle_count_before": before.throttle_count,
-        "throttle_count_after": after.throttle_count,
-    }
 
 
 def _file_name(repeat: Repeat) -> str:

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,20 @@ def reference_dir() -> Path:
 
 def write_atomic(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old one or the new one, never a part."""
+    write_through(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
+
+
+def write_through(path: Path, write: Callable[[Path], object]) -> None:
+    """The same for whoever writes files by itself: `write` gets the name of a temporary one beside it.
+
+    Raises:
+        JouletuneError: it cannot be written; what stood there before is whole.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        write(temporary)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:

@@ -7,8 +7,12 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("bench", "hardware", "plots", "suites")
 
 _VALID: dict[str, Any] = {
     "name": "trial",
@@ -241,3 +248,80 @@ def write_nights() -> Callable[..., NightWriter]:
 def nights(tmp_path: Path, write_nights: Callable[..., NightWriter]) -> NightWriter:
     """Nightly runs of four cells under tmp_path / "runs"."""
     return write_nights(tmp_path)
+
+
+# -- the wheel, built and installed -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A virtual environment with the wheel in it, and a folder far from the checkout to work in."""
+
+    wheel: Path
+    prefix: Path
+    cwd: Path
+
+    def run(
+        self, program: str, *arguments: str, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return run(self.prefix / "bin" / program, *arguments, cwd=cwd or self.cwd, **environment)
+
+    def python(self, code: str) -> str:
+        done = self.run("python", "-c", code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+def run(program: Path | str, *arguments: str, cwd: Path, **added: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that knows nothing of the checkout, of this environment or of this test session."""
+    ours = ("PYTHON", "PYTEST", "VIRTUAL_ENV")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | added
+    return subprocess.run(
+        [str(program), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built by way of the source distribution from a copy without leftovers of older builds."""
+    folder = tmp_path_factory.mktemp("build")
+    source, out = folder / "source", folder / "dist"
+    leftovers = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in (*PACKAGES, "results/reference"):
+        shutil.copytree(ROOT / name, source / name, ignore=leftovers)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "jouletune_pytest.py"):
+        shutil.copy(ROOT / name, source / name)
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source), cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel in an environment of its own that borrows this one's dependencies."""
+    prefix = tmp_path_factory.mktemp("installed") / "v"
+    cwd = tmp_path_factory.mktemp("elsewhere")
+    done = run(sys.executable, "-m", "venv", str(prefix), cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(prefix / "bin" / "python", "-m", "pip", "install", "--no-deps", "--no-index", str(wheel), cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Folders named in a .pth come after the wheel's, and their own .pth files, an editable install's
+    # among them, are not read: jouletune can only be the wheel.
+    borrowed = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    own = next(prefix.glob("lib/python*/site-packages"))
+    (own / "borrowed.pth").write_text("".join(f"{entry}\n" for entry in borrowed))
+    for script in entry_points(group="console_scripts"):
+        if script.name in ("pytest", "pytest-benchmark"):  # borrowed packages leave theirs behind
+            path = prefix / "bin" / script.name
+            path.write_text(
+                f"#!{prefix}/bin/python\nfrom {script.module} import {script.attr}\nif __name__ == '__main__':\n"
+                f"    raise SystemExit({script.attr}())\n"
+            )
+            path.chmod(0o755)
+    return Installed(wheel, prefix, cwd)
+
+
+@pytest.fixture(scope="session")
+def run_elsewhere() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run` of this module."""
+    return run

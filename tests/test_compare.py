@@ -522,18 +522,35 @@ def test_long_labels_stay_within_a_hundred_columns(width: int, tmp_path: Path, m
     assert max(map(len, shown)) <= min(width, show.WIDTH)
 
 
-def test_folders_that_cannot_be_read(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_damaged_in_a_folder_is_named_and_left_out(pair: tuple[Path, Path], tmp_path: Path) -> None:
     run, base = pair
+
+    def said() -> str:
+        result = jouletune("compare", run, base)
+        assert result.return_value == 0, result.exception
+        return " ".join(result.stdout.split())
+
     manifest = run / "manifest.json"
-    manifest.write_bytes(b"\xff\xfe")
-    assert "manifest.json" in told(jouletune("compare", run, base))
-    manifest.write_text("[]")
-    assert "expected an object" in told(jouletune("compare", run, base))
+    for content in (b"\xff\xfe", b"[]"):
+        manifest.write_bytes(content)
+        assert "manifest.json of new cannot be read" in said()
+        assert "the device of RUN is not known" in said()
     manifest.write_text(json.dumps({"device": 5, "suite": [], "sessions": 3, "source": None, "versions": "x"}))
-    assert jouletune("compare", run, base).return_value == 0
-    with (run / "cells.jsonl").open("a") as file:
-        file.write('{"schema": 1, "cell_id": ["a"], "repeat": 0, "status": "ok"}\n')
-    assert "line 5 is not a record" in told(jouletune("compare", run, base))
+    said()
+    whole = (run / "cells.jsonl").read_text()
+    for line, words in (
+        ('{"schema": 1, "cell_id": ["a"], "repeat": 0, "status": "ok"}\n', "line 5 is not a record"),
+        (json.dumps(json.loads(whole.splitlines()[0]) | {"schema": 2}) + "\n", "line 5 has schema 2"),
+        (whole[:40], "line 5 is unfinished"),
+        (json.dumps(json.loads(whole.splitlines()[0]) | {"repeat": 9, "accuracy_after": 7}) + "\n", "accuracy_after 7"),
+    ):
+        (run / "cells.jsonl").write_text(whole + line)
+        assert words in said()
+        assert "1 skipped" in said()
+
+
+def test_folders_of_which_nothing_can_be_read(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    run, base = pair
     (run / "cells.jsonl").write_bytes(b"\x00\xff\n")
     assert "line 1 is not a record" in told(jouletune("compare", run, base))
     assert "no finished repeat" in told(jouletune("compare", folder(tmp_path / "empty"), base))

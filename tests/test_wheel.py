@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = ("bench", "hardware", "plots", "suites")
+MODULES = ("jouletune_pytest.py",)
 SHIPPED = sorted(path.name for path in (ROOT / "suites").glob("*.yaml"))
 TABLES = sorted(path.name for path in (ROOT / "results" / "reference").glob("*.csv"))
 
@@ -47,68 +44,11 @@ def test_every_folder_with_code_is_in_the_list_of_packages() -> None:
 # -- with one ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Installed:
-    """A virtual environment with the wheel in it, and a folder far from the checkout to work in."""
-
-    wheel: Path
-    prefix: Path
-    cwd: Path
-
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(self.prefix / "bin" / program, *arguments, cwd=self.cwd)
-
-    def python(self, code: str) -> str:
-        done = self.run("python", "-c", code)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-
-def run(program: Path | str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program that knows nothing of the checkout or of this environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    return subprocess.run(
-        [str(program), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built by way of the source distribution from a copy without leftovers of older builds."""
-    folder = tmp_path_factory.mktemp("build")
-    source, out = folder / "source", folder / "dist"
-    leftovers = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in (*TOP_LEVEL, "results/reference"):
-        shutil.copytree(ROOT / name, source / name, ignore=leftovers)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source), cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(out.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own that borrows this one's dependencies."""
-    prefix = tmp_path_factory.mktemp("installed") / "v"
-    cwd = tmp_path_factory.mktemp("elsewhere")
-    done = run(sys.executable, "-m", "venv", str(prefix), cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = run(prefix / "bin" / "python", "-m", "pip", "install", "--no-deps", "--no-index", str(wheel), cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    # Folders named in a .pth come after the wheel's, and their own .pth files, an editable install's
-    # among them, are not read: jouletune can only be the wheel.
-    borrowed = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    own = next(prefix.glob("lib/python*/site-packages"))
-    (own / "borrowed.pth").write_text("".join(f"{entry}\n" for entry in borrowed))
-    return Installed(wheel, prefix, cwd)
-
-
 def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     stem = "-".join(wheel.name.split("-")[:2])
-    assert {name.split("/")[0] for name in names} == {*TOP_LEVEL, f"{stem}.data", f"{stem}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {*TOP_LEVEL, *MODULES, f"{stem}.data", f"{stem}.dist-info"}
     code = {str(path.relative_to(ROOT)) for top in TOP_LEVEL for path in (ROOT / top).rglob("*.py")}
     typed = {f"{top}/py.typed" for top in TOP_LEVEL if (ROOT / top / "py.typed").is_file()}
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "bench").rglob("*.csv")}
@@ -117,7 +57,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert code | typed | tables | scripts | {f"{stem}.dist-info/licenses/LICENSE"} <= set(names)
 
 
-def test_imports_come_from_the_wheel(installed: Installed) -> None:
+def test_imports_come_from_the_wheel(installed: Any) -> None:
     for name in TOP_LEVEL:
         file = installed.python(f"import {name}; print({name}.__file__)")
         assert Path(file).is_relative_to(installed.prefix)
@@ -125,21 +65,21 @@ def test_imports_come_from_the_wheel(installed: Installed) -> None:
     assert Path(installed.python(code)).is_relative_to(installed.prefix)
 
 
-def test_published_tables_are_found(installed: Installed) -> None:
+def test_published_tables_are_found(installed: Any) -> None:
     found = Path(installed.python("from bench.store import reference_dir; print(reference_dir())"))
     assert found.is_relative_to(installed.prefix)
     assert sorted(path.name for path in found.iterdir()) == TABLES
     assert "tbft_accuracy.csv" in TABLES
 
 
-def test_shipped_suites_are_there(installed: Installed) -> None:
+def test_shipped_suites_are_there(installed: Any) -> None:
     code = "from importlib.resources import files; print(*sorted(f.name for f in files('suites').iterdir()))"
     there = [name for name in installed.python(code).split() if name.endswith(".yaml")]
     assert there == SHIPPED
     assert SHIPPED
 
 
-def test_help_and_ls_answer(installed: Installed) -> None:
+def test_help_and_ls_answer(installed: Any) -> None:
     help_text = installed.run("jouletune", "--help")
     assert (help_text.returncode, help_text.stderr) == (0, "")
     for command in ("run", "ls", "validate", "sources", "report", "compare", "fetch"):
@@ -150,7 +90,7 @@ def test_help_and_ls_answer(installed: Installed) -> None:
         assert name.removesuffix(".yaml") in listing.stdout
 
 
-def test_a_tiny_suite_runs(installed: Installed) -> None:
+def test_a_tiny_suite_runs(installed: Any) -> None:
     (installed.cwd / "tiny.yaml").write_text(TINY)
     done = installed.run("jouletune", "run", "tiny.yaml", "--out", "out", "--source", "simulated")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -164,11 +104,15 @@ def test_a_tiny_suite_runs(installed: Installed) -> None:
     assert str(installed.prefix) not in (installed.cwd / "out" / "cells.jsonl").read_text()
 
 
-def test_install_into_a_target_folder_finds_the_tables(wheel: Path, tmp_path: Path) -> None:
+def test_install_into_a_target_folder_finds_the_tables(
+    wheel: Path, tmp_path: Path, run_elsewhere: Callable[..., Any]
+) -> None:
     """`pip install --target` puts data files elsewhere than the wheel's own file list says."""
     command = ["-m", "pip", "install", "--no-deps", "--no-index", "--target", str(tmp_path / "t"), str(wheel)]
-    done = run(sys.executable, *command, cwd=tmp_path)
+    done = run_elsewhere(sys.executable, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     code = "import sys; sys.path.insert(0, 't'); from bench.store import reference_dir as found"
-    done = run(sys.executable, "-I", "-c", f"{code}; print(*sorted(p.name for p in found().iterdir()))", cwd=tmp_path)
+    done = run_elsewhere(
+        sys.executable, "-I", "-c", f"{code}; print(*sorted(p.name for p in found().iterdir()))", cwd=tmp_path
+    )
     assert done.stdout.split() == TABLES, done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench import benchmark_json
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
 from bench.analysis.damage import summary_of_damage, usable
@@ -53,12 +54,20 @@ _TEXT = [
     "grade",
     "trace",
     "target",
+    "governor",
+    "cache_note",
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
              "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
              "cache_note"}  # fmt: skip
 """They stand in the record for whoever asks about one repeat; no table is made of them."""
+
+_LISTS = ("flags", "levers")
+"""They become texts, joined by ';'."""
+
+EVERY_FIELD = (*(name for name in UNITS if name != "energy_terms"), "accuracy_sd", "target")
+"""All that fits into one column."""
 
 _COLUMNS = [*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target"]
 _NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
@@ -95,8 +104,8 @@ class Results:
         return set(self.runs) == {PUBLISHED}
 
 
-def load(*runs: RunDir | Path | str, skip_damaged: bool = False) -> Results:
-    """Read run folders; the word `paper` stands for the published tables.
+def load(*runs: RunDir | Path | str, skip_damaged: bool = False, columns: Sequence[str] = _COLUMNS) -> Results:
+    """Read run folders and pytest-benchmark's JSON; the word `paper` stands for the published tables.
 
     A data label that several runs share is told apart by the run's name, so that only repeats of one run, which
     share a device and a meter, are ever paired.
@@ -104,6 +113,7 @@ def load(*runs: RunDir | Path | str, skip_damaged: bool = False) -> Results:
     Args:
         skip_damaged: leave out lines, manifests and whole runs that cannot be read, and name them in `damage`, as
             long as one record is left.
+        columns: fields of a record to read.
 
     Raises:
         RequestError: no run, a folder without a run, an unreadable or empty one.
@@ -116,7 +126,7 @@ def load(*runs: RunDir | Path | str, skip_damaged: bool = False) -> Results:
     for run, name in zip(runs, _names(runs), strict=True):
         try:
             with _without_collector():
-                read.append(_read(run, name, damage if skip_damaged else None))
+                read += _read(run, name, damage if skip_damaged else None, columns)
         except RequestError as error:
             if not skip_damaged:
                 raise
@@ -181,13 +191,22 @@ class _Run:
     folder: RunDir | None
 
 
-def _read(run: RunDir | Path | str, name: str, damage: list[str] | None) -> _Run:
+def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
+    """A run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
-        return _Run(name, _frame(published.load_records(), name), {}, published.TITLE, None)
+        return [_Run(name, _frame(published.load_records(), name), {}, published.TITLE, None)]
+    if not isinstance(run, RunDir) and benchmark_json.is_json(run):
+        return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
     lines, manifest = _lines(folder, name, damage)
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
+    return [_run(name, lines, manifest, columns, folder)]
+
+
+def _run(
+    name: str, lines: list[dict[str, Any]], manifest: dict[str, Any], columns: Sequence[str], folder: RunDir | None
+) -> _Run:
     bracket_net(lines, manifest)
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
     ways = {label: number for number, label in enumerate(variant_labels(manifest))}
@@ -195,7 +214,22 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None) -> _Run
         key=lambda line: (rank.get(str(line.get("data")), len(rank)), ways.get(str(line.get("variant")), len(ways)))
     )
     # the lines are by far the largest thing here: they must be gone before the next run is read
-    return _Run(name, _frame(lines, name), manifest, manifest_title(manifest) or name, folder)
+    return _Run(name, _frame(lines, name, columns), manifest, manifest_title(manifest) or name, folder)
+
+
+def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
+    wrong: list[str] = []
+    found = benchmark_json.read(path, wrong)
+    kept = {run: (manifest, usable(lines, wrong)) for run, (manifest, lines) in found.items()}
+    if wrong and (damage is None or not any(lines for _, lines in kept.values())):
+        raise RequestError(f"{path}: {wrong[0]}")
+    if wrong and damage is not None:
+        damage.append(summary_of_damage(name, wrong))
+    return [
+        _run(name if len(kept) == 1 else f"{name} ({run})", lines, manifest, columns, None)
+        for run, (manifest, lines) in kept.items()
+        if lines
+    ]
 
 
 def _lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -250,9 +284,9 @@ def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
     return names
 
 
-def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
+def _frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = _COLUMNS) -> pd.DataFrame:
     columns = {}
-    for name in _COLUMNS:
+    for name in names:
         try:
             columns[name] = _column(name, [line.get(name) for line in lines])
         except (TypeError, ValueError, OverflowError):
@@ -289,7 +323,7 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
 
 
 def _column(name: str, values: list[Any]) -> Any:
-    if name == "flags":
+    if name in _LISTS:
         return [";".join(map(str, value)) if value else "" for value in values]
     if name in {"seed", "repeat"}:
         return np.array([int(value or 0) for value in values], dtype=np.int64)

@@ -6,6 +6,7 @@ and writes it. A cell is data, train size and what was tuned; its seeds and repe
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +30,23 @@ def compare(run: Results, base: Results, rules: Rules | None = None) -> Comparis
     rules = rules or Rules()
     for side in (run, base):
         check_ranges(side)
-    if run.published or base.published:
-        return compare_with_paper(run, base, rules)
-    return compare_runs(run, base, rules)
+    compare_them = compare_with_paper if run.published or base.published else compare_runs
+    comparison = compare_them(run, base, rules)
+    return dataclasses.replace(comparison, notes=(*run.damage, *base.damage, *comparison.notes))
 
 
 def load_run(given: Path | str) -> Results:
-    """Results of a run folder, or of the published tables for the word `paper`.
+    """Results of a run folder, of pytest-benchmark's JSON, or of the published tables for the word `paper`.
+
+    What is damaged in it is left out; the results say what.
 
     Raises:
-        RequestError: there is none, or it cannot be read.
+        RequestError: there is none, or nothing of it can be read.
     """
     try:
-        return load(given)
+        return load(given, skip_damaged=True)
     except OSError as error:
         raise RequestError(f"{given}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{given}: manifest.json is not text; it is damaged") from None
 
 
 def check_ranges(results: Results) -> None:
