@@ -22,6 +22,7 @@ PRELOAD = [
     "bench.prepare",
     "bench.worker",
     "bench.blocks",
+    "bench.cost",
     "bench.data.domain",
     "bench.data.splits",
     "bench.methods.fixed",

@@ -79,6 +79,10 @@ class Evaluated:
     steps: int
     peak_rss_mb: float
     data_variant: str | None
+    forward_macs: int | None = None
+    step_macs: int | None = None
+    step_bytes: int | None = None
+    train_macs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

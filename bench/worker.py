@@ -27,14 +27,14 @@ def run_cell(connection: Connection, job: CellJob, log: str) -> None:
 def _run_cell(connection: Connection, job: CellJob) -> None:
     import torch
 
+    from bench.cost import cell_costs
     from bench.data.domain import load_domain
     from bench.data.splits import split_target
     from bench.methods import fixed
     from bench.models.source import load_source_model
     from bench.train import Batchable, accuracy, fine_tune, to_tensors
 
-    suite, cell = job.suite, job.cell
-    device = torch.device(job.device)
+    suite, cell, device = job.suite, job.cell, torch.device(job.device)
     if suite.train.threads is not None:
         torch.set_num_threads(suite.train.threads)
     torch.backends.cudnn.benchmark = False
@@ -102,6 +102,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
             steps=outcome.steps,
             peak_rss_mb=_peak_rss_mb(),
             data_variant=domain.variant,
+            **cell_costs(model, train.x, spec, epochs=outcome.epochs_run, n_val=len(val.x)),
         )
     )
 
