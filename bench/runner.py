@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from bench.models.released import locate_checkpoint
 from bench.plan import Plan, make_plan, select_cells
 from bench.session import Session
 from bench.store import RunDir
+from bench.suite import DataSpec, Suite
 from bench.suite_file import LoadedSuite
 from hardware.calibrated import with_profile
 
@@ -52,10 +55,7 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     """
     suite = loaded.suite
     cells = select_cells(suite, options.cells)
-    for data in {cell.data.label: cell.data for cell in cells}.values():
-        locate(data)
-    if suite.model.checkpoint is not None:
-        locate_checkpoint(suite.model.checkpoint)
+    _check_inputs(suite, {cell.data.label: cell.data for cell in cells}.values())
     folder = RunDir(options.out)
     folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
@@ -85,6 +85,25 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
             raise
         after = make_plan(suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=False)
     return RunResult(after.wanted - len(after.pending), after.failed_before, interrupted)
+
+
+def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
+    """Find checkpoint and data; whoever lacks both is told of both at once.
+
+    Raises:
+        RequestError: one line with everything that is missing, each thing once.
+    """
+    missing: dict[str, None] = {}
+    wanted: list[Callable[[], object]] = [partial(locate, data) for data in points]
+    if suite.model.checkpoint is not None:
+        wanted.append(partial(locate_checkpoint, suite.model.checkpoint))
+    for find in wanted:
+        try:
+            find()
+        except RequestError as error:
+            missing[str(error)] = None
+    if missing:
+        raise RequestError("; and ".join(missing))
 
 
 def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:

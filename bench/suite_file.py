@@ -153,9 +153,11 @@ def _with_checkpoint(file: YamlFile, spec: ModelSpec, base: Path) -> ModelSpec:
             raise file.error(("model", "pixels"), f"{spec.checkpoint} was trained on {released.pixels!r} ones")
         return spec.model_copy(update={"pixels": released.pixels})
     where = ("model", "checkpoint")
-    if not spec.checkpoint.endswith((".pth", ".pt")) or "\0" in spec.checkpoint:
+    if not spec.checkpoint.endswith((".pth", ".pt", ".safetensors")) or "\0" in spec.checkpoint:
         hint = nearest(spec.checkpoint, CHECKPOINTS)
-        raise file.error(where, f"{show(spec.checkpoint)} is neither a .pth file nor a known name; {hint}")
+        raise file.error(
+            where, f"{show(spec.checkpoint)} is neither a .pth or .safetensors file nor a known name; {hint}"
+        )
     return spec.model_copy(update={"checkpoint": str(user_path(file, where, spec.checkpoint, base))})
 
 

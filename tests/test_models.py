@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from bench.blocks import block_parameters, check_blocks, train_only
@@ -207,6 +208,28 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["w.pth"]
+
+
+def test_weights_from_safetensors(tmp_path: Path) -> None:
+    model, other = build("resnet8"), build("resnet8")
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    state = {"head.weight" if name == "fc.weight" else name: value for name, value in model.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(RequestError, match=r"does not fit the model: lacks fc\.weight; has also head\.weight"):
+        load_weights(other, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, pickle.dumps({"a": 1})])
+def test_what_is_no_safetensors_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(RequestError, match=r"w\.safetensors: not a safetensors file") as refused:
+        read_state(tmp_path / "w.safetensors")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(RequestError, match="no such checkpoint"):
+        read_state(tmp_path / "no.safetensors")
 
 
 @pytest.mark.parametrize(
