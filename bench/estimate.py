@@ -42,7 +42,7 @@ def _cell_seconds(suite: Suite, cell: Cell) -> float | None:
         width=suite.model.width,
         in_channels=dataset.channels,
         image_size=cell.data.image_size or dataset.image_size,
-        n_classes=len(cell.data.members()) or len(dataset.classes or ()) or 10,
+        n_classes=len(cell.data.members()) or cell.data.classes or len(dataset.classes or ()) or 10,
     )
     if layers is None or images is None:
         return None

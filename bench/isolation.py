@@ -27,6 +27,7 @@ PRELOAD = [
     "bench.data.splits",
     "bench.methods.fixed",
     "bench.models.build",
+    "bench.models.noise",
     "bench.models.source",
     "bench.train",
     "torch._dynamo",  # making the first optimizer imports it, which takes a second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import child
 from bench.errors import RequestError
@@ -26,6 +26,7 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
 
     from bench.blocks import check_blocks
     from bench.data.domain import load_domain, make_domain
+    from bench.models.noise import make_noised_model
     from bench.models.source import load_source_model, make_source_model
 
     if job.suite.train.threads is not None:
@@ -38,8 +39,15 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         _check_sizes(job, data.label, len(domain.target.y))
         training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
-        check_blocks(load_source_model(job.suite.model, domain, weights, job.base), job.suite.block_map)
-        prepared[data.label] = Prepared(folder, weights)
+        model = load_source_model(job.suite.model, domain, weights, job.base)
+        check_blocks(model, job.suite.block_map)
+        facts: dict[str, Any] = {}
+        if data.noised_block is not None:
+            searching = _Reporter(connection, f"finding the noise for {data.noised_block}")
+            weights, facts = make_noised_model(
+                model.to(device), job.suite, data, domain, weights=weights, on_step=searching
+            )
+        prepared[data.label] = Prepared(folder, weights, facts)
     connection.send(PrepareDone(prepared, device_name))
 
 

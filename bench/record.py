@@ -42,6 +42,8 @@ class Record:
     model: str = _f("", "model name")
     bn_mode: str = _f("", "train, eval or adapt_once_then_eval")
     started_at: str = _f("", "UTC, ISO 8601")
+    target_block: str | None = _f("", "block that the shift calls for", default=None)
+    noise_sigma: float | None = _f("", "standard deviation of the noise put into that block of the model", default=None)
     schema: int = _f("", "version of this line", default=SCHEMA)
     error: str | None = _f("", "why the repeat is not ok, or its joules are not", default=None)
     data_variant: str | None = _f("", "which copy of the data, e.g. JPEG", default=None)

@@ -37,7 +37,7 @@ class TrainSpec(Spec):
     """How a cell is fine-tuned. The defaults are the paper's for CIFAR."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
-    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 128
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -54,7 +54,7 @@ class TrainOverride(Spec):
     """The part of `train` that one block may do differently."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    batch_size: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
     lr: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: NonNegative | None = None
@@ -111,12 +111,17 @@ class ModelSpec(Spec):
 class DataSpec(Spec):
     """One dataset with one shift: a point of the data axis.
 
-    `level` is given by the user for a folder with a target of its own, else by the shift.
+    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts.
+
+    Attributes:
+        noised_block: the block whose parameters are noised, for `block_noise`.
+        noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
+        classes: of random images.
     """
 
     dataset: str
     shift: str
-    level: Level
+    level: Level | Literal[""]
     label: Name
     severity: Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])] | None = None
     permutation: tuple[int, ...] | None = None
@@ -124,6 +129,14 @@ class DataSpec(Spec):
     source: str | None = None
     target: str | None = None
     image_size: int | None = None
+    noised_block: str | None = None
+    noised_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    classes: int | None = None
+
+    @property
+    def target_block(self) -> str | None:
+        """The block that the shift calls for; None where nothing shifts."""
+        return self.noised_block or TARGET_BLOCKS.get(self.level)
 
     def members(self) -> Superclasses:
         """The superclasses of a subpopulation shift; empty for the others."""
@@ -220,7 +233,7 @@ class Suite(Spec):
         for data, size, seed in itertools.product(self.data, self.train_size, self.seeds):
             seen: set[BlockSet] = set()
             for listed in self.blocks:
-                blocks = (TARGET_BLOCKS[data.level],) if listed == (TBFT,) else listed
+                blocks = (data.target_block or FULL,) if listed == (TBFT,) else listed
                 if blocks not in seen:
                     seen.add(blocks)
                     yield Cell(data, size, blocks, seed)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bench.data_axis import expand_data, first_twice, user_path
 from bench.errors import RequestError, nearest, show
-from bench.models.catalog import FULL, TARGET_BLOCKS, find_model, model_names
+from bench.models.catalog import FULL, find_model, model_names
 from bench.models.released import CHECKPOINTS
 from bench.suite import EXCLUDE_KEYS, MAX_COUNT, TBFT, BlockSet, DataSpec, ModelSpec, Suite
 from bench.suite_check import check_whole, pydantic_error
@@ -79,6 +79,13 @@ def _build(file: YamlFile, base: Path) -> Suite:
     content = dict(content)
     model, block_map = _model(file, base)
     data = expand_data(file, base)
+    for number, spec in enumerate(data):
+        if spec.noised_block is not None and spec.noised_block not in block_map:
+            hint = nearest(spec.noised_block, block_map)
+            raise file.error(
+                ("data",),
+                f"point {number + 1} noises {show(spec.noised_block)}, which is not a block of the model; {hint}",
+            )
     content["model"], content["block_map"], content["data"] = model, block_map, data
     content["seeds"] = tuple(_axis(file, "seeds"))
     content["train_size"] = tuple(_train_sizes(file))
@@ -180,10 +187,12 @@ def _blocks(file: YamlFile, block_map: dict[str, tuple[str, ...]], data: tuple[D
             raise file.error(loc, f"{show(entry)} is given twice")
         if blocks == (TBFT,):
             for spec in data:
-                if TARGET_BLOCKS[spec.level] not in block_map:
+                if spec.target_block is None:
+                    raise file.error(loc, f"{spec.label} has no shift, and so no target block")
+                if spec.target_block not in block_map:
                     raise file.error(
                         loc,
-                        f"the target block of a shift at {spec.level} level, {TARGET_BLOCKS[spec.level]!r}, "
+                        f"the target block of a shift at {spec.level} level, {spec.target_block!r}, "
                         f"is not in the model; it has {', '.join(order)}",
                     )
         seen.add(blocks)

@@ -99,8 +99,8 @@ def train_epoch(
     set_train_mode(model, spec.bn_mode)
     steps = 0
     for index in torch.randperm(len(train.x), generator=generator).split(spec.batch_size):
-        if len(index) < 2:
-            continue  # a batch of one has no variance for BatchNorm to normalise by
+        if len(index) < 2 <= spec.batch_size:
+            continue  # a batch of one that is left over has too little variance for BatchNorm to normalise by
         chosen = index.to(train.x.device)
         loss = F.cross_entropy(model(change(train.x[chosen], generator)), train.y[chosen])
         optimizer.zero_grad(set_to_none=True)

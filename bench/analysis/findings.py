@@ -59,7 +59,8 @@ class Analysis:
     quality: Quality
 
 
-_UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameters", "data_variant", "bn_mode"]
+_UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameters", "data_variant", "bn_mode",
+           "target_block", "noise_sigma"]  # fmt: skip
 """Columns that no table needs; leaving them out spares copies."""
 
 

@@ -48,6 +48,7 @@ _TEXT = [
     "grade",
     "trace",
     "target",
+    "target_block",
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_before_c", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
@@ -205,7 +206,8 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
         ["method", "average", "full", "set"],
         default="single",
     )
-    frame["target"] = frame["target"].fillna(frame["level"].map(dict(TARGET_BLOCKS))).fillna("")
+    by_level = frame["level"].map(dict(TARGET_BLOCKS))  # records of an older version have no block of their own
+    frame["target"] = frame["target"].fillna(frame["target_block"]).fillna(by_level).fillna("")
     frame["ok"] = frame["status"] == "ok"
     frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
     return frame

@@ -56,7 +56,7 @@ def locate(data: DataSpec) -> Located:
     Raises:
         RequestError: they are not there; says what to fetch and where to put it.
     """
-    if data.dataset == "digits":
+    if data.dataset in ("digits", "random"):
         return Located(None, "embedded")
     if data.dataset == "cifar10":
         return _locate_cifar10(Path(data.source) if data.source is not None else None, data.label)
