@@ -137,7 +137,7 @@ def adapt_batchnorm(model: nn.Module, x: Tensor, batch_size: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative mean over the batches
     model.train()
-    for batch in x.tensor_split(-(-len(x) // batch_size)):
+    for batch in x.tensor_split(-(-len(x) // max(2, batch_size))):
         if len(batch) > 1:
             model(batch)
     for layer, momentum in zip(layers, momenta, strict=True):
