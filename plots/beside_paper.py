@@ -35,7 +35,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
     palette = colours(arms)
     ours, printed = ("base", "run") if comparison.run == "paper" else ("run", "base")
     agree = int((cells[f"{measure.name}_verdict"] == AGREES).sum())
-    legend: list[Artist] = [Patch(facecolor=palette[arm], label=arm) for arm, _ in arms]
+    legend: list[Artist] = [Patch(**_face(role, palette[arm]), label=arm) for arm, role in arms]
     legend.append(Line2D([], [], color=INK, linewidth=1.8, label="published"))
     chart = Chart(
         name=f"beside_paper_{measure.name}",
@@ -56,7 +56,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
 
     def panel(axes: Axes, label: str) -> None:
         part = parts[label]
-        sizes = sorted(part["train_size"].unique())
+        sizes = sorted(float(size) for size in part["train_size"].unique())
         n_train = part.groupby("train_size")["n_train"].first()
         here = [arm for arm in palette if arm in set(part["arm"])]
         width = GROUP_WIDTH / len(here)
@@ -68,24 +68,33 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         axes.set_xlim(-0.55, len(sizes) - 0.45)
         limits(axes, part[f"{measure.name}_run"])
 
-    return draw_pages(chart, [str(label) for label in sorted(parts)], panel)
+    labels = sorted((str(label) for label in parts), key=lambda label: (len(label), label))
+    return draw_pages(chart, labels, panel)
 
 
 def _pair(
     axes: Axes, row: dict[Hashable, Any], name: str, ours: str, printed: str, *, x: float, width: float, colour: str
 ) -> None:
     height, line = 100 * row[f"{name}_{ours}"], 100 * row[f"{name}_{printed}"]
-    axes.bar(x, height, width * 0.9, color=colour, edgecolor=PAPER, linewidth=0.4, gid=f"bar-{row['arm']}", zorder=2)
+    axes.bar(x, height, width * 0.9, **_face(row["role"], colour), gid=f"bar-{row['arm']}", zorder=2)
     lo, hi = row[f"{name}_lo"], row[f"{name}_hi"]
     if not missing(lo):
         half = 50 * (hi - lo)
         axes.errorbar(x, height, yerr=half, color=INK, elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=4)
-    axes.plot(
-        [x - width * 0.48, x + width * 0.48],
-        [line, line],
-        color=INK,
-        linewidth=1.8,
-        solid_capstyle="butt",
-        gid=f"published-{row['arm']}",
-        zorder=5,
-    )
+    for colour_of_line, thickness in ((PAPER, 3.4), (INK, 1.8)):  # rimmed, so that it stands out on every bar
+        axes.plot(
+            [x - width * 0.48, x + width * 0.48],
+            [line, line],
+            color=colour_of_line,
+            linewidth=thickness,
+            solid_capstyle="butt",
+            gid=f"published-{row['arm']}",
+            zorder=5,
+        )
+
+
+def _face(role: str, colour: str) -> dict[str, Any]:
+    """Block Avg, ink elsewhere, is an empty bar here: the published line is ink too."""
+    if role == "average":
+        return {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8}
+    return {"facecolor": colour, "edgecolor": PAPER, "linewidth": 0.4}

@@ -190,7 +190,7 @@ def _notes(
     if mine.published:
         return notes
     notes += left_out.excluded_notes(name, mine, rules)
-    records = mine.records[mine.records["data"].isin(labels[ACCURACY])]
+    records = mine.records[mine.records["data"].isin([*labels[ACCURACY], *labels[SAVING]])]
     notes += [
         f"{data} stands against the published {label}." for data, label in labels[ACCURACY].items() if data != label
     ]

@@ -57,7 +57,8 @@ def _mean_over_corruptions(records: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     keys = ["run", "train_size", "blocks", "arm", "role", "method", "seed", "repeat"]
     groups = of.drop_duplicates([*keys, "kind"]).groupby(keys, sort=False)
     rows = groups.first()
-    rows[list(_MEANS)] = groups[list(_MEANS)].agg(lambda values: values.mean(skipna=False))
+    for column in _MEANS:  # a corruption without joules leaves the mean without
+        rows[column] = groups[column].mean().where(groups[column].count() == groups[column].size())
     rows["measured"] = groups["measured"].all()
     whole = rows[groups["kind"].nunique() == len(named)].reset_index()
     variants = whole["data_variant"].dropna()
