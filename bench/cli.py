@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,19 +113,25 @@ def sources() -> None:
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--base", "bases", multiple=True, metavar="BASE", help="Show RUN against BASE, or against `paper`, too.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
-def report(runs: tuple[str, ...], out: Path | None) -> None:
-    """Write tables, figures and report.html of one or more run folders; `paper` stands for the published tables."""
+def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
+    """Write tables, figures and report.html of one or more run folders; `paper` stands for the published tables.
+
+    --base may be given several times. What cannot be read is named and left out.
+    """
     from rich.console import Console
 
     from bench.store import PUBLISHED, RunDir
 
     if out is None and (len(runs) > 1 or runs[0] == PUBLISHED):
         raise RequestError("--out is missing: several runs, or the published tables, have no folder of their own")
-    for given in runs:
+    if bases and len(runs) > 1:
+        raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
+    for given in (*runs, *bases):
         if given != PUBLISHED:
             RunDir.existing(given)
-    _report([*runs], out or Path(runs[0]), Console())
+    _report([*runs], out or Path(runs[0]), Console(), bases)
 
 
 @cli.command()
@@ -190,16 +197,23 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
     return 0
 
 
-def _report(runs: list[Any], out: Path, console: Any) -> None:
+def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
     """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.analysis.results import load
     from bench.analysis.terminal import terminal_table
+    from bench.compare import compare
     from bench.store import RunDir
     from plots.report import write_report
 
-    results = load(*runs)
-    written = write_report(results, RunDir(out))
+    results = load(*runs, skip_damaged=True)
+    others = [load(base, skip_damaged=True) for base in bases]
+    comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
+    damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
+    results = dataclasses.replace(results, damage=tuple(damage))
+    written = write_report(results, RunDir(out), comparisons=comparisons)
     console.print(terminal_table(results))
+    for sentence in written.damage:
+        click.echo(f"warning: {sentence}", err=True)
     console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
 
 

@@ -7,17 +7,15 @@ import os
 from bench.data.catalog import DATASETS
 from bench.data_axis import n_target
 from bench.models.catalog import FULL
-from bench.models.resnet_macs import forward_macs, resnet_layers, step_macs
+from bench.models.resnet_macs import forward_macs, frozen_macs, resnet_layers, step_macs
 from bench.suite import Cell, Suite
+from bench.train_spec import EVAL_BATCH
 
 MACS_PER_S_AND_CORE = 50e9
 """A desktop core on small convolutions, single precision. A Raspberry Pi 4's does about a tenth of it."""
 
 LAYER_S = 1e-4
 """What a layer costs however small its work is: the interpreter, the dispatch, forward and backward."""
-
-EVAL_BATCH = 64
-"""As in `bench.train`, which this module must not import: it would bring torch."""
 
 
 def suite_seconds(suite: Suite, cells: list[Cell]) -> float | None:
@@ -46,10 +44,13 @@ def _cell_seconds(suite: Suite, cell: Cell) -> float | None:
     )
     if layers is None or images is None:
         return None
-    blocks = cell.blocks if suite.model.blocks is None else (FULL,)  # blocks of the user's own: at most all of it
-    spec = suite.train.for_blocks(cell.blocks_label)
+    spec = suite.tuning(cell)
+    # every gradient there is costs what full tuning does; so at most do blocks of the user's own
+    blocks = (FULL,) if spec.engine == "reference" or suite.model.blocks is not None else cell.blocks
     n_train, n_val = cell.n_train(images), round(suite.split.val * images)
-    macs = n_train * step_macs(layers, blocks) + n_val * forward_macs(layers)
-    steps = n_train / spec.batch_size + n_val / EVAL_BATCH
+    frozen = frozen_macs(layers, blocks) if spec.engine == "fast" and spec.bn_mode != "train" else 0  # then kept
+    each = spec.epochs * (n_train * (step_macs(layers, blocks) - frozen) + n_val * (forward_macs(layers) - frozen))
+    macs = each + (n_train + n_val) * frozen
+    steps = spec.epochs * (n_train / spec.batch_size + n_val / EVAL_BATCH)
     rate = MACS_PER_S_AND_CORE * (os.cpu_count() or 1)
-    return spec.epochs * (macs / rate + steps * 2 * len(layers) * LAYER_S)
+    return macs / rate + steps * 2 * len(layers) * LAYER_S

@@ -25,6 +25,7 @@ PRELOAD = [
     "bench.cost",
     "bench.data.domain",
     "bench.data.splits",
+    "bench.engine.tuner",
     "bench.methods.fixed",
     "bench.models.build",
     "bench.models.noise",

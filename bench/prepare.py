@@ -26,6 +26,7 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
 
     from bench.blocks import check_blocks
     from bench.data.domain import load_domain, make_domain
+    from bench.engine.tuner import check_levers
     from bench.models.noise import make_noised_model
     from bench.models.source import load_source_model, make_source_model
 
@@ -41,6 +42,8 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
         model = load_source_model(job.suite.model, domain, weights, job.base)
         check_blocks(model, job.suite.block_map)
+        for cell in job.suite.cells():
+            check_levers(model, job.suite.tuning(cell), device)
         facts: dict[str, Any] = {}
         if data.noised_block is not None:
             searching = _Reporter(connection, f"finding the noise for {data.noised_block}")

@@ -84,6 +84,9 @@ class Evaluated:
     epochs_run: int
     steps: int
     peak_rss_mb: float
+    levers: tuple[str, ...]
+    cache_mb: float | None
+    cache_note: str | None
     data_variant: str | None
     forward_macs: int | None = None
     step_macs: int | None = None

@@ -134,6 +134,7 @@ class Session:
         """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         cell = repeat.cell
+        spec = self._suite.tuning(cell)
         job = CellJob(self._suite, cell, self._prepared.prepared[cell.data.label], self._base, self._torch_device)
         deadline_s = time.monotonic() + self._suite.timeout_s
         child = self._launcher.start(run_cell, job)
@@ -186,7 +187,9 @@ class Session:
             seed=cell.seed,
             method="fixed",
             model=self._suite.model.name,
-            bn_mode=self._suite.train.bn_mode,
+            bn_mode=spec.bn_mode,
+            engine=spec.engine,
+            variant=cell.variant_label,
             device=self._prepared.device_name,
             source=self._sampler.source.info.name,
             started_at=started_at,

@@ -226,11 +226,14 @@ class RunDir:
                 "free some space and run the same command again"
             ) from error
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, damage: list[str] | None = None) -> list[dict[str, Any]]:
         """One line of each repeat, oldest first; of a repeat that was run again, the newest.
 
+        Args:
+            damage: where given, what is wrong with a line is added here, with its number, and the line is skipped.
+
         Raises:
-            RequestError: a line that is not a record of this schema, with its number.
+            RequestError: a line that is not a record of this schema, with its number; or the file cannot be read.
         """
         records: dict[tuple[str, int], dict[str, Any]] = {}
         if not self.cells_path.exists():
@@ -238,18 +241,23 @@ class RunDir:
         with self.cells_path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    break  # still being written, or torn: the repeat does not count
+                    # still being written, or torn: the repeat does not count
+                    if damage is not None:
+                        damage.append(f"line {number} is unfinished")
+                    break
                 try:
                     record = json.loads(line)
                     schema, key = record["schema"], (record["cell_id"], record["repeat"])
                     record["status"]
                     hash(key)
-                except (ValueError, TypeError, KeyError):
-                    raise RequestError(f"{self.cells_path}: line {number} is not a record") from None
-                if schema != SCHEMA:
-                    raise RequestError(
-                        f"{self.cells_path}: line {number} has schema {schema}, this version reads {SCHEMA}; "
-                        "upgrade jouletune"
-                    )
-                records[key] = record
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    wrong = f"line {number} is not a record"
+                else:
+                    if schema == SCHEMA:
+                        records[key] = record
+                        continue
+                    wrong = f"line {number} has schema {schema}, this version reads {SCHEMA}; upgrade jouletune"
+                if damage is None:
+                    raise RequestError(f"{self.cells_path}: {wrong}") from None
+                damage.append(wrong)
         return list(records.values())

@@ -9,88 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bench.data.catalog import SEVERITIES, Level, Superclasses
 from bench.models.catalog import FULL, TARGET_BLOCKS, BlockMap
+from bench.spec import Name, Seed, Spec, TrainSize
+from bench.train_spec import AXES, SourceTrainSpec, TuneSpec, variant_label
+
+BlockSet = tuple[str, ...]
+Variant = tuple[tuple[str, Any], ...]
+"""A point on the axes of `train`: (key, value) pairs, empty where it has none."""
 
 TBFT = "tbft"
 """Among a suite's blocks: the target block of the cell's level."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-MAX_COUNT = 10_000_000
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-TrainSize = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | Count
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-BlockSet = tuple[str, ...]
-
-
-class Spec(BaseModel):
-    """Base of all parts of a suite: unknown keys and loose types are errors, and nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class TrainSpec(Spec):
-    """How a cell is fine-tuned. The defaults are the paper's for CIFAR."""
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
-    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 128
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: Positive = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NonNegative = 5e-4
-    bn_mode: Literal["train", "eval", "adapt_once_then_eval"] = "train"
-    patience: Annotated[int, Field(ge=1, le=10_000)] | None = 5
-
-    def once(self) -> Self:
-        """The same for a single epoch, to warm up with."""
-        return self.model_copy(update={"epochs": 1})
-
-
-class TrainOverride(Spec):
-    """The part of `train` that one block may do differently."""
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    lr: Positive | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight_decay: NonNegative | None = None
-
-
-class TuneSpec(TrainSpec):
-    """`train` of a suite: the common protocol, and what single blocks do differently.
-
-    Attributes:
-        threads: CPU threads of torch, None for its own choice (all cores). Small nets are faster and cheaper with one.
-    """
-
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    per_block: dict[str, TrainOverride] = {}
-
-    def for_blocks(self, blocks: str) -> TrainSpec:
-        """The protocol of one block set, named as in a record (`fc`, `block2+block3`)."""
-        common = self.model_dump(exclude={"per_block", "threads"})
-        override = self.per_block.get(blocks)
-        return TrainSpec(**common | (override.model_dump(exclude_none=True) if override else {}))
-
-
-class SourceTrainSpec(TrainSpec):
-    """How a source model without a checkpoint is trained, once.
-
-    Attributes:
-        augment: mirror and move the images at random (`bench.models.augment`).
-    """
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
-    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 64
-    lr: Positive = 0.05
-    bn_mode: Literal["train"] = "train"
-    patience: None = None
-    seed: Seed = 0
-    augment: bool = False
 
 
 class ModelSpec(Spec):
@@ -184,6 +115,7 @@ class Cell:
     train_size: float
     blocks: BlockSet
     seed: int
+    variant: Variant = ()
 
     @property
     def blocks_label(self) -> str:
@@ -192,7 +124,12 @@ class Cell:
     @property
     def group(self) -> str:
         """Cells that differ only in what is tuned share it."""
-        return f"{self.data.label}/n={self.train_size!r}"
+        return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [self.variant_label])])
+
+    @property
+    def variant_label(self) -> str:
+        """As `engine=fast,bn_mode=eval`; empty where the suite trains in one way only."""
+        return variant_label(self.variant)
 
     @property
     def cell_id(self) -> str:
@@ -219,24 +156,34 @@ class Suite(Spec):
     blocks: tuple[BlockSet, ...]
     seeds: tuple[Seed, ...]
     train: TuneSpec = TuneSpec()
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     energy: EnergySpec = EnergySpec()
     split: SplitSpec = SplitSpec()
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     exclude: tuple[dict[str, Any], ...] = ()
 
     def cells(self) -> list[Cell]:
-        """The matrix less what is excluded, in the order data, train size, seed, blocks."""
+        """The matrix less what is excluded, in the order data, train size, seed, variant, blocks."""
         return [cell for cell in self.matrix() if not any(excludes(rule, cell) for rule in self.exclude)]
 
     def matrix(self) -> Iterator[Cell]:
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
-        for data, size, seed in itertools.product(self.data, self.train_size, self.seeds):
+        points = itertools.product(self.data, self.train_size, self.seeds, self.variants())
+        for data, size, seed, variant in points:
             seen: set[BlockSet] = set()
             for listed in self.blocks:
                 blocks = (data.target_block or FULL,) if listed == (TBFT,) else listed
                 if blocks not in seen:
                     seen.add(blocks)
-                    yield Cell(data, size, blocks, seed)
+                    yield Cell(data, size, blocks, seed, variant)
+
+    def variants(self) -> list[Variant]:
+        """Every point on the axes of `train`; the empty one where it has none."""
+        return [tuple(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
+
+    def tuning(self, cell: Cell) -> TuneSpec:
+        """How a cell is fine-tuned."""
+        return self.train.for_blocks(cell.blocks_label, dict(cell.variant))
 
     def trained_modules(self, blocks: BlockSet) -> BlockMap:
         """Block -> module paths of what a block set tunes; `full` is every block there is and the rest too."""
@@ -256,7 +203,7 @@ def excludes(rule: dict[str, Any], cell: Cell) -> bool:
 
 def cell_values(cell: Cell) -> dict[str, Any]:
     """What an exclude rule can ask of a cell."""
-    return {
+    return dict(cell.variant) | {
         "dataset": cell.data.dataset,
         "shift": cell.data.shift,
         "data": cell.data.label,
@@ -268,4 +215,4 @@ def cell_values(cell: Cell) -> dict[str, Any]:
     }
 
 
-EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed")
+EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed", *AXES)

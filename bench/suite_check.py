@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,7 @@ def check_whole(file: YamlFile, suite: Suite) -> None:
     if suite.name == PUBLISHED:
         raise file.error(("name",), f"{PUBLISHED!r} stands for the published tables; choose another name")
     points = len(suite.data) * len(suite.train_size) * len(suite.blocks) * len(suite.seeds)
+    points *= math.prod(map(len, suite.axes.values()))
     if points > MAX_CELLS:
         raise file.error((), f"spans {points} cells; at most {MAX_CELLS} fit in one suite")
     # `tbft` is no label: which block it stands for depends on the cell
@@ -95,12 +97,15 @@ _EXPECTED = {
 """Pydantic's types of error whose own words speak of Python."""
 
 
-def pydantic_error(file: YamlFile, error: ValidationError, root: type[BaseModel], prefix: Loc = ()) -> RequestError:
+def pydantic_error(
+    file: YamlFile, error: ValidationError, root: type[BaseModel], prefix: Loc = (), suffix: Loc = ()
+) -> RequestError:
     """The first of pydantic's errors as one line in the user's terms.
 
     Args:
         root: the model that was validated.
         prefix: where in the file it stands.
+        suffix: and where below the key, for one value of a list.
     """
     details = error.errors(include_url=False)
     first = details[0]
@@ -117,7 +122,7 @@ def pydantic_error(file: YamlFile, error: ValidationError, root: type[BaseModel]
     else:
         message = f"{_EXPECTED.get(first['type']) or _lower(first['msg'])}, got {show(first.get('input'))}"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return file.error((*prefix, *loc), message + more)
+    return file.error((*prefix, *loc, *suffix), message + more)
 
 
 def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:

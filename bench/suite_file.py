@@ -17,8 +17,10 @@ from bench.data_axis import expand_data, first_twice, user_path
 from bench.errors import RequestError, nearest, show
 from bench.models.catalog import FULL, find_model, model_names
 from bench.models.released import CHECKPOINTS
-from bench.suite import EXCLUDE_KEYS, MAX_COUNT, TBFT, BlockSet, DataSpec, ModelSpec, Suite
+from bench.spec import MAX_COUNT
+from bench.suite import EXCLUDE_KEYS, TBFT, BlockSet, DataSpec, ModelSpec, Suite
 from bench.suite_check import check_whole, pydantic_error
+from bench.train_axis import check_train, expand_train
 from bench.yaml_file import Loc, YamlFile, read_yaml
 
 ROOT_KEYS = ("name", "title", "version", "model", "data", "train_size", "blocks", "seeds", "train", "energy",
@@ -87,6 +89,7 @@ def _build(file: YamlFile, base: Path) -> Suite:
                 f"point {number + 1} noises {show(spec.noised_block)}, which is not a block of the model; {hint}",
             )
     content["model"], content["block_map"], content["data"] = model, block_map, data
+    content["train"], content["axes"] = expand_train(file)
     content["seeds"] = tuple(_axis(file, "seeds"))
     content["train_size"] = tuple(_train_sizes(file))
     content["blocks"] = tuple(_blocks(file, block_map, data))
@@ -96,6 +99,7 @@ def _build(file: YamlFile, base: Path) -> Suite:
     except ValidationError as error:
         raise pydantic_error(file, error, Suite) from None
     check_whole(file, suite)
+    check_train(file, suite)
     return suite
 
 

@@ -29,14 +29,17 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
 
     from bench.cost import cell_costs
     from bench.data.domain import load_domain
+    from bench.data.locate import cache_dir
     from bench.data.splits import split_target
+    from bench.engine.tuner import Tuner
     from bench.methods import fixed
     from bench.models.source import load_source_model
-    from bench.train import Batchable, accuracy, fine_tune, to_tensors
+    from bench.train import Batchable, accuracy, to_tensors
 
     suite, cell, device = job.suite, job.cell, torch.device(job.device)
-    if suite.train.threads is not None:
-        torch.set_num_threads(suite.train.threads)
+    spec = suite.tuning(cell)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
     torch.backends.cudnn.benchmark = False
     domain = load_domain(job.prepared.domain)
     target = domain.target
@@ -47,42 +50,36 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
         label=cell.data.label,
         seed=cell.seed,
     )
-    spec = suite.train.for_blocks(cell.blocks_label)
     pixels = suite.model.pixels
     train, val = (to_tensors(target.take(part), device, pixels) for part in (split.train, split.val))
     model = load_source_model(suite.model, domain, job.prepared.weights, job.base).to(device)
     source_state = {name: value.clone() for name, value in model.state_dict().items()}
     parameters = fixed.choose(cell, model, suite.block_map)
+    tuner = Tuner(model, parameters, spec, cache_dir())
 
-    # first use of each kernel, thread pool and allocator: not a part of what tuning costs
-    few = min(WARM_UP_IMAGES, len(train.x))
+    # first use of each kernel, thread pool and allocator: not a part of what tuning costs. What is compiled is compiled
+    # for the sizes of whole batches
+    few = len(train.x) if spec.compile else min(WARM_UP_IMAGES, len(train.x))
     warm = Batchable(train.x[:few], train.y[:few])
-    fine_tune(model, parameters, warm, Batchable(val.x[:few], val.y[:few]), spec.once(), seed=cell.seed)
+    tuner.fine_tune(warm, Batchable(val.x[:few], val.y[:few]), seed=cell.seed, epochs=1)
     model.load_state_dict(source_state)
-
-    last_beat = time.monotonic()
-
-    def beat(_: int) -> None:
-        nonlocal last_beat
-        if time.monotonic() - last_beat >= HEARTBEAT_S:
-            last_beat = time.monotonic()
-            connection.send(EPOCH)
 
     connection.send(Ready())
     child.expect(connection, GO)
-    executions = 0
+    executions, heart = 0, _Heart(connection)
     t0 = time.monotonic()
     while True:
         # a cell too short for its energy source is executed again within the same window
         torch.manual_seed(cell.seed)
         model.load_state_dict(source_state)
-        outcome = fine_tune(model, parameters, train, val, spec, seed=cell.seed, on_epoch=beat)
+        outcome = tuner.fine_tune(train, val, seed=cell.seed, on_epoch=heart.beat)
         executions += 1
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         t1 = time.monotonic()
         if t1 - t0 >= suite.energy.min_window_s:
             break
+    peak_rss_mb = _peak_rss_mb()  # before the test images come in
     connection.send(Trained(t0, t1, executions))
     child.expect(connection, RELEASE)
 
@@ -100,11 +97,28 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
             best_epoch=outcome.best_epoch,
             epochs_run=outcome.epochs_run,
             steps=outcome.steps,
-            peak_rss_mb=_peak_rss_mb(),
+            peak_rss_mb=peak_rss_mb,
+            levers=tuner.levers,
+            cache_mb=tuner.cache_mb,
+            cache_note=tuner.note or None,
             data_variant=domain.variant,
-            **cell_costs(model, train.x, spec, epochs=outcome.epochs_run, n_val=len(val.x)),
+            **cell_costs(model, train.x, spec, outcome.epochs_run, len(val.x), cached=tuner.cache_mb is not None),
         )
     )
+
+
+class _Heart:
+    """Tells the parent now and then that a long fine-tuning goes on."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last_s = time.monotonic()
+
+    def beat(self, _: int) -> None:
+        """After each epoch."""
+        if time.monotonic() - self._last_s >= HEARTBEAT_S:
+            self._last_s = time.monotonic()
+            self._connection.send(EPOCH)
 
 
 def _peak_rss_mb() -> float:

@@ -1,18 +1,98 @@
-"""Trace: the samples of one window in a file of their own."""
+"""Trace: the samples of one window in a file of their own, written and read."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import itertools
+import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hardware.source import Sample
 
+if TYPE_CHECKING:
+    import numpy as np
+
 COLUMNS = {"power": "power_w", "counter": "energy_j"}
 """The column of each kind of source that has samples."""
+
+MAX_BYTES = 200_000_000
+"""Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What `write_trace` wrote.
+
+    Attributes:
+        kind: power (W) or counter (J so far).
+        t_s: shape (n,), this host's monotonic clock, rising.
+        values: shape (n,).
+        facts: what stood above the header; moments such as t0_s are seconds of the same clock.
+    """
+
+    kind: str
+    t_s: np.ndarray
+    values: np.ndarray
+    facts: dict[str, str]
+
+    def moment_s(self, name: str) -> float | None:
+        """A fact that is a moment, None where it is missing or no number."""
+        try:
+            value = float(self.facts[name])
+        except (KeyError, ValueError):
+            return None
+        return value if math.isfinite(value) else None
+
+
+def read_trace(path: Path) -> Trace:
+    """Read what `write_trace` wrote.
+
+    Raises:
+        ValueError: damaged, cut short, or not of this form; says which in a few words.
+        OSError: not there, or it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        with gzip.open(path) as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError("cut short" if isinstance(error, EOFError) else "not readable as gzip") from None
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"longer than {MAX_BYTES / 1e6:.0f} MB")
+    facts, at = {}, 0
+    while text.startswith("# ", at):
+        end = text.find("\n", at)
+        name, colon, value = text[at + 2 : end].partition(": ")
+        if end < 0 or not colon:
+            raise ValueError("a line above its header is not '# name: value'")
+        facts[name], at = value, end + 1
+    header, _, body = text[at:].partition("\n")
+    kind = next((kind for kind, column in COLUMNS.items() if header == f"t_mono_s,{column}"), None)
+    if kind is None:
+        raise ValueError(f"its header is {header[:40]!r}, not 't_mono_s,power_w' or 't_mono_s,energy_j'")
+    lines = body.count("\n")
+    if lines < 2:
+        raise ValueError(f"it holds {lines} samples, fewer than 2")
+    try:
+        numbers = np.array(body.replace("\n", ",").rstrip(",").split(","), dtype=np.float64)
+    except ValueError:
+        raise ValueError("a line is not two numbers") from None
+    if len(numbers) != 2 * lines or not np.isfinite(numbers).all():
+        raise ValueError("a line is not two numbers")
+    t_s, values = numbers[::2], numbers[1::2]
+    if not (np.diff(t_s) > 0).all():
+        raise ValueError("its times do not rise")
+    return Trace(kind=kind, t_s=t_s, values=values, facts=facts)
 
 
 def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:

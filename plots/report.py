@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Analysis, Results, analyse, motivation
 from bench.analysis.formats import summary_csv, to_latex, to_markdown
 from bench.analysis.tables import Grid, accuracy_grid, grids
+from bench.analysis.variant_tables import variant_grids
+from bench.compare import Comparison
 from bench.store import RunDir, write_atomic
 from plots import accuracy_bars, energy_saving, pareto
-from plots.page import Files, render
+from plots.page import Content, Files, render
 from plots.style import Saved, save
+from plots.trace_data import collect
 
 FIGURES = (accuracy_bars, energy_saving, pareto)
 """One module per figure, in the order of the page; each draws [] where the results hold nothing for it."""
@@ -28,34 +32,47 @@ class ReportPaths:
         summary: summary.csv, one row per cell.
         figures: PNG and SVG of each.
         tables: Markdown and LaTeX of each.
+        damage: sentences on what could not be read, as the page has them.
     """
 
     html: Path
     summary: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    damage: tuple[str, ...]
 
 
-def write_report(results: Results, run_dir: RunDir, analysis: Analysis | None = None) -> ReportPaths:
+def write_report(
+    results: Results, run_dir: RunDir, analysis: Analysis | None = None, comparisons: Sequence[Comparison] = ()
+) -> ReportPaths:
     """Write the report into a run folder, or any folder; each file is replaced as a whole.
 
     Args:
         results: of one or more runs, or of the published tables.
         run_dir: where to write; need not hold a run.
         analysis: of the same results, if it is there already.
+        comparisons: with other runs or the published tables, for the page.
 
     Raises:
         JouletuneError: a file cannot be written.
     """
     analysis = analysis or analyse(results)
-    tables = grids(results, analysis)
+    tables = [*grids(results, analysis), *variant_grids(results)]
     if results.published:
         tables.append(_motivation_grid())
     figures = [save(drawn, run_dir.figures_dir) for module in FIGURES for drawn in module.draw(results, analysis)]
     table_paths = _write_tables(tables, run_dir.tables_dir)
     write_atomic(run_dir.summary_path, summary_csv(analysis))
-    page = render(results, analysis, figures, tables, _files(run_dir, table_paths))
-    write_atomic(run_dir.report_path, page)
+    content = Content(
+        results=results,
+        analysis=analysis,
+        figures=figures,
+        grids=tables,
+        traces=collect(results),
+        comparisons=comparisons,
+        files=_files(run_dir, table_paths),
+    )
+    write_atomic(run_dir.report_path, render(content))
     figure_paths = tuple(path for figure in figures for path in (figure.png, figure.svg))
     _remove_stale(run_dir, figures, tables)
     return ReportPaths(
@@ -63,6 +80,7 @@ def write_report(results: Results, run_dir: RunDir, analysis: Analysis | None = 
         summary=run_dir.summary_path,
         figures=figure_paths,
         tables=tuple(table_paths),
+        damage=(*results.damage, *content.traces.damage),
     )
 
 
@@ -90,7 +108,9 @@ def _files(run_dir: RunDir, tables: list[Path]) -> Files:
 def _remove_stale(run_dir: RunDir, figures: list[Saved], tables: list[Grid]) -> None:
     """Delete what an earlier report left and this one lacks, e.g. page 3 of a figure that now has two."""
     names = "|".join(module.__name__.rpartition(".")[2] for module in FIGURES)
-    ours = re.compile(rf"(?:{names})(?:-\d+)?\.(?:png|svg)|(?:accuracy|energy\w*|motivation)\.(?:md|tex)")
+    ours = re.compile(
+        rf"(?:{names})(?:-\d+)?\.(?:png|svg)|(?:accuracy|energy\w*|motivation|variants|shares)\.(?:md|tex)"
+    )
     kept = {figure.name for figure in figures} | {grid.name for grid in tables}
     for folder in (run_dir.figures_dir, run_dir.tables_dir):
         for path in folder.glob("*.*") if folder.is_dir() else ():

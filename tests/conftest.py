@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -17,6 +18,11 @@ from bench.errors import RequestError
 from bench.record import Record
 from bench.suite import DataSpec, Suite
 from bench.suite_file import load_suite
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 _VALID: dict[str, Any] = {
     "name": "trial",
@@ -62,6 +68,21 @@ def real_cifar10(data_dir: Path) -> tuple[Images, Images]:
         assert 0 < done <= total
 
     return read_cifar10(located, progress)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is installed, headless; skips the test where there is none."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (on Debian: apt install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with the extra test")
+    # Chromium refuses to run as root with its sandbox
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from bench.data.images import Images
 from bench.errors import RequestError
 from bench.models.augment import augment, keep
 from bench.models.source import make_source_model
-from bench.suite import ModelSpec, SourceTrainSpec
+from bench.suite import ModelSpec
 from bench.train import to_tensors
+from bench.train_spec import SourceTrainSpec
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -685,6 +685,9 @@ def test_one_seed_cannot_agree_with_the_paper() -> None:
 def test_other_data_have_nothing_in_common_with_the_paper() -> None:
     with pytest.raises(RequestError, match="nothing in common with the published tables: they have cifar10-flip"):
         compare(results(*both()), load("paper"))
+    many = [line(f"block{number}", 0.5, 10.0) for number in range(9)]
+    with pytest.raises(RequestError, match=r"the run has digits-noise \(\d+\)"):
+        compare(results(*many), load("paper"))
     with pytest.raises(RequestError, match="use accuracy"):
         compare(flip_run(), load("paper"), Rules(fail_on={"joules": 0.05}))
 

@@ -17,8 +17,9 @@ from bench.cost import Cost, cell_costs, fine_tuning_macs, step_of, trace
 from bench.models.build import build_model
 from bench.models.catalog import FULL, RESNET_BLOCKS, BlockMap, find_model
 from bench.models.resnet import ResNet
-from bench.models.resnet_macs import forward_macs, resnet_layers, step_macs
-from bench.suite import ModelSpec, TrainSpec
+from bench.models.resnet_macs import forward_macs, frozen_macs, resnet_layers, step_macs
+from bench.suite import ModelSpec
+from bench.train_spec import EngineSpec
 
 BLOCKS = ["block1", "block2", "block3", "fc"]
 
@@ -198,6 +199,7 @@ def test_the_closed_form_gives_the_same_integers(
         train_only(model, RESNET_BLOCKS, blocks)
         cost = followed.step([n for n, p in model.named_parameters() if p.requires_grad])
         assert (cost.forward_macs, cost.macs) == (forward_macs(layers), step_macs(layers, blocks)), blocks
+        assert cost.frozen_macs == frozen_macs(layers, blocks), blocks
 
 
 def test_the_closed_form_knows_the_papers_nets_only() -> None:
@@ -234,19 +236,19 @@ def test_a_model_that_needs_values_is_followed_all_the_same() -> None:
 def test_what_a_record_says_of_a_cell() -> None:
     model = ResNet(1, n_classes=10, width=4)
     train_only(model, RESNET_BLOCKS, ("fc",))
-    images, spec = torch.zeros(17, 3, 32, 32), TrainSpec(batch_size=8, bn_mode="adapt_once_then_eval")
-    costs = cell_costs(model, images, spec, epochs=3, n_val=5)
+    images, spec = torch.zeros(17, 3, 32, 32), EngineSpec(batch_size=8, bn_mode="adapt_once_then_eval")
+    costs = cell_costs(model, images, spec, 3, 5)
     forward = costs["forward_macs"]
     assert forward is not None
     assert costs["step_macs"] == 8 * (forward + 160)
     assert costs["train_macs"] == 17 * forward + 3 * (16 * (forward + 160) + 5 * forward)
-    assert cell_costs(model, images, spec, epochs=3, n_val=5, cached=True)["train_macs"] == (
+    assert cell_costs(model, images, spec, 3, 5, cached=True)["train_macs"] == (
         17 * forward + 22 * (forward - 160) - (forward - 160) + 3 * (16 * 320 + 5 * 160)
     )
 
 
 def test_a_model_that_cannot_be_followed_has_no_cost() -> None:
-    costs = cell_costs(nn.Linear(7, 2), torch.zeros(2, 3, 8, 8), TrainSpec(), epochs=1, n_val=1)
+    costs = cell_costs(nn.Linear(7, 2), torch.zeros(2, 3, 8, 8), EngineSpec(), 1, 1)
     assert set(costs.values()) == {None}
 
 

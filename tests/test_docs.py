@@ -12,8 +12,9 @@ import yaml
 from bench.cli import cli
 from bench.data.catalog import DATASETS, SHIFT_LEVELS
 from bench.record import Record
-from bench.suite import EnergySpec, SplitSpec, TrainSpec
+from bench.suite import EnergySpec, SplitSpec
 from bench.suite_file import load_suite, shipped_suites
+from bench.train_spec import TuneSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -56,8 +57,7 @@ def test_the_contract_lists_every_field_of_a_record_with_its_unit() -> None:
 def test_the_defaults_that_the_contract_states_are_the_defaults() -> None:
     stated = yaml.safe_load(fences("docs/contracts.md", "yaml")[0])
     stated["train"].pop("per_block")
-    assert stated["train"].pop("threads") is None
-    assert TrainSpec(**stated["train"]) == TrainSpec()
+    assert TuneSpec(**stated["train"]) == TuneSpec()
     assert EnergySpec(**stated["energy"]) == EnergySpec()
     assert SplitSpec(**stated["split"]) == SplitSpec()
 

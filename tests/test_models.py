@@ -25,8 +25,9 @@ from bench.models.checkpoint import load_weights, read_state, save_weights
 from bench.models.released import CHECKPOINTS, locate_checkpoint
 from bench.models.resnet import ResNet
 from bench.models.source import load_source_model, make_source_model
-from bench.suite import DataSpec, ModelSpec, SourceTrainSpec
+from bench.suite import DataSpec, ModelSpec
 from bench.train import accuracy, to_tensors
+from bench.train_spec import SourceTrainSpec
 
 torch.set_num_threads(1)
 

@@ -14,8 +14,9 @@ from bench.blocks import train_only
 from bench.data.images import Images
 from bench.models.build import build_model
 from bench.models.catalog import RESNET_BLOCKS
-from bench.suite import ModelSpec, TrainSpec
+from bench.suite import ModelSpec
 from bench.train import Batchable, Outcome, accuracy, adapt_batchnorm, fine_tune, mean_loss, set_train_mode, to_tensors
+from bench.train_spec import TrainSpec
 
 torch.set_num_threads(1)
 
@@ -120,9 +121,9 @@ def test_a_small_last_batch_does_not_weigh_as_much_as_the_others() -> None:
 
 def test_train_mode_holds_only_batchnorm() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), nn.BatchNorm1d(1))
-    set_train_mode(model, "eval")
+    set_train_mode(model, "eval", [])
     assert [module.training for module in model] == [False, True, False]
-    set_train_mode(model, "train")
+    set_train_mode(model, "train", [])
     assert [module.training for module in model] == [True, True, True]
 
 

@@ -112,7 +112,9 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     code = {str(path.relative_to(ROOT)) for top in TOP_LEVEL for path in (ROOT / top).rglob("*.py")}
     typed = {f"{top}/py.typed" for top in TOP_LEVEL if (ROOT / top / "py.typed").is_file()}
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "bench").rglob("*.csv")}
-    assert code | typed | tables | {f"{stem}.dist-info/licenses/LICENSE"} <= set(names)
+    scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "plots").rglob("*.js")}
+    assert scripts
+    assert code | typed | tables | scripts | {f"{stem}.dist-info/licenses/LICENSE"} <= set(names)
 
 
 def test_imports_come_from_the_wheel(installed: Installed) -> None:

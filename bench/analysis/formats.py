@@ -72,13 +72,14 @@ def to_latex(grid: Grid) -> str:
         "    " + " & ".join(escape_latex(head) for head in grid.header) + r" \\",
         r"    \midrule",
     ]
-    previous = None
+    previous: tuple[Entry, ...] = ()
     for row in grid.rows:
-        if previous not in (None, row[0].text):
+        if previous and previous[0] != row[0]:
             lines.append(r"    \midrule")
-        shown = row if row[0].text != previous else (Entry(""), Entry(""), *row[2:])
+        same = next((i for i in range(grid.labels) if previous[i : i + 1] != (row[i],)), grid.labels)
+        shown = (*[Entry("")] * same, *row[same:])
         lines.append("    " + " & ".join(cell(entry) for entry in shown) + r" \\")
-        previous = row[0].text
+        previous = row
     return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""])
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pandas as pd
 
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
+from bench.analysis.damage import summary_of_damage, usable
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
 from bench.store import PUBLISHED, RunDir
+from bench.train_spec import AXES, variant_label
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
@@ -40,6 +43,8 @@ _TEXT = [
     "method",
     "model",
     "bn_mode",
+    "variant",
+    "engine",
     "started_at",
     "data_variant",
     "device",
@@ -52,7 +57,7 @@ _TEXT = [
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_before_c", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
-             "throttle_before", "throttle_after"}  # fmt: skip
+             "throttle_before", "throttle_after", "levers", "cache_mb", "cache_note"}  # fmt: skip
 """They stand in the record for whoever asks about one repeat; no table is made of them."""
 
 _COLUMNS = [*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target"]
@@ -68,17 +73,21 @@ class Results:
             not measured is nan) and more: `run` (name of its folder), `arm` (what is compared: the tuned
             blocks, or the method that chose them), `role` of the arm (single, set, full, method, average),
             `target` (the block the shift calls for, '' if unknown), `accuracy_sd` (fraction, only where a
-            published table prints one), `ok` (finished) and `measured` (its joules count: finished, with an
-            energy, and not of grade X).
+            published table prints one), `plain` (the data without the way of training), `ok` (finished) and
+            `measured` (its joules count: finished, with an energy, and not of grade X).
         manifests: one per run, in order; empty where a run has none.
         title: a heading; a user's own text.
         runs: names of the run folders.
+        folders: the run folders themselves by these names, where there are any.
+        damage: sentences on what was skipped because it could not be read.
     """
 
     records: pd.DataFrame
     manifests: tuple[dict[str, Any], ...]
     title: str
     runs: tuple[str, ...]
+    folders: dict[str, RunDir] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     @property
     def published(self) -> bool:
@@ -86,27 +95,43 @@ class Results:
         return set(self.runs) == {PUBLISHED}
 
 
-def load(*runs: RunDir | Path | str) -> Results:
+def load(*runs: RunDir | Path | str, skip_damaged: bool = False) -> Results:
     """Read run folders; the word `paper` stands for the published tables.
 
     A data label that several runs share is told apart by the run's name, so that only repeats of one run, which
     share a device and a meter, are ever paired.
+
+    Args:
+        skip_damaged: leave out lines, manifests and whole runs that cannot be read, and name them in `damage`, as
+            long as one record is left.
 
     Raises:
         RequestError: no run, a folder without a run, an unreadable or empty one.
     """
     if not runs:
         raise RequestError(f"no run given; name a run folder, or `{PUBLISHED}` for the published tables")
-    names = _names(runs)
-    frames, manifests, titles = [], [], []
-    for run, name in zip(runs, names, strict=True):
-        with _without_collector():
-            lines, manifest, title = _read(run, name)
-            frames.append(_frame(lines, name))
-            del lines  # by far the largest thing here
-        manifests.append(manifest)
-        titles.append(title)
-    return Results(_told_apart(frames), tuple(manifests), " + ".join(dict.fromkeys(titles)), tuple(names))
+    read: list[_Run] = []
+    damage: list[str] = []
+    lost: RequestError | None = None
+    for run, name in zip(runs, _names(runs), strict=True):
+        try:
+            with _without_collector():
+                read.append(_read(run, name, damage if skip_damaged else None))
+        except RequestError as error:
+            if not skip_damaged:
+                raise
+            lost = error
+            damage.append(f"Run {name} is left out: {error}.")
+    if lost is not None and not read:
+        raise lost
+    return Results(
+        _told_apart([one.frame for one in read]),
+        tuple(one.manifest for one in read),
+        " + ".join(dict.fromkeys(one.title for one in read)),
+        tuple(one.name for one in read),
+        {one.name: one.folder for one in read if one.folder is not None},
+        tuple(damage),
+    )
 
 
 def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Results:
@@ -145,18 +170,52 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(run: RunDir | Path | str, name: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+@dataclass(frozen=True)
+class _Run:
+    """One run as it was read."""
+
+    name: str
+    frame: pd.DataFrame
+    manifest: dict[str, Any]
+    title: str
+    folder: RunDir | None
+
+
+def _read(run: RunDir | Path | str, name: str, damage: list[str] | None) -> _Run:
     if run == PUBLISHED:
-        return published.load_records(), {}, published.TITLE
+        return _Run(name, _frame(published.load_records(), name), {}, published.TITLE, None)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
-    lines = folder.records()
+    lines, manifest = _lines(folder, name, damage)
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
-    manifest = folder.read_manifest() or {}
     bracket_net(lines, manifest)
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
-    lines.sort(key=lambda line: rank.get(str(line.get("data")), len(rank)))  # repeats run in a shuffled order
-    return lines, manifest, manifest_title(manifest) or name
+    ways = {label: number for number, label in enumerate(variant_labels(manifest))}
+    lines.sort(  # repeats run in a shuffled order
+        key=lambda line: (rank.get(str(line.get("data")), len(rank)), ways.get(str(line.get("variant")), len(ways)))
+    )
+    # the lines are by far the largest thing here: they must be gone before the next run is read
+    return _Run(name, _frame(lines, name), manifest, manifest_title(manifest) or name, folder)
+
+
+def _lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records and manifest; what cannot be read is named in `damage`, or raised where that is None."""
+    if damage is None:
+        return folder.records(), folder.read_manifest() or {}
+    wrong: list[str] = []
+    try:
+        lines = usable(folder.records(wrong), wrong)
+    except OSError as error:
+        raise RequestError(f"{folder.cells_path}: cannot be read ({error.strerror})") from None
+    if wrong:
+        damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
+    if wrong and not lines:
+        raise RequestError(f"{folder.cells_path}: no usable record ({wrong[0]})")
+    try:
+        return lines, folder.read_manifest() or {}
+    except (RequestError, OSError, UnicodeDecodeError):
+        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
+        return lines, {}
 
 
 def _data_labels(manifest: dict[str, Any]) -> list[str]:
@@ -165,6 +224,17 @@ def _data_labels(manifest: dict[str, Any]) -> list[str]:
         return [str(data["label"]) for data in manifest["suite"]["content"]["data"]]
     except (KeyError, TypeError):
         return []
+
+
+def variant_labels(manifest: Mapping[str, Any]) -> list[str]:
+    """Every way of training that the suite spans, the first first; none where the manifest has none."""
+    try:
+        given = manifest["suite"]["content"]["axes"]
+        axes = {key: given[key] for key in AXES if key in given}
+        points = list(itertools.product(*axes.values()))
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [variant_label(zip(axes, point, strict=True)) for point in points]
 
 
 def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
@@ -194,6 +264,12 @@ def _frame(lines: list[dict[str, Any]], run: str) -> pd.DataFrame:
     frame["data"] = frame["data"].map(
         {v: f"{v} ({variants[v]})" if v in variants else v for v in frame["data"].unique()}
     )
+    # ways of training are compared with each other apart (bench.analysis.variants); here each is data of its own, so
+    # that blocks are only ever compared within one
+    frame["plain"] = frame["data"]
+    frame["variant"] = frame["variant"].fillna("")
+    varied = frame["variant"] != ""
+    frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
     frame["role"] = np.select(

@@ -12,6 +12,7 @@ from rich.text import Text
 from bench.analysis import wording
 from bench.analysis.findings import Analysis, analyse, arm_order
 from bench.analysis.results import GROUP, Results
+from bench.analysis.variant_tables import share_sentences
 
 MAX_ROWS = 24
 """Shifts x train sizes shown; the report has them all."""
@@ -42,6 +43,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     told = wording.shift_sentences(analysis, limit=MAX_ROWS)
     parts += [Text(sentence) for sentence in told]
     parts += [Text(sentence) for sentence in wording.headline_sentences(analysis, published=results.published)]
+    parts += [Text(sentence) for sentence in share_sentences(results)]
     parts += [
         Text(sentence, style="yellow") for sentence in wording.quality_sentences(analysis, published=results.published)
     ]

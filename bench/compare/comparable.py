@@ -13,7 +13,19 @@ from bench.difference import changes, flat
 
 _BOARD = ("board", "cpu_model", "logical_cores")
 _METER = ("kind", "scope", "covers", "device", "params", "resolution")
-_AXES = ("name", "title", "version", "data", "train_size", "blocks", "seeds", "exclude", "timeout_s", "energy.repeats")
+_AXES = (
+    "name",
+    "title",
+    "version",
+    "data",
+    "train_size",
+    "blocks",
+    "seeds",
+    "axes",
+    "exclude",
+    "timeout_s",
+    "energy.repeats",
+)
 """Keys of a suite that say which cells there are; the cells themselves say that better."""
 
 

@@ -52,7 +52,7 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
         names = ", ".join(sorted({label for _, _, label in DATA.values()}))
         raise RequestError(
             f"nothing in common with the published tables: they have {names} at 10, 20 and 30 %, the run has "
-            f"{left_out.name_cells(facts, left_out.NAMED)}"
+            f"{left_out.name_cells(facts.reset_index(drop=True), left_out.NAMED)}"
         )
     judged = {
         measure: _judged(part.reindex(shared), measure, rules, sign) for measure, part in figures.items() if len(part)

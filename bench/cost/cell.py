@@ -8,11 +8,19 @@ from torch import Tensor, nn
 
 from bench.cost.follow import step_of
 from bench.cost.step import Cost
-from bench.suite import TrainSpec
+from bench.train_spec import EngineSpec
 
 
 def fine_tuning_macs(
-    cost: Cost, *, batch: int, epochs: int, n_train: int, n_val: int, n_adapt: int = 0, cached: bool = False
+    cost: Cost,
+    *,
+    batch: int,
+    epochs: int,
+    n_train: int,
+    n_val: int,
+    n_views: int = 0,
+    n_adapt: int = 0,
+    cached: bool = False,
 ) -> int:
     """MACs of a fine-tuning with a validation after every epoch.
 
@@ -21,17 +29,18 @@ def fine_tuning_macs(
         epochs: that were run.
         n_train: images that were trained on in each.
         n_val: images validated on.
+        n_views: further versions of the training images that a cache keeps.
         n_adapt: images that BatchNorm's statistics were first taken from.
         cached: whether the frozen part of training and validation images is computed once.
     """
     forward, frozen = cost.forward_macs / batch, (cost.frozen_macs / batch if cached else 0.0)
     step = cost.macs / batch
-    once = (n_train + n_val) * frozen + n_adapt * forward
+    once = (n_train + n_views + n_val) * frozen + n_adapt * forward
     return round(once + epochs * (n_train * (step - frozen) + n_val * (forward - frozen)))
 
 
 def cell_costs(
-    model: nn.Module, images: Tensor, spec: TrainSpec, *, epochs: int, n_val: int, cached: bool = False
+    model: nn.Module, images: Tensor, spec: EngineSpec, epochs: int, n_val: int, *, cached: bool = False
 ) -> dict[str, int | None]:
     """What a record says of a cell's cost; None throughout where the model cannot be followed.
 
@@ -58,6 +67,7 @@ def cell_costs(
             epochs=epochs,
             n_train=n_train - (n_train % batch == 1),  # a batch of one that is left over is not trained on
             n_val=n_val,
+            n_views=n_train * ((spec.views or 1) - 1),
             n_adapt=n_train if spec.bn_mode == "adapt_once_then_eval" else 0,
             cached=cached,
         ),

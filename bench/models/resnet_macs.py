@@ -47,6 +47,13 @@ def forward_macs(layers: tuple[Layer, ...]) -> int:
     return sum(layer.macs for layer in layers)
 
 
+def frozen_macs(layers: tuple[Layer, ...], blocks: BlockSet) -> int:
+    """Of the forward pass of one image, the part before the first of these blocks: it can be kept."""
+    trained = {layer.block for layer in layers} if blocks == (FULL,) else set(blocks)
+    first = next(number for number, layer in enumerate(layers) if layer.block in trained)
+    return sum(layer.macs for layer in layers[:first])
+
+
 def step_macs(layers: tuple[Layer, ...], blocks: BlockSet) -> int:
     """Of one image in a training step: forward, and the gradients that these blocks need.
 

@@ -18,7 +18,7 @@ from bench.models.catalog import FULL
 from bench.models.checkpoint import load_weights, save_weights
 from bench.models.released import locate_checkpoint
 from bench.suite import ModelSpec
-from bench.train import make_optimizer, to_tensors, train_epoch
+from bench.train import make_optimizer, set_train_mode, to_tensors, train_epoch
 
 VERSION = 2
 """Raised when training a source model changes, so that nobody starts from an old one."""
@@ -63,7 +63,8 @@ def make_source_model(
     data = to_tensors(domain.source, device, spec.pixels)
     change = augment if spec.source_train.augment else keep
     for epoch in range(1, epochs + 1):
-        train_epoch(model, optimizer, data, spec.source_train, generator, change=change)
+        set_train_mode(model, spec.source_train.bn_mode, [])
+        train_epoch(model, optimizer, data, spec.source_train.batch_size, generator, change=change)
         schedule.step()
         on_epoch(epoch, epochs)
     save_weights(model.cpu(), path)

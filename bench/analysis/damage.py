@@ -1,0 +1,65 @@
+"""Damage: records that cannot be what they claim to be, and how they are named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from bench.record import Record
+
+NAMED = 3
+"""Faults that a sentence names one by one."""
+
+_HUGE = 1e300
+_NUMBERS = tuple(
+    spec.name
+    for spec in dataclasses.fields(Record)
+    if str(spec.type).startswith(("int", "float")) and spec.name != "schema"
+)
+_FRACTIONS = ("accuracy_before", "accuracy_after")
+_TEXTS = ("cell_id", "status", "data", "blocks", "level", "method", "started_at")
+
+
+def usable(lines: Sequence[dict[str, Any]], damage: list[str]) -> list[dict[str, Any]]:
+    """The lines whose fields are of the kind a record has; what is wrong with the others is added to `damage`."""
+    kept = []
+    for line in lines:
+        wrong = _wrong(line)
+        if wrong:
+            damage.append(f"{str(line['cell_id'])[:80]} has {wrong}")
+        else:
+            kept.append(line)
+    return kept
+
+
+def _wrong(line: dict[str, Any]) -> str:
+    """What no record can hold, '' where there is nothing."""
+    for name in _NUMBERS:
+        value = line.get(name)
+        # one comparison for nan, infinity and integers too large for a float
+        if value is not None and not (type(value) in (int, float) and -_HUGE < value < _HUGE):
+            return f"{name} {str(value)[:40]!r}"
+    for name in _TEXTS:
+        value = line.get(name)
+        if value is not None and type(value) is not str:
+            return f"{name} {str(value)[:40]!r}"
+    if line.get("train_size") is None:
+        return "no train_size"
+    outside = [name for name in _FRACTIONS if line.get(name) is not None and not 0 <= line[name] <= 1]
+    return f"{outside[0]} {line[outside[0]]}" if outside else _wrong_list(line)
+
+
+def _wrong_list(line: dict[str, Any]) -> str:
+    if type(line.get("flags") or []) is not list:
+        return "flags that are no list"
+    terms = line.get("energy_terms") or []
+    if type(terms) is list and all(type(term) is dict and term.keys() >= {"name", "net_j"} for term in terms):
+        return ""
+    return "energy_terms that are no budget"
+
+
+def summary_of_damage(what: str, wrong: Sequence[str]) -> str:
+    """One sentence: how many were skipped, and the first of them."""
+    named = "; ".join(wrong[:NAMED]) + (f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
+    return f"{what}: {len(wrong)} skipped, in no figure: {named}."

@@ -1,0 +1,126 @@
+// Accuracy against joules of one shift, with the Pareto front.
+const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "x", "triangle-left", "triangle-right"];
+const SHAPES = ["●", "■", "▲", "◆", "▼", "⬟", "✖", "◀", "▶"];
+
+jt.widgets.pareto = async (host, data) => {
+  const { arms, sizes, shifts, unit, factor } = data;
+  const hidden = new Set();
+  let shift = shifts[0];
+  const choice = jt.el(
+    "select",
+    { change: (event) => choose(shifts[Number(event.target.value)]) },
+    ...shifts.map((one, index) => jt.option(index, one.label)),
+  );
+  const ticks = arms.map((arm, index) => {
+    const box = jt.el("input", { type: "checkbox", checked: true, change: () => show(index, box.checked) });
+    const swatch = jt.el("span", { "aria-hidden": "true", class: "swatch" });
+    swatch.style.background = arm.colour;
+    return jt.el("label", { class: "tick" }, box, swatch, arm.name);
+  });
+  let spreads = true;
+  const spreadBox = jt.el("input", { type: "checkbox", checked: true, change: () => showSpread(spreadBox.checked) });
+  const spread = jt.el("label", { class: "tick" }, spreadBox, "95 % intervals");
+  const key = sizes.length > 1 ? `Train size: ${sizes.map((size, at) => `${SHAPES[at % SHAPES.length]} ${size}`).join(", ")}.` : "";
+  const canvas = jt.el("div");
+  host.append(
+    jt.el("h3", {}, data.title),
+    jt.el("div", { class: "controls" }, jt.labelled("Shift", choice)),
+    jt.el("fieldset", { class: "controls" }, jt.el("legend", {}, "Show"), ...ticks, spread),
+    jt.el("p", { class: "muted" }, key),
+    canvas,
+    jt.el("p", { class: "muted" }, data.caption),
+  );
+
+  const visible = () =>
+    shift.points
+      .filter((point) => !hidden.has(point.arm))
+      .sort((a, b) => a.energy_gross_j - b.energy_gross_j || a.accuracy - b.accuracy);
+  const range = (lo, hi, scale, digits) =>
+    lo === null || hi === null ? "" : ` [${jt.number(lo * scale, digits)}, ${jt.number(hi * scale, digits)}]`;
+  const words = (point) =>
+    `${arms[point.arm].name}${point.target ? " (target)" : ""}, ${sizes[point.size]}: ` +
+    `${jt.figure(point.energy_gross_j / factor)} ${unit}, ${jt.number(100 * point.accuracy, 1)} %` +
+    `${range(point.accuracy_lo, point.accuracy_hi, 100, 1)}${point.best ? ", on the Pareto front" : ""}`;
+  const whisker = (point, value, lo, hi, scale) => ({
+    up: point[hi] === null ? 0 : Math.max(0, point[hi] - point[value]) * scale,
+    down: point[lo] === null ? 0 : Math.max(0, point[value] - point[lo]) * scale,
+  });
+
+  const draw = (theme) => {
+    const points = visible();
+    const x = points.map((point) => point.energy_gross_j / factor);
+    const y = points.map((point) => 100 * point.accuracy);
+    const front = shift.points.filter((point) => point.best).sort((a, b) => a.energy_gross_j - b.energy_gross_j);
+    const reach = (value, lo, hi, scale) => {
+      const both = points.map((point) => whisker(point, value, lo, hi, scale));
+      return {
+        type: "data",
+        symmetric: false,
+        array: both.map((one) => one.up),
+        arrayminus: both.map((one) => one.down),
+        visible: spreads,
+        color: theme.muted,
+        thickness: 0.6,
+        width: 2,
+      };
+    };
+    const wide = Math.max(...x) > 20 * Math.min(...x);
+    const [low, high] = [Math.min(...y), Math.max(...y)];
+    const room = Math.max(2, 0.12 * (high - low));
+    return {
+      data: [
+        {
+          x,
+          y,
+          mode: "markers",
+          type: "scatter",
+          error_x: reach("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", 1 / factor),
+          error_y: reach("accuracy", "accuracy_lo", "accuracy_hi", 100),
+          marker: {
+            size: points.map((point) => (point.best ? 13 : 11)),
+            symbol: points.map((point) => SYMBOLS[point.size % SYMBOLS.length]),
+            color: points.map((point) => arms[point.arm].colour),
+            opacity: points.map((point) => (point.best ? 1 : 0.6)),
+            line: { color: theme.ink, width: points.map((point) => (point.best ? 1.5 : 0.75)) },
+          },
+          text: points.map((point) => jt.plain(words(point))),
+          hovertemplate: "%{text}<extra></extra>",
+        },
+        {
+          x: front.map((point) => point.energy_gross_j / factor),
+          y: front.map((point) => 100 * point.accuracy),
+          mode: "lines",
+          type: "scatter",
+          line: { shape: "hv", color: theme.accent, width: 2.5 },
+          hoverinfo: "skip",
+        },
+      ],
+      layout: {
+        xaxis: {
+          title: { text: `gross energy of one fine-tuning, ${unit}` },
+          ...(wide ? { type: "log" } : { type: "linear", ...(points.length ? { range: [0, 1.12 * Math.max(...x)] } : {}) }),
+        },
+        yaxis: { title: { text: "accuracy, %" }, ...(points.length ? { range: [Math.max(0, low - room), Math.min(101, high + room)] } : {}) },
+      },
+    };
+  };
+  const chart = await jt.chart(canvas, {
+    label: data.title,
+    draw,
+    zoom: "xy",
+    points: () => visible().map((point, index) => ({ curve: 0, index, text: words(point) })),
+  });
+  const choose = (next) => {
+    shift = next;
+    return chart.redraw();
+  };
+  const showSpread = (on) => {
+    spreads = on;
+    return chart.redraw();
+  };
+  const show = (index, on) => {
+    if (on) hidden.delete(index);
+    else hidden.add(index);
+    return chart.redraw();
+  };
+};

@@ -1,0 +1,161 @@
+// The power of one repeat over time. Traces lie packed in parts; a part is unpacked when one of its traces is chosen.
+jt.widgets.traces = async (host, data) => {
+  const { cells, entries, perChunk, block } = data;
+  const ofCell = new Map();
+  entries.forEach(([cell], index) => ofCell.set(cell, [...(ofCell.get(cell) || []), index]));
+  let at = 0;
+  let trace = null;
+  let chart = null;
+
+  const cellChoice = jt.el(
+    "select",
+    { change: (event) => choose(ofCell.get(Number(event.target.value))[0]) },
+    ...cells.map((name, index) => jt.option(index, name)),
+  );
+  const repeatChoice = jt.el("select", { change: (event) => choose(Number(event.target.value)) });
+  const step = (by) => choose(Math.max(0, Math.min(entries.length - 1, at + by)));
+  const back = jt.el("button", { type: "button", click: () => step(-1) }, "Previous trace");
+  const forth = jt.el("button", { type: "button", click: () => step(1) }, "Next trace");
+  const title = jt.el("h3", { tabindex: -1 });
+  const facts = jt.el("p", { class: "muted", role: "status" });
+  const canvas = jt.el("div");
+  const cellLabel = jt.labelled("Cell", cellChoice);
+  cellLabel.className = "wide";
+  const controls = jt.el("div", { class: "controls" }, cellLabel, jt.labelled("Repeat", repeatChoice), back, forth);
+  const key = jt.el("ul", { class: "key" });
+  host.append(controls, title, canvas, key, facts);
+
+  const load = async (index) => {
+    const part = await jt.data(`${block}-${Math.floor(index / perChunk)}`);
+    return part[index % perChunk];
+  };
+  const decoded = ({ from, step: size, d }) => {
+    let sum = 0;
+    return d.map((change) => from + size * (sum += change));
+  };
+  const highestInWindow = (x, y) => {
+    const { t0_s: from, t1_s: to } = trace.moments;
+    if (from === null || to === null) return null;
+    const inside = y.filter((_, index) => x[index] >= from && x[index] <= to);
+    return inside.length ? Math.max(...inside) : null;
+  };
+
+  const spans = (theme) => {
+    const { quiet_from_s: from, t0_s: start, t1_s: end, quiet_until_s: until } = trace.moments;
+    const band = (x0, x1, colour, opacity) =>
+      x0 === null || x1 === null || x1 <= x0
+        ? []
+        : [{ type: "rect", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, fillcolor: colour, opacity, line: { width: 0 }, layer: "below" }];
+    const edge = (x) =>
+      x === null
+        ? []
+        : [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: theme.accent, width: 1 } }];
+    const idle =
+      trace.idle_power_w === null
+        ? []
+        : [{ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: trace.idle_power_w, y1: trace.idle_power_w, line: { color: theme.edge, width: 2, dash: "dash" } }];
+    return [
+      ...band(from, start, theme.muted, 0.22),
+      ...band(end, until, theme.muted, 0.22),
+      ...band(start, end, theme.accent, 0.14),
+      ...edge(start),
+      ...edge(end),
+      ...idle,
+    ];
+  };
+  const draw = (theme) => {
+    const top = Math.max(...trace.y, trace.idle_power_w ?? 0);
+    const low = Math.min(0, ...trace.y);
+    const from = trace.x[0];
+    const to = trace.x[trace.x.length - 1];
+    return {
+      data: [
+        {
+          x: trace.x,
+          y: trace.y,
+          type: "scatter",
+          mode: "lines",
+          line: { color: theme.ink, width: 1.3, shape: trace.counter ? "vh" : "linear" },
+          hovertemplate: "%{x:.2f} s, %{y:.4~g} W<extra></extra>",
+        },
+      ],
+      layout: {
+        xaxis: { title: { text: "time from the start of the work, s" }, range: [from, to] },
+        yaxis: { title: { text: "power, W" }, range: [low * 1.05, top * 1.08 || 1] },
+        shapes: spans(theme),
+      },
+    };
+  };
+  const where = (x) => {
+    const { quiet_from_s: from, t0_s: start, t1_s: end, quiet_until_s: until } = trace.moments;
+    if (start === null || end === null) return "";
+    if (x >= start && x <= end) return ", in the window";
+    return (from !== null && x >= from && x < start) || (until !== null && x > end && x <= until) ? ", in a guard band" : "";
+  };
+  const points = () =>
+    trace.x.map((x, index) => ({
+      curve: 0,
+      index,
+      get text() {
+        return `${jt.number(x, 2)} s: ${jt.figure(trace.y[index])} W${where(x)}`;
+      },
+    }));
+  const joules = (name, value, u) => (value === null ? null : `${name} ${jt.figure(value)}${u ? ` ± ${jt.figure(u, 2)}` : ""} J`);
+  const describe = () => {
+    const { t0_s: start, t1_s: end } = trace.moments;
+    const peak = highestInWindow(trace.x, trace.y);
+    const each = trace.executions > 1 ? `, ${trace.executions} executions` : "";
+    const energies = [joules("gross", trace.energy_gross_j, trace.energy_u_j), joules("net", trace.energy_net_j)].filter(Boolean);
+    return [
+      start === null || end === null ? "The file does not say where its window is." : `Window ${jt.number(end - start, 2)} s${each}.`,
+      energies.length ? `Energy of one execution: ${energies.join(", ")}.` : "No energy.",
+      trace.idle_power_w === null ? "No idle baseline." : `Idle ${jt.figure(trace.idle_power_w)} W.`,
+      peak === null ? null : `Highest in the window ${jt.figure(peak)} W.`,
+      `${trace.grade ? `Grade ${trace.grade}` : "No grade"}${trace.flags.length ? `: ${trace.flags.join(", ")}` : ""}.`,
+      trace.status === "ok" ? null : `The repeat is ${trace.status}.`,
+      trace.source ? `Source ${trace.source}${trace.counter ? ", a counter: power between its updates" : ""}.` : null,
+      trace.x.length < trace.samples
+        ? `${trace.x.length} of ${trace.samples} samples are drawn, the lowest and the highest of every stretch.`
+        : `${trace.samples} samples.`,
+    ]
+      .filter(Boolean)
+      .join(" ");
+  };
+  const mark = (className, text) => jt.el("li", {}, jt.el("span", { class: `mark ${className}`, "aria-hidden": "true" }), text);
+  const legend = () => [
+    mark("line", "power"),
+    ...(trace.moments.t0_s !== null ? [mark("window", "window")] : []),
+    ...(trace.moments.quiet_from_s !== null || trace.moments.quiet_until_s !== null ? [mark("guard", "guard bands")] : []),
+    ...(trace.idle_power_w !== null ? [mark("idle", `idle baseline, ${jt.figure(trace.idle_power_w, 3)} W`)] : []),
+  ];
+
+  let wanted = 0;
+  const choose = async (index) => {
+    at = index;
+    wanted += 1;
+    const mine = wanted;
+    const found = await load(index);
+    if (mine !== wanted) return; // another was chosen meanwhile
+    trace = { ...found, x: decoded(found.t), y: decoded(found.p) };
+    const [cell, repeat] = entries[index];
+    cellChoice.value = String(cell);
+    const mates = ofCell.get(cell);
+    repeatChoice.replaceChildren(...mates.map((other) => jt.option(other, String(entries[other][1]))));
+    repeatChoice.value = String(index);
+    repeatChoice.disabled = mates.length === 1;
+    back.disabled = index === 0;
+    forth.disabled = index === entries.length - 1;
+    title.textContent = `${cells[cell]}, repeat ${repeat}`;
+    facts.textContent = describe();
+    key.replaceChildren(...legend());
+    if (chart) await chart.redraw();
+    else chart = await jt.chart(canvas, { label: "Power over time of the chosen repeat", draw, points, zoom: "x" });
+    canvas.dataset.shown = String(index);
+  };
+  document.addEventListener("jt-action", async (event) => {
+    await choose(event.detail.value);
+    title.scrollIntoView({ block: "start" });
+    title.focus();
+  });
+  await choose(0);
+};
