@@ -23,6 +23,16 @@ _MEANS = ("accuracy_before", "accuracy_after", "train_time_s", "energy_gross_j",
           "energy_net_u_j", "idle_power_w", "forward_macs", "step_macs", "step_bytes", "train_macs")  # fmt: skip
 
 
+SUITES = ("cifar-flip", "cifar10c", "cifar10c-like", "living17", "motivation", "system-cost", "system-cost-published")
+"""Those that follow an experiment of the paper."""
+
+
+def of_the_paper(results: Results) -> bool:
+    """Whether it is one run, of one of these suites or of a copy that kept its name."""
+    suites = [manifest.get("suite") for manifest in results.manifests]
+    return len(suites) == 1 and isinstance(suites[0], dict) and suites[0].get("name") in SUITES
+
+
 def in_published_terms(mine: Results, theirs: Results) -> tuple[Results, Results, list[str]]:
     """The run and the published tables made comparable, and what a reader must know of that."""
     if mine.published:
