@@ -1,6 +1,8 @@
-"""A model's blocks: which parameters train and which are frozen, exact by module, never by a part of a name."""
+"""A model's blocks: what trains and what is frozen, exact by module; by a part of a name only where a `*` says so."""
 
 from __future__ import annotations
+
+from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -22,18 +24,23 @@ def check_blocks(model: nn.Module, block_map: BlockMap) -> None:
             raise RequestError(f"model.blocks.{block}: has no parameters to tune")
         for parameter in parameters:
             other = owner.setdefault(id(parameter), block)
-            if other != block:
+            # patterns may overlap: that is how the released script of TBFT selects
+            if other != block and not any("*" in path for name in (block, other) for path in block_map[name]):
                 raise RequestError(f"model.blocks.{block}: shares parameters with {other}")
 
 
 def block_parameters(model: nn.Module, block_map: BlockMap, block: str) -> list[nn.Parameter]:
-    """The parameters of one block, each once.
+    """The parameters of one block, each once: those of its modules; those whose name a path with a `*` matches.
 
     Raises:
         RequestError: a module path that the model does not have.
     """
     found: dict[int, nn.Parameter] = {}
     for path in block_map[block]:
+        if "*" in path:
+            named = model.named_parameters()
+            found |= {id(parameter): parameter for name, parameter in named if fnmatchcase(name, path)}
+            continue
         try:
             module = model.get_submodule(path)
         except AttributeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -139,7 +140,9 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 @click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
 @click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
 @click.option("--across", is_flag=True, help="Compare joules even across devices, sources and grades.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for compare.csv and compare.md.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
+)
 def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
     """Say per cell whether RUN is better or worse than BASE, or the same; `paper` stands for the published tables.
 
@@ -152,7 +155,13 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 
     rules = make_rules(**options)  # a wrong option is told before anything is read
     comparison = comparison_of(load_run(run), load_run(base), rules)
-    written = show.write(comparison, out) if out is not None else ()
+    written: list[Path] = []
+    if out is not None:
+        from plots.beside_paper import draw
+        from plots.style import save
+
+        saved = [save(drawn, out) for drawn in draw(comparison)]
+        written = [*show.write(comparison, out), *(path for one in saved for path in (one.png, one.svg))]
     console = Console(highlight=False)
     console.width = min(console.width, show.WIDTH)
     console.print(show.terminal(comparison))
@@ -220,13 +229,16 @@ def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = (
     """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.analysis.results import load
     from bench.analysis.terminal import terminal_table
-    from bench.compare import compare
-    from bench.store import RunDir
+    from bench.compare import compare, of_the_paper
+    from bench.store import PUBLISHED, RunDir
     from plots.report import write_report
 
     results = load(*runs, skip_damaged=True)
     others = [load(base, skip_damaged=True) for base in bases]
     comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
+    if PUBLISHED not in bases and of_the_paper(results):
+        with contextlib.suppress(RequestError):  # nobody asked for it: a part of the suite may have nothing in common
+            comparisons.append(compare(results, load(PUBLISHED)))
     damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
     results = dataclasses.replace(results, damage=tuple(damage))
     written = write_report(results, RunDir(out), comparisons=comparisons)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.data.catalog import (
+    BLOCK_NOISE,
     CORRUPTIONS,
     DATASETS,
     LEVELS,
@@ -16,10 +17,12 @@ from bench.data.catalog import (
     SEVERITIES,
     SHIFTS,
     DatasetEntry,
+    Level,
     Superclasses,
 )
 from bench.data.superclasses import SHIPPED, check_table, read_table, shipped_table
 from bench.errors import nearest, show
+from bench.models.catalog import TARGET_BLOCKS
 from bench.suite import DataSpec
 from bench.yaml_file import Loc, YamlFile
 
@@ -34,9 +37,19 @@ KEYS = (
     "level",
     "name",
     "image_size",
+    "noised_block",
+    "noised_accuracy",
+    "classes",
 )
-MULTIPLY = ("dataset", "shift", "severity")
+MULTIPLY = ("dataset", "shift", "severity", "noised_block")
 """Keys that may hold a list; the entry then stands for every combination."""
+
+
+MAX_CLASSES = 100
+"""Of random images, of which there are a thousand."""
+
+LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_BLOCKS.items() if level in LEVELS}
+"""Target block -> the level that calls for it; the blocks between the first and the head are of feature level."""
 
 
 def n_target(data: DataSpec) -> int | None:
@@ -131,6 +144,10 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
             raise file.error(
                 (*loc, "severity"), f"{show(severity)} is out of range; expected a whole number from 1 to 5"
             )
+    noised_block = _noised_block(file, loc, point, shift)
+    if noised_block is not None:
+        level = LEVEL_OF_BLOCK.get(noised_block, "feature")
+    classes = _classes(file, loc, point)
     superclasses = _superclasses(file, loc, point, shift, base)
     n_classes = len(superclasses) if superclasses else len(dataset.classes) if dataset.classes else None
     image_size = point.get("image_size")
@@ -139,7 +156,9 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
             raise file.error((*loc, "image_size"), f"only a folder's images are resized, {name} has its own size")
         if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
             raise file.error((*loc, "image_size"), f"{show(image_size)} is out of range; expected 8 to 1024 pixels")
-    kind = level if shift == NO_SHIFT else shift
+    kind = f"noise-in-{noised_block}" if noised_block else level if shift == NO_SHIFT else shift
+    if name == "random":
+        kind = f"{image_size or dataset.image_size}px"
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
     if not isinstance(label, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", label) or ".." in label:
         raise file.error(
@@ -156,7 +175,43 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
         source=paths["source"],
         target=paths["target"],
         image_size=image_size if image_size is not None or dataset.classes else dataset.image_size,
+        noised_block=noised_block,
+        noised_accuracy=point.get("noised_accuracy"),
+        classes=classes,
     )
+
+
+def _noised_block(file: YamlFile, loc: Loc, point: dict[str, Any], shift: str) -> str | None:
+    """The block whose parameters are noised; that the model has it is checked with the model at hand."""
+    block, accuracy = point.get("noised_block"), point.get("noised_accuracy")
+    if shift != BLOCK_NOISE:
+        for key in ("noised_block", "noised_accuracy"):
+            if point.get(key) is not None:
+                raise file.error((*loc, key), f"belongs to `shift: {BLOCK_NOISE}`, not to {shift}")
+        return None
+    if not isinstance(block, str):
+        given = "is missing" if block is None else f": expected a block's name, got {show(block)}"
+        raise file.error(
+            (*loc, "noised_block") if block is not None else loc, f"noised_block {given}".replace(" :", ":")
+        )
+    number = isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool)
+    if accuracy is not None and not (number and 0 < accuracy < 1):
+        raise file.error((*loc, "noised_accuracy"), f"{show(accuracy)} is out of range; expected a fraction of 1")
+    return block
+
+
+def _classes(file: YamlFile, loc: Loc, point: dict[str, Any]) -> int | None:
+    given = point.get("classes")
+    if point["dataset"] != "random":
+        if given is not None:
+            raise file.error((*loc, "classes"), f"belongs to `dataset: random`, not to {point['dataset']}")
+        return None
+    given = 10 if given is None else given
+    if isinstance(given, bool) or not isinstance(given, int) or not 2 <= given <= MAX_CLASSES:
+        raise file.error(
+            (*loc, "classes"), f"{show(given)} is out of range; expected a whole number from 2 to {MAX_CLASSES}"
+        )
+    return given
 
 
 def _path(file: YamlFile, loc: Loc, point: dict[str, Any], key: str, base: Path) -> str | None:
@@ -184,6 +239,8 @@ def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntr
         if level is None:
             raise file.error(loc, f"level is missing: where does the target differ? ({', '.join(LEVELS)})")
         return NO_SHIFT, level
+    if dataset.shifts == (NO_SHIFT,) and shift in (None, NO_SHIFT):
+        return NO_SHIFT, ""
     if shift is None:
         raise file.error(loc, f"shift is missing; choose from {', '.join(dataset.shifts)}")
     if not isinstance(shift, str) or shift not in SHIFTS:
@@ -192,6 +249,8 @@ def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntr
         raise file.error((*loc, "shift"), _not_for(dataset, shift))
     if SHIFTS[shift].colour and dataset.channels == 1:
         raise file.error((*loc, "shift"), f"{shift} needs colour images; those of {dataset.name} are grey")
+    if level is not None and SHIFTS[shift].level is None:
+        raise file.error((*loc, "level"), f"follows from the noised block with `shift: {shift}`; drop it")
     if level is not None and level != SHIFTS[shift].level:
         raise file.error((*loc, "level"), f"{show(level)}, but {shift} acts at {SHIFTS[shift].level} level")
     return shift, SHIFTS[shift].level

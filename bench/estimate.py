@@ -6,7 +6,8 @@ import os
 
 from bench.data.catalog import DATASETS
 from bench.data_axis import n_target
-from bench.models.catalog import paper_resnet_depth, resnet_macs
+from bench.models.catalog import FULL
+from bench.models.resnet_macs import forward_macs, frozen_macs, resnet_layers, step_macs
 from bench.suite import Cell, Suite
 from bench.train_spec import EVAL_BATCH
 
@@ -16,14 +17,11 @@ MACS_PER_S_AND_CORE = 50e9
 LAYER_S = 1e-4
 """What a layer costs however small its work is: the interpreter, the dispatch, forward and backward."""
 
-TRAIN_PER_FORWARD = 3.0
-"""A full training step is about three forward passes: one forward, one for each of the two gradients."""
-
 
 def suite_seconds(suite: Suite, cells: list[Cell]) -> float | None:
     """Seconds that all repeats of these cells may take on this machine; None where the model's cost is not known.
 
-    An upper estimate: all epochs run, and every block costs what full tuning does.
+    An upper estimate: all epochs run. What a step costs follows from what the cell trains.
     """
     total = 2 * suite.energy.idle_s
     for cell in cells:
@@ -37,19 +35,22 @@ def suite_seconds(suite: Suite, cells: list[Cell]) -> float | None:
 def _cell_seconds(suite: Suite, cell: Cell) -> float | None:
     dataset = DATASETS[cell.data.dataset]
     images = n_target(cell.data)
-    n = paper_resnet_depth(suite.model.name)
-    macs = resnet_macs(
+    layers = resnet_layers(
         suite.model.name,
         width=suite.model.width,
         in_channels=dataset.channels,
         image_size=cell.data.image_size or dataset.image_size,
-        n_classes=len(cell.data.members()) or len(dataset.classes or ()) or 10,
+        n_classes=len(cell.data.members()) or cell.data.classes or len(dataset.classes or ()) or 10,
     )
-    if macs is None or n is None or images is None:
+    if layers is None or images is None:
         return None
     spec = suite.tuning(cell)
+    # every gradient there is costs what full tuning does; so at most do blocks of the user's own
+    blocks = (FULL,) if spec.engine == "reference" or suite.model.blocks is not None else cell.blocks
     n_train, n_val = cell.n_train(images), round(suite.split.val * images)
-    forwards = TRAIN_PER_FORWARD * n_train + n_val
-    steps = n_train / spec.batch_size + n_val / EVAL_BATCH
+    frozen = frozen_macs(layers, blocks) if spec.engine == "fast" and spec.bn_mode != "train" else 0  # then kept
+    each = spec.epochs * (n_train * (step_macs(layers, blocks) - frozen) + n_val * (forward_macs(layers) - frozen))
+    macs = each + (n_train + n_val) * frozen
+    steps = spec.epochs * (n_train / spec.batch_size + n_val / EVAL_BATCH)
     rate = MACS_PER_S_AND_CORE * (os.cpu_count() or 1)
-    return spec.epochs * (forwards * macs / rate + steps * (12 * n + 4) * LAYER_S)
+    return macs / rate + steps * 2 * len(layers) * LAYER_S

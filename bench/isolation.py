@@ -22,11 +22,13 @@ PRELOAD = [
     "bench.prepare",
     "bench.worker",
     "bench.blocks",
+    "bench.cost",
     "bench.data.domain",
     "bench.data.splits",
     "bench.engine.tuner",
     "bench.methods.fixed",
     "bench.models.build",
+    "bench.models.noise",
     "bench.models.source",
     "bench.train",
     "torch._dynamo",  # making the first optimizer imports it, which takes a second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import child
 from bench.errors import RequestError
@@ -27,6 +27,7 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
     from bench.blocks import check_blocks
     from bench.data.domain import load_domain, make_domain
     from bench.engine.tuner import check_levers
+    from bench.models.noise import make_noised_model
     from bench.models.source import load_source_model, make_source_model
 
     if job.suite.train.threads is not None:
@@ -43,7 +44,13 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         check_blocks(model, job.suite.block_map)
         for cell in job.suite.cells():
             check_levers(model, job.suite.tuning(cell), device)
-        prepared[data.label] = Prepared(folder, weights)
+        facts: dict[str, Any] = {}
+        if data.noised_block is not None:
+            searching = _Reporter(connection, f"finding the noise for {data.noised_block}")
+            weights, facts = make_noised_model(
+                model.to(device), job.suite, data, domain, weights=weights, on_step=searching
+            )
+        prepared[data.label] = Prepared(folder, weights, facts)
     connection.send(PrepareDone(prepared, device_name))
 
 

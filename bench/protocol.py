@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.suite import Cell, DataSpec, Suite
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a data point needs, made and cached: the domain's folder and the source model's weights."""
+    """What a data point needs, made and cached: the domain's folder and the source model's weights.
+
+    Attributes:
+        facts: of the noise that was put into the model, see `bench.models.noise`; empty without any.
+    """
 
     domain: Path
     weights: Path
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,10 @@ class Evaluated:
     cache_mb: float | None
     cache_note: str | None
     data_variant: str | None
+    forward_macs: int | None = None
+    step_macs: int | None = None
+    step_bytes: int | None = None
+    train_macs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench.models.released import locate_checkpoint
 from bench.plan import Plan, make_plan, select_cells
 from bench.session import Session
 from bench.store import RunDir
+from bench.suite import DataSpec, Suite
 from bench.suite_file import LoadedSuite
 from hardware.calibrated import with_profile
 
@@ -103,10 +105,7 @@ def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
         RequestError: it is not; nothing was written.
     """
     cells = select_cells(loaded.suite, options.cells)
-    for data in {cell.data.label: cell.data for cell in cells}.values():
-        locate(data)
-    if loaded.suite.model.checkpoint is not None:
-        locate_checkpoint(loaded.suite.model.checkpoint)
+    _check_inputs(loaded.suite, {cell.data.label: cell.data for cell in cells}.values())
     folder = RunDir(options.out)
     folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
@@ -116,6 +115,25 @@ def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
         return with_profile(hardware.choose(wanted, device=options.device))
     except hardware.HardwareError as error:
         raise RequestError(str(error)) from None
+
+
+def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
+    """Find checkpoint and data; whoever lacks both is told of both at once.
+
+    Raises:
+        RequestError: one line with everything that is missing, each thing once.
+    """
+    missing: dict[str, None] = {}
+    wanted: list[Callable[[], object]] = [partial(locate, data) for data in points]
+    if suite.model.checkpoint is not None:
+        wanted.append(partial(locate_checkpoint, suite.model.checkpoint))
+    for find in wanted:
+        try:
+            find()
+        except RequestError as error:
+            missing[str(error)] = None
+    if missing:
+        raise RequestError("; and ".join(missing))
 
 
 def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import hardware
 from bench import manifest as manifests
+from bench.data.catalog import DATASETS
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.isolation import CellTimeoutError, Launcher
 from bench.outcome import figures
@@ -95,6 +96,9 @@ class Session:
                 self._manifest["source"] |= self._sampler.source.info.to_dict()
             self._manifest["sessions"].append(self._entry)
             self._begun = True
+            facts = {label: one.facts for label, one in self._prepared.prepared.items() if one.facts}
+            if facts:
+                self._manifest.setdefault("noise", {}).update(facts)
             self._start_c = device.snapshot().temperature_c
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)
@@ -192,6 +196,8 @@ class Session:
             child.send(RELEASE)
             evaluated = child.receive(Evaluated, deadline_s=deadline_s)
             measured = figures(trained, evaluated, result)
+            if not DATASETS[cell.data.dataset].labelled:
+                measured |= {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
             child.close()
             status, error = "ok", result.error
@@ -213,6 +219,8 @@ class Session:
             dataset=cell.data.dataset,
             shift=cell.data.shift,
             level=cell.data.level,
+            target_block=cell.data.target_block,
+            noise_sigma=self._prepared.prepared[cell.data.label].facts.get("sigma"),
             data=cell.data.label,
             train_size=cell.train_size,
             blocks=cell.blocks_label,

@@ -42,12 +42,17 @@ class ModelSpec(Spec):
 class DataSpec(Spec):
     """One dataset with one shift: a point of the data axis.
 
-    `level` is given by the user for a folder with a target of its own, else by the shift.
+    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts.
+
+    Attributes:
+        noised_block: the block whose parameters are noised, for `block_noise`.
+        noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
+        classes: of random images.
     """
 
     dataset: str
     shift: str
-    level: Level
+    level: Level | Literal[""]
     label: Name
     severity: Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])] | None = None
     permutation: tuple[int, ...] | None = None
@@ -55,6 +60,14 @@ class DataSpec(Spec):
     source: str | None = None
     target: str | None = None
     image_size: int | None = None
+    noised_block: str | None = None
+    noised_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    classes: int | None = None
+
+    @property
+    def target_block(self) -> str | None:
+        """The block that the shift calls for; None where nothing shifts."""
+        return self.noised_block or TARGET_BLOCKS.get(self.level)
 
     def members(self) -> Superclasses:
         """The superclasses of a subpopulation shift; empty for the others."""
@@ -159,7 +172,7 @@ class Suite(Spec):
         for data, size, seed, variant in points:
             seen: set[BlockSet] = set()
             for listed in self.blocks:
-                blocks = (TARGET_BLOCKS[data.level],) if listed == (TBFT,) else listed
+                blocks = (data.target_block or FULL,) if listed == (TBFT,) else listed
                 if blocks not in seen:
                     seen.add(blocks)
                     yield Cell(data, size, blocks, seed, variant)

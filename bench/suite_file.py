@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bench.data_axis import expand_data, first_twice, user_path
 from bench.errors import RequestError, nearest, show
-from bench.models.catalog import FULL, TARGET_BLOCKS, find_model, model_names
+from bench.models.catalog import FULL, find_model, model_names
 from bench.models.released import CHECKPOINTS
 from bench.spec import MAX_COUNT
 from bench.suite import EXCLUDE_KEYS, TBFT, BlockSet, DataSpec, ModelSpec, Suite
@@ -81,6 +81,13 @@ def _build(file: YamlFile, base: Path) -> Suite:
     content = dict(content)
     model, block_map = _model(file, base)
     data = expand_data(file, base)
+    for number, spec in enumerate(data):
+        if spec.noised_block is not None and spec.noised_block not in block_map:
+            hint = nearest(spec.noised_block, block_map)
+            raise file.error(
+                ("data",),
+                f"point {number + 1} noises {show(spec.noised_block)}, which is not a block of the model; {hint}",
+            )
     content["model"], content["block_map"], content["data"] = model, block_map, data
     content["train"], content["axes"] = expand_train(file)
     content["seeds"] = tuple(_axis(file, "seeds"))
@@ -157,9 +164,11 @@ def _with_checkpoint(file: YamlFile, spec: ModelSpec, base: Path) -> ModelSpec:
             raise file.error(("model", "pixels"), f"{spec.checkpoint} was trained on {released.pixels!r} ones")
         return spec.model_copy(update={"pixels": released.pixels})
     where = ("model", "checkpoint")
-    if not spec.checkpoint.endswith((".pth", ".pt")) or "\0" in spec.checkpoint:
+    if not spec.checkpoint.endswith((".pth", ".pt", ".safetensors")) or "\0" in spec.checkpoint:
         hint = nearest(spec.checkpoint, CHECKPOINTS)
-        raise file.error(where, f"{show(spec.checkpoint)} is neither a .pth file nor a known name; {hint}")
+        raise file.error(
+            where, f"{show(spec.checkpoint)} is neither a .pth or .safetensors file nor a known name; {hint}"
+        )
     return spec.model_copy(update={"checkpoint": str(user_path(file, where, spec.checkpoint, base))})
 
 
@@ -182,10 +191,12 @@ def _blocks(file: YamlFile, block_map: dict[str, tuple[str, ...]], data: tuple[D
             raise file.error(loc, f"{show(entry)} is given twice")
         if blocks == (TBFT,):
             for spec in data:
-                if TARGET_BLOCKS[spec.level] not in block_map:
+                if spec.target_block is None:
+                    raise file.error(loc, f"{spec.label} has no shift, and so no target block")
+                if spec.target_block not in block_map:
                     raise file.error(
                         loc,
-                        f"the target block of a shift at {spec.level} level, {TARGET_BLOCKS[spec.level]!r}, "
+                        f"the target block of a shift at {spec.level} level, {spec.target_block!r}, "
                         f"is not in the model; it has {', '.join(order)}",
                     )
         seen.add(blocks)

@@ -148,8 +148,8 @@ def train_epoch(
     """
     steps = 0
     for index in torch.randperm(len(train.x), generator=generator).split(batch_size):
-        if len(index) < 2:
-            continue  # a batch of one has no variance for BatchNorm to normalise by
+        if len(index) < 2 <= batch_size:
+            continue  # a batch of one that is left over has too little variance for BatchNorm to normalise by
         chosen = index.to(train.x.device)
         images, labels = change(train.x[chosen], generator), train.y[chosen]
         optimizer.zero_grad(set_to_none=True)
@@ -195,7 +195,7 @@ def adapt_batchnorm(model: nn.Module, x: Tensor, batch_size: int, passes: Passes
         layer.reset_running_stats()
         layer.momentum = None  # cumulative mean over the batches
     model.train()
-    for batch in x.tensor_split(-(-len(x) // batch_size)):
+    for batch in x.tensor_split(-(-len(x) // max(2, batch_size))):
         if len(batch) > 1:
             passes.logits(model, batch)
     for layer, momentum in zip(layers, momenta, strict=True):

@@ -14,7 +14,7 @@ Engine = Literal["reference", "truncated", "fast"]
 BnMode = Literal["train", "train_tuned", "eval", "adapt_once_then_eval"]
 Cache = Literal["auto", "off", "memory", "half", "disk"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
-BatchSize = Annotated[int, Field(ge=2, le=100_000)]
+BatchSize = Annotated[int, Field(ge=1, le=100_000)]
 Head = Literal["sgd", "closed_form"]
 
 EVAL_BATCH = 64
@@ -124,7 +124,7 @@ class SourceTrainSpec(TrainSpec):
     """How a source model without a checkpoint is trained, once."""
 
     epochs: Epochs = 30
-    batch_size: BatchSize = 64
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 64
     lr: Positive = 0.05
     bn_mode: Literal["train"] = "train"
     patience: None = None

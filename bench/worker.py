@@ -27,6 +27,7 @@ def run_cell(connection: Connection, job: CellJob, log: str) -> None:
 def _run_cell(connection: Connection, job: CellJob) -> None:
     import torch
 
+    from bench.cost import cell_costs
     from bench.data.domain import load_domain
     from bench.data.locate import cache_dir
     from bench.data.splits import split_target
@@ -35,8 +36,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
     from bench.models.source import load_source_model
     from bench.train import Batchable, accuracy, to_tensors
 
-    suite, cell = job.suite, job.cell
-    device = torch.device(job.device)
+    suite, cell, device = job.suite, job.cell, torch.device(job.device)
     spec = suite.tuning(cell)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
@@ -102,6 +102,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
             cache_mb=tuner.cache_mb,
             cache_note=tuner.note or None,
             data_variant=domain.variant,
+            **cell_costs(model, train.x, spec, outcome.epochs_run, len(val.x), cached=tuner.cache_mb is not None),
         )
     )
 

@@ -20,6 +20,8 @@ from plots.style import INK, PAPER
 GROUP_WIDTH = 0.84
 """Of the distance between two groups."""
 
+THEORY: Any = (0, (1, 0.8))
+
 _LINES: dict[str, Any] = {"average": (0, (2.5, 1.5)), "full": "solid"}
 
 
@@ -31,6 +33,7 @@ class Bars:
         value, lo, hi: the bar and its interval.
         sd: instead of the interval where there is none (published tables); None: never.
         mark: a second figure shown as a diamond on the bar, e.g. the net rate; None: none.
+        theory: a third, shown as a line across the bar; None: none.
     """
 
     value: str
@@ -38,6 +41,7 @@ class Bars:
     hi: str
     sd: str | None = None
     mark: str | None = None
+    theory: str | None = None
 
 
 def paint(
@@ -111,6 +115,18 @@ def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: f
             zorder=5,
         )
         top = max(top, high)
+    if bars.theory and not missing(row[bars.theory]):
+        y = 100 * float(row[bars.theory])
+        axes.plot(
+            [x - width * 0.42, x + width * 0.42],
+            [y, y],
+            color=INK,
+            linewidth=1.1,
+            linestyle=THEORY,
+            solid_capstyle="butt",
+            gid=f"theory-{row['arm']}",
+            zorder=5.5,
+        )
     if bars.mark and not missing(row[bars.mark]):
         y = 100 * float(row[bars.mark])
         axes.plot(

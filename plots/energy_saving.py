@@ -8,14 +8,16 @@ from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results, arm_order
 from bench.analysis.wording import repetitions
-from plots.bars import Bars, handles, limits, paint, train_sizes
+from plots.bars import THEORY, Bars, handles, limits, paint, train_sizes
 from plots.panels import Chart, draw_pages
 from plots.style import INK, PAPER, Drawn, colours
 
 NET_FLOOR = -1.0
 """A net rate below -100 % says that hardly anything was left above idle; it would flatten everything else."""
 
-_BARS = Bars(value="saving_gross", lo="saving_gross_lo", hi="saving_gross_hi", mark="saving_net")
+_BARS = Bars(
+    value="saving_gross", lo="saving_gross_lo", hi="saving_gross_hi", mark="saving_net", theory="saving_theory"
+)
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
@@ -33,6 +35,9 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         diamond = Line2D([], [], marker="D", markersize=3, color=PAPER, markeredgecolor=INK, linestyle="none")
         diamond.set_label("net of idle")
         legend.append(diamond)
+    by_macs = bool(blocks["saving_theory"].notna().any())
+    if by_macs:
+        legend.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=THEORY, label="by MACs"))
     made = analysis.quality.caveat_label
     chart = Chart(
         name="energy_saving",
@@ -42,6 +47,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         caption=(
             "(E_full \N{MINUS SIGN} E) / E_full of gross energy, paired by seed and repeat; whiskers: 95 % t interval; "
             f"{repetitions(blocks['saving_gross_n'], 'pair')}. "
+            + ("By MACs: the rate of the multiply-accumulates, validation included. " if by_macs else "")
             + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
             + f"Energy: {analysis.quality.energy}."
         ),

@@ -14,7 +14,7 @@ from bench.analysis.tables import Grid, accuracy_grid, grids
 from bench.analysis.variant_tables import variant_grids
 from bench.compare import Comparison
 from bench.store import RunDir, write_atomic
-from plots import accuracy_bars, energy_saving, pareto
+from plots import accuracy_bars, beside_paper, energy_saving, pareto
 from plots.page import Content, Files, render
 from plots.style import Saved, save
 from plots.trace_data import collect
@@ -51,7 +51,7 @@ def write_report(
         results: of one or more runs, or of the published tables.
         run_dir: where to write; need not hold a run.
         analysis: of the same results, if it is there already.
-        comparisons: with other runs or the published tables, for the page.
+        comparisons: with other runs or the published tables, for the page; the latter are drawn too.
 
     Raises:
         JouletuneError: a file cannot be written.
@@ -60,7 +60,9 @@ def write_report(
     tables = [*grids(results, analysis), *variant_grids(results)]
     if results.published:
         tables.append(_motivation_grid())
-    figures = [save(drawn, run_dir.figures_dir) for module in FIGURES for drawn in module.draw(results, analysis)]
+    drawings = [drawn for module in FIGURES for drawn in module.draw(results, analysis)]
+    drawings += [drawn for comparison in comparisons for drawn in beside_paper.draw(comparison)]
+    figures = [save(drawn, run_dir.figures_dir) for drawn in drawings]
     table_paths = _write_tables(tables, run_dir.tables_dir)
     write_atomic(run_dir.summary_path, summary_csv(analysis))
     content = Content(
@@ -107,7 +109,7 @@ def _files(run_dir: RunDir, tables: list[Path]) -> Files:
 
 def _remove_stale(run_dir: RunDir, figures: list[Saved], tables: list[Grid]) -> None:
     """Delete what an earlier report left and this one lacks, e.g. page 3 of a figure that now has two."""
-    names = "|".join(module.__name__.rpartition(".")[2] for module in FIGURES)
+    names = "|".join([*(module.__name__.rpartition(".")[2] for module in FIGURES), r"beside_paper_\w+"])
     ours = re.compile(
         rf"(?:{names})(?:-\d+)?\.(?:png|svg)|(?:accuracy|energy\w*|motivation|variants|shares)\.(?:md|tex)"
     )

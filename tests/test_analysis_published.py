@@ -74,3 +74,14 @@ def test_motivation_has_targets_but_no_headline() -> None:
     assert analysis.shifts["target"].tolist() == ["block1", "block2", "block3", "fc"]
     assert analysis.shifts["gain"].round(4).tolist() == [0.2370, 0.1502, 0.2083, 0.1621]
     assert analysis.headlines.gain.n == 0
+
+
+def test_theory_beside_the_printed_savings(paper: Results) -> None:
+    table = analyse(paper).blocks.set_index(["data", "arm"])
+    for pixels in (32, 128):
+        of = table.loc[f"one step at {pixels} px", "saving_step"]
+        expected = {"block1": 21.62, "block2": 34.14, "block3": 44.95, "fc": 66.58, "Block Avg": 41.82}
+        assert {arm: round(100 * of[arm], 2) for arm in expected} == pytest.approx(expected, abs=0.011)
+    # the tables' own step is the whole of what was timed
+    costs = table[table["saving_step"].notna()]
+    assert (costs["saving_theory"] == costs["saving_step"]).all()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.blocks import block_parameters, check_blocks, train_only
 from bench.data.domain import Domain
@@ -20,7 +20,7 @@ from bench.data.images import Images
 from bench.data.locate import locate
 from bench.errors import RequestError
 from bench.models.build import build_model
-from bench.models.catalog import FULL, RESNET_BLOCKS, find_model, paper_resnet_depth, resnet_macs
+from bench.models.catalog import FULL, RESNET_BLOCKS, find_model, paper_resnet_depth
 from bench.models.checkpoint import load_weights, read_state, save_weights
 from bench.models.released import CHECKPOINTS, locate_checkpoint
 from bench.models.resnet import ResNet
@@ -68,35 +68,6 @@ def test_resnet26_has_the_published_parameters() -> None:
     assert count(block_parameters(model, RESNET_BLOCKS, "fc")) == 650
     # the rest is block1 and the final bn, which belongs to no block
     assert count(block_parameters(model, RESNET_BLOCKS, "block1")) == 366_938 - 69_600 - 277_440 - 650 - 128
-
-
-def flops(model: nn.Module, *shape: int) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(shape))
-    return int(counter.get_total_flops())
-
-
-def test_macs_of_resnet26_are_the_published_ones() -> None:
-    macs = resnet_macs("resnet26", width=16, in_channels=3, image_size=32, n_classes=10)
-    assert macs == pytest.approx(54.707e6, rel=1e-5)
-    large = resnet_macs("resnet26", width=16, in_channels=3, image_size=128, n_classes=10)
-    assert macs is not None
-    assert large == 16 * macs
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "in_channels", "image_size", "n_classes"),
-    [
-        ("resnet26", 16, 3, 32, 10), ("resnet26", 16, 3, 128, 17), ("resnet26", 16, 3, 128, 10),
-        ("resnet8", 16, 1, 8, 5), ("resnet14", 4, 3, 20, 3), ("resnet8", 8, 3, 33, 7), ("resnet8", 4, 3, 100, 3),
-    ],
-)  # fmt: skip
-def test_macs_are_what_torch_counts(name: str, width: int, in_channels: int, image_size: int, n_classes: int) -> None:
-    spec = ModelSpec(name=name, width=width)
-    model = build_model(spec, n_classes=n_classes, in_channels=in_channels, image_size=image_size, base=Path()).eval()
-    macs = resnet_macs(name, width=width, in_channels=in_channels, image_size=image_size, n_classes=n_classes)
-    assert macs is not None
-    assert flops(model, 1, in_channels, image_size, image_size) == 2 * macs
 
 
 def test_128_pixels_leave_1024_features() -> None:
@@ -238,6 +209,28 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["w.pth"]
+
+
+def test_weights_from_safetensors(tmp_path: Path) -> None:
+    model, other = build("resnet8"), build("resnet8")
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    state = {"head.weight" if name == "fc.weight" else name: value for name, value in model.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(RequestError, match=r"does not fit the model: lacks fc\.weight; has also head\.weight"):
+        load_weights(other, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, pickle.dumps({"a": 1})])
+def test_what_is_no_safetensors_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(RequestError, match=r"w\.safetensors: not a safetensors file") as refused:
+        read_state(tmp_path / "w.safetensors")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(RequestError, match="no such checkpoint"):
+        read_state(tmp_path / "no.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -304,12 +304,19 @@ def test_a_source_that_dies_makes_repeats_worthless_and_is_not_replaced(work: Pa
     assert "of grade X, joules left out" in done.stdout
 
 
-def test_missing_data_is_said_before_anything_is_written(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("suite", "needs"),
+    [("cifar-flip", ["cifar10", "tbft-cifar10"]), ("cifar10c", ["cifar10", "cifar10c", "tbft-cifar10"])],
+)
+def test_all_that_is_missing_is_said_before_anything_is_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch, suite: str, needs: list[str]
+) -> None:
     monkeypatch.delenv("JOULETUNE_DATA", raising=False)
-    done = run(work, "run", "cifar-flip")
+    done = run(work, "run", suite)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "jouletune fetch cifar10" in done.stderr
+    for name in needs:
+        assert done.stderr.count(f"`jouletune fetch {name}`") == 1
     assert not (work / "results").exists()
 
 

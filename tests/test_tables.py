@@ -220,3 +220,18 @@ def test_joules_in_words(value: float | None, text: str) -> None:
 )
 def test_train_sizes_in_words(size: float, n_train: float | None, text: str) -> None:
     assert size_label(size, n_train) == text
+
+
+def test_theory_stands_beside_the_measured_saving() -> None:
+    macs = {"block1": 80, "block2": 70, "fc": 25, "full": 100}
+    records = [one | {"train_macs": macs[one["blocks"]] * 10, "step_macs": macs[one["blocks"]]} for one in lines()]
+    grid = made(records)["energy_saving"]
+    row = dict(zip(grid.header, (entry.text for entry in grid.rows[0]), strict=True))
+    assert row["fc"] == "70.0 [70.0, 70.0]; theory 75.0"
+    assert row["Block Avg"].endswith("theory 41.7")
+    assert "multiply-accumulates" in grid.note
+    assert "theory" not in to_markdown(made(lines())["energy_saving"])  # records of an older version have none
+    rows = {row["cell_id"]: row for row in csv.DictReader(io.StringIO(summary_csv(analyse(from_records(records)))))}
+    fc, full = rows["digits-flip/n=0.1/fc/s=1"], rows["digits-flip/n=0.1/full/s=1"]
+    assert (float(fc["saving_gross_percent"]), float(fc["saving_theory_percent"])) == (70.0, 75.0)
+    assert (float(full["saving_theory_percent"]), float(full["step_macs"])) == (0.0, 100)

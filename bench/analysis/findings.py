@@ -46,7 +46,7 @@ class Analysis:
     Attributes:
         cells: one row per cell: n, mean, sd and interval over its repeats, see `cell_table`.
         blocks: one row per (data, train_size, arm), Block Avg included: accuracy*, improvement, energy_*, time,
-            saving_gross*, saving_net*; `role`, `is_target`.
+            saving_gross*, saving_net*, saving_theory, saving_step; `role`, `is_target`.
         shifts: one row per (data, train_size): level, target, gain*, winner* (accuracy), frugal* (joules).
         headlines: over all of them.
         quality: what was left out, and what a reader must know.
@@ -59,7 +59,8 @@ class Analysis:
     quality: Quality
 
 
-_UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameters", "data_variant", "bn_mode"]
+_UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameters", "data_variant", "bn_mode",
+           "target_block", "noise_sigma"]  # fmt: skip
 """Columns that no table needs; leaving them out spares copies."""
 
 
@@ -95,6 +96,7 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
         savings.joule_table(records),
         savings.saving_table(records, "gross"),
         savings.saving_table(records, "net"),
+        savings.theory_table(records),
     ):
         table = table.join(part, how="outer")
     table = table.reset_index()

@@ -104,6 +104,12 @@ _SUMMARY = {
     "energy_u_j": ("energy_u_k2_j", 1),
     "energy_net_j:mean": ("energy_net_j", 1),
     "energy_net_j:sd": ("energy_net_sd_j", 1),
+    "saving_gross": ("saving_gross_percent", 100),
+    "saving_theory": ("saving_theory_percent", 100),
+    "forward_macs": ("forward_macs", 1),
+    "step_macs": ("step_macs", 1),
+    "step_bytes": ("step_bytes", 1),
+    "train_macs": ("train_macs", 1),
 }
 """Column of analysis.cells -> column of summary.csv and its factor."""
 

@@ -56,6 +56,7 @@ _TEXT = [
     "target",
     "governor",
     "cache_note",
+    "target_block",
 ]
 _NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
              "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
@@ -316,7 +317,8 @@ def _frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = _COLUMN
         ["method", "average", "full", "set"],
         default="single",
     )
-    frame["target"] = frame["target"].fillna(frame["level"].map(dict(TARGET_BLOCKS))).fillna("")
+    by_level = frame["level"].map(dict(TARGET_BLOCKS))  # records of an older version have no block of their own
+    frame["target"] = frame["target"].fillna(frame["target_block"]).fillna(by_level).fillna("")
     frame["ok"] = frame["status"] == "ok"
     frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
     return frame

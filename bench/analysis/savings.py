@@ -24,11 +24,13 @@ def log_ratios(records: pd.DataFrame, basis: str) -> pd.DataFrame:
 
     A net energy that is not positive (lost in the idle baseline) has no logarithm; its pair is left out.
     """
-    column = BASES[basis]
-    joules = measured(records)
-    joules = joules[joules[column] > 0]
-    full = joules.loc[joules["role"] == "full", [*GROUP, *PAIR, column]]
-    pairs = joules[joules["role"] != "full"].merge(full, on=[*GROUP, *PAIR], suffixes=("", "_full"))
+    return _paired(measured(records), BASES[basis])
+
+
+def _paired(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    rows = rows[rows[column] > 0]
+    full = rows.loc[rows["role"] == "full", [*GROUP, *PAIR, column]]
+    pairs = rows[rows["role"] != "full"].merge(full, on=[*GROUP, *PAIR], suffixes=("", "_full"))
     pairs["log_ratio"] = np.log(pairs[column] / pairs[f"{column}_full"])
     return pairs[[*GROUP, "arm", "role", "target", *PAIR, "log_ratio"]]
 
@@ -79,6 +81,22 @@ def saving_table(records: pd.DataFrame, basis: str) -> pd.DataFrame:
     table = pd.concat([part for part in (table, average) if len(part)]) if len(table) else table
     table.columns = pd.Index([f"saving_{basis}{name}" for name in table.columns])
     return table
+
+
+def theory_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Per (data, train_size, arm), Block Avg included: what the multiply-accumulates alone say; fractions.
+
+    saving_theory is the rate of whole fine-tunings as they ran, their epochs and validation included, to set beside
+    the measured one; saving_step is that of a training step.
+    """
+    done = records[records["ok"]]
+    columns = {}
+    for name, column in (("saving_theory", "train_macs"), ("saving_step", "step_macs")):
+        ratios = _paired(done, column)
+        rates = linear_savings(ratios).groupby([*GROUP, "arm"], sort=False)["saving"].mean()
+        average = average_savings(records, ratios).assign(arm=AVERAGE)
+        columns[name] = pd.concat([rates, average.groupby([*GROUP, "arm"], sort=False)["saving"].mean()])
+    return pd.DataFrame(columns)
 
 
 def joule_table(records: pd.DataFrame) -> pd.DataFrame:

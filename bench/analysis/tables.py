@@ -87,13 +87,16 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
         if missing(row[value]):
             return MISSING
         rate = points(row[value], digits).removeprefix("+")
-        return f"{rate} {interval(row[f'{value}_lo'], row[f'{value}_hi'], digits)}".strip()
+        text = f"{rate} {interval(row[f'{value}_lo'], row[f'{value}_hi'], digits)}".strip()
+        if missing(row["saving_theory"]):
+            return text
+        return f"{text}; theory {points(row['saving_theory'], digits).removeprefix('+')}"
 
     what = "gross: what the battery pays" if basis == "gross" else "net of idle power"
     spread = ", with 95 % interval" if analysis.blocks[f"{value}_lo"].notna().any() else ""
     note = (
         f"Energy saved against tuning everything, {what}, in %{spread}; paired by seed and repeat; "
-        f"{repetitions(analysis.blocks[f'{value}_n'], 'pair')}. {_MARKS} {_energy(analysis)}"
+        f"{repetitions(analysis.blocks[f'{value}_n'], 'pair')}. {_theory(analysis)}{_MARKS} {_energy(analysis)}"
     )
     name = "energy_saving" if basis == "gross" else "energy_saving_net"
     return _grid(name, f"Energy-saving rate, {basis}", analysis, value=value, entry=entry, note=note, drop=("full",))
@@ -121,6 +124,12 @@ def joule_grid(analysis: Analysis) -> Grid:
 
 
 _MARKS = "Bold: best single block. †: target block."
+
+
+def _theory(analysis: Analysis) -> str:
+    if analysis.blocks["saving_theory"].isna().all():
+        return ""
+    return "Theory: the rate of the multiply-accumulates of the same fine-tunings, validation included. "
 
 
 def _energy(analysis: Analysis) -> str:

@@ -20,6 +20,7 @@ from bench.compare import left_out
 from bench.compare.comparison import Comparison, assemble
 from bench.compare.contrast import CELL, CELL_FACTS, MIN_REPETITIONS
 from bench.compare.headlines import NARROW, headline_sentences
+from bench.compare.published_view import cost_labels, in_published_terms, plain_label, published_label
 from bench.compare.rules import Rules
 from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge_published
 from bench.errors import RequestError
@@ -37,6 +38,7 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
             "image; use accuracy, e.g. --fail-on accuracy:1"
         )
     mine, theirs = (base, run) if run.published else (run, base)
+    mine, theirs, made = in_published_terms(mine, theirs)
     sign = -1.0 if run.published else 1.0
     labels = _published_labels(mine)
     analysis, published = analyse(mine), analyse(theirs)
@@ -67,7 +69,7 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
         unmatched=unmatched,
         headlines=tuple(headline_sentences(mine, analysis, published, labels, rules=rules, sign=sign)),
         warnings=(),
-        notes=tuple(_notes(mine, labels, unmatched, rules, "BASE" if run.published else "RUN")),
+        notes=(*_notes(mine, labels, unmatched, rules, "BASE" if run.published else "RUN"), *made),
         rules=rules,
     )
 
@@ -80,16 +82,15 @@ def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
     if mine.published:
         own = {label: label for label in mine.records["data"].unique()}
         return {ACCURACY: own, SAVING: own}
-    by_content = {(dataset, shift): label for dataset, shift, label in DATA.values()}
     datasets = {label: dataset for dataset, _, label in DATA.values()}
     accuracy: dict[str, str] = {}
-    for (data, dataset, shift), part in mine.records.groupby(["data", "dataset", "shift"], sort=False):
-        variants = part["data_variant"].dropna()
-        plain = str(data).removesuffix(f" ({variants.iat[0]})") if len(variants) else str(data)
-        label = plain if plain in datasets else by_content.get((str(dataset), str(shift)))
+    for data, dataset, shift, target in mine.records[["data", "dataset", "shift", "target"]].drop_duplicates().values:
+        label = published_label(plain_label(data), dataset, shift, target)
         if label is not None:
-            accuracy[str(data)] = label
-    return {ACCURACY: accuracy, SAVING: {data: cost_label(PIXELS[datasets[label]]) for data, label in accuracy.items()}}
+            accuracy[data] = label
+    costs = {data: cost_label(PIXELS[datasets.get(label, "cifar10")]) for data, label in accuracy.items()}
+    steps = {data: label for data, label in cost_labels().items() if (mine.records["data"] == data).any()}
+    return {ACCURACY: accuracy, SAVING: costs | steps}
 
 
 def _facts(analysis: Analysis) -> pd.DataFrame:
@@ -189,7 +190,7 @@ def _notes(
     if mine.published:
         return notes
     notes += left_out.excluded_notes(name, mine, rules)
-    records = mine.records[mine.records["data"].isin(labels[ACCURACY])]
+    records = mine.records[mine.records["data"].isin([*labels[ACCURACY], *labels[SAVING]])]
     notes += [
         f"{data} stands against the published {label}." for data, label in labels[ACCURACY].items() if data != label
     ]

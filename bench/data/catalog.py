@@ -22,13 +22,14 @@ class ShiftEntry:
     """What is known of a shift before any image is read.
 
     Attributes:
-        level: at which it acts. Those at input level are corruptions and have a severity.
+        level: at which it acts, None where the suite decides that. Those at input level are corruptions and have a
+            severity.
         form: how it relates to CIFAR-10-C. `exact`: made here by the published formula, and in the archive under the
             same name; `like`: an approximation made here; `archive`: only in the archive; `own`: none of its.
         colour: whether it needs colour images.
     """
 
-    level: Level
+    level: Level | None
     form: Form = "own"
     colour: bool = False
 
@@ -63,11 +64,17 @@ SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
         "subpopulation": ShiftEntry("feature"),
         "flip": ShiftEntry("output"),
         "permute": ShiftEntry("output"),
+        "block_noise": ShiftEntry(None),
     }
 )
 
-SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType({name: entry.level for name, entry in SHIFTS.items()})
+SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType(
+    {name: entry.level for name, entry in SHIFTS.items() if entry.level is not None}
+)
 """Shift -> the level at which it acts. `none` is for folders that already differ."""
+
+BLOCK_NOISE = "block_noise"
+"""Shifts the model, not the data: noise in one block's parameters. Its level is that whose target the block is."""
 
 NO_SHIFT = "none"
 SEVERITIES = range(1, 6)
@@ -93,6 +100,7 @@ class DatasetEntry:
         shifts: that it can be given.
         takes_source: whether a suite may name a copy of the user's own.
         own_table: whether a table of superclasses lies beside the images.
+        labelled: whether the labels mean anything, and so an accuracy does.
     """
 
     name: str
@@ -105,6 +113,7 @@ class DatasetEntry:
     shifts: tuple[str, ...] = MADE
     takes_source: bool = True
     own_table: bool = False
+    labelled: bool = True
 
 
 _DIGITS = tuple("0123456789")
@@ -176,6 +185,18 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             superclasses=None,
             shifts=("subpopulation",),
             own_table=True,
+        ),
+        "random": DatasetEntry(
+            name="random",
+            classes=None,
+            n_target=1000,
+            n_per_class=None,
+            channels=3,
+            image_size=32,
+            superclasses=None,
+            shifts=(NO_SHIFT,),
+            takes_source=False,
+            labelled=False,
         ),
         "folder": DatasetEntry(
             name="folder",

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.breeds import read_breeds
+from bench.data.catalog import BLOCK_NOISE, DATASETS
 from bench.data.cifar10c import read_cifar10c
 from bench.data.corruptions import corrupt
 from bench.data.fingerprint import domain_key, images_key
-from bench.data.images import Images, Progress, read_cifar10, read_digits, read_tree
+from bench.data.images import Images, Progress, random_images, read_cifar10, read_digits, read_tree
 from bench.data.locate import Located, cache_dir, check_tree, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
@@ -135,6 +136,15 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
             read_tree(Path(data.source), data.image_size, progress),
             read_tree(Path(data.target), data.image_size, progress),
         )
+    if data.dataset == "random":
+        assert data.classes is not None
+        assert data.image_size is not None
+        # a source there must be; nothing is learned from it
+        n_target, few = DATASETS["random"].n_target or 0, 2 * data.classes
+        return (
+            random_images(few, data.classes, data.image_size, seed=0),
+            random_images(n_target, data.classes, data.image_size, seed=1),
+        )
     if data.dataset in ("imagenet", "tiny_imagenet"):
         return read_breeds(data, located, progress)
     if data.dataset == "cifar10c":
@@ -163,6 +173,8 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
         if missing:
             raise RequestError(f"{data.label}: no class {missing[0]!r} in {data.source}")
         return subpopulation(pooled, data.members())
+    if data.shift == BLOCK_NOISE:
+        return source, target
     if data.shift == "flip":
         return source, Images(target.x, flip(target.y, n_classes), target.classes)
     if data.shift == "permute":
@@ -182,7 +194,8 @@ def _read_folder(data: DataSpec, progress: Progress) -> Images:
 
 
 def _folder(data: DataSpec) -> Path:
-    return cache_dir() / "domains" / f"{data.label}-{domain_key(data, locate(data), source_only=False)[:16]}"
+    name = f"{data.dataset}-{data.shift}" if data.shift == BLOCK_NOISE else data.label  # one for all noised blocks
+    return cache_dir() / "domains" / f"{name}-{domain_key(data, locate(data), source_only=False)[:16]}"
 
 
 @contextmanager

@@ -16,10 +16,13 @@ VERSION = 2
 
 def domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
-    what = data.model_dump(mode="json", exclude={"label", "level"})
+    # noise in the model leaves the data alone
+    what = data.model_dump(mode="json", exclude={"label", "level", "noised_block", "noised_accuracy"})
+    if data.classes is None:
+        del what["classes"]  # only random images have a number of them
     files = _inputs(data, located)
     if source_only:
-        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses")}
+        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses", "classes") if key in what}
         what["halved"] = data.target is None and data.dataset == "folder"
         if located.clean is not None:  # the same source, whether its target is corrupted here or was by others
             what["dataset"] = "cifar10"

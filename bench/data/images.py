@@ -43,6 +43,13 @@ def read_digits() -> Images:
     return Images(pixels, bunch.target.astype(np.int64), tuple("0123456789"))
 
 
+def random_images(n: int, n_classes: int, image_size: int, seed: int) -> Images:
+    """Colour images of uniform noise, n of them, whose labels go round; for timing steps, not for learning."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (n, image_size, image_size, 3), dtype=np.uint8)
+    return Images(pixels, np.arange(n, dtype=np.int64) % n_classes, tuple(str(label) for label in range(n_classes)))
+
+
 def read_cifar10(located: Located, progress: Progress) -> tuple[Images, Images]:
     """Train and test part, from torchvision's download, an image folder, or an archive of one."""
     assert located.path is not None

@@ -56,7 +56,7 @@ def locate(data: DataSpec) -> Located:
     Raises:
         RequestError: they are not there; says what to fetch and where to put it.
     """
-    if data.dataset == "digits":
+    if data.dataset in ("digits", "random"):
         return Located(None, "embedded")
     if data.dataset == "cifar10":
         return _locate_cifar10(Path(data.source) if data.source is not None else None, data.label)
@@ -94,18 +94,32 @@ def _locate_cifar10(root: Path | None, label: str) -> Located:
 
 
 def _locate_cifar10c() -> Located:
-    clean = _locate_cifar10(None, "cifar10c")
+    clean, lacking = None, []
+    try:
+        clean = _locate_cifar10(None, "cifar10c")
+    except RequestError as error:
+        lacking.append(str(error))
+    archive = _cifar10c_archive()
+    if archive is None:
+        lacking.append(
+            f"cifar10c is not on this machine (looked in {_looked()}); run `jouletune fetch cifar10c`, or get "
+            f"{CIFAR10C}.tar (2.9 GB) from {CIFAR10C_URL} and put it, or the folder {CIFAR10C}/ that it unpacks to, "
+            f"into one of these; suites with the generator's corruptions (`jouletune ls cifar10c-like`) need CIFAR-10 "
+            f"only"
+        )
+    if clean is None or archive is None:
+        raise RequestError("; and ".join(lacking))
     variant = f"clean images {clean.variant}" if clean.variant else None
+    return Located(archive, "npy" if archive.is_dir() else "tar", variant, clean)
+
+
+def _cifar10c_archive() -> Path | None:
     for folder in data_dirs():
         if (folder / CIFAR10C / "labels.npy").is_file():
-            return Located(folder / CIFAR10C, "npy", variant, clean)
+            return folder / CIFAR10C
         if (folder / f"{CIFAR10C}.tar").is_file():
-            return Located(folder / f"{CIFAR10C}.tar", "tar", variant, clean)
-    raise RequestError(
-        f"cifar10c is not on this machine (looked in {_looked()}); run `jouletune fetch cifar10c`, or get "
-        f"{CIFAR10C}.tar (2.9 GB) from {CIFAR10C_URL} and put it, or the folder {CIFAR10C}/ that it unpacks to, into "
-        f"one of these; suites with the generator's corruptions (`jouletune ls cifar10c-like`) need CIFAR-10 only"
-    )
+            return folder / f"{CIFAR10C}.tar"
+    return None
 
 
 def _locate_imagenet(data: DataSpec) -> Located:

@@ -127,22 +127,3 @@ def find_model(name: str) -> ModelEntry | None:
 def model_names() -> tuple[str, ...]:
     """Names to suggest to somebody who misspelt one."""
     return _EXAMPLES
-
-
-def resnet_macs(name: str, *, width: int, in_channels: int, image_size: int, n_classes: int) -> int | None:
-    """Multiply-accumulates of one forward pass of one image, or None for a net that is not the paper's.
-
-    A 3x3 convolution from c_in to c_out on h x h pixels costs 9 c_in c_out h^2. The head sees what 8x8 pooling leaves.
-    """
-    n = paper_resnet_depth(name)
-    if n is None:
-        return None
-    total = 9 * in_channels * width * image_size**2
-    channels, size = width, image_size
-    for stage in range(3):
-        out = width * 2**stage
-        if stage:
-            size = -(-size // 2)
-        total += 9 * channels * out * size**2 + (2 * n - 1) * 9 * out * out * size**2
-        channels = out
-    return total + channels * (size // min(POOL, size)) ** 2 * n_classes

@@ -39,11 +39,30 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict of tensors on the CPU; the unpickler is restricted to tensors and plain containers.
+    """A state dict of tensors on the CPU, by the ending of the file: `.safetensors`, which holds nothing else, or
+    torch's own format, read by an unpickler that is restricted to tensors and plain containers.
 
     Raises:
         RequestError: as `load_weights`.
     """
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise RequestError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:120]})") from None
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:

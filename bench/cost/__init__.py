@@ -1,0 +1,7 @@
+"""What training costs by arithmetic, in multiply-accumulates and bytes: follow -> step -> cell. Needs torch."""
+
+from bench.cost.cell import cell_costs, fine_tuning_macs
+from bench.cost.follow import step_of, trace
+from bench.cost.step import Cost, Operation, Trace
+
+__all__ = ["Cost", "Operation", "Trace", "cell_costs", "fine_tuning_macs", "step_of", "trace"]

@@ -1,0 +1,100 @@
+"""A run beside the published table: bars are the run's, black lines the printed figures."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from bench.analysis.findings import arm_order
+from bench.analysis.wording import missing, size_label
+from bench.compare.comparison import Comparison
+from bench.compare.verdict import AGREES, Measure
+from plots.bars import GROUP_WIDTH, limits
+from plots.panels import Chart, draw_pages
+from plots.style import INK, PAPER, Drawn, colours
+
+
+def draw(comparison: Comparison) -> list[Drawn]:
+    """A figure per measure that was compared with the published tables; [] for a comparison of two runs."""
+    if not comparison.published:
+        return []
+    return [drawn for measure in comparison.measures for drawn in _measure(comparison, measure)]
+
+
+def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
+    cells = comparison.cells[comparison.cells[f"{measure.name}_run"].notna()]
+    cells = cells[cells[f"{measure.name}_base"].notna()]
+    if cells.empty:
+        return []
+    arms = [(arm, dict(zip(cells["arm"], cells["role"], strict=True))[arm]) for arm in arm_order(cells)]
+    palette = colours(arms)
+    ours, printed = ("base", "run") if comparison.run == "paper" else ("run", "base")
+    agree = int((cells[f"{measure.name}_verdict"] == AGREES).sum())
+    legend: list[Artist] = [Patch(**_face(role, palette[arm]), label=arm) for arm, role in arms]
+    legend.append(Line2D([], [], color=INK, linewidth=1.8, label="published"))
+    chart = Chart(
+        name=f"beside_paper_{measure.name}",
+        title=f"{measure.heading.capitalize()} beside the published table",
+        x_label="labelled target data",
+        y_label=f"{measure.heading}, %",
+        caption=(
+            "Bars: this run; lines: the published figures. Whiskers: 95 % interval of the difference between the two, "
+            f"about the bar; it holds the line where nothing tells them apart. {agree} of {len(cells)} agree."
+        ),
+        alt=(
+            f"Grouped bars: {measure.heading} in percent by tuned block, one panel per shift, with the published "
+            "figure as a line across each bar. compare.csv holds the same figures."
+        ),
+        legend=legend,
+    )
+    parts = dict(iter(cells.groupby("data", sort=False)))
+
+    def panel(axes: Axes, label: str) -> None:
+        part = parts[label]
+        sizes = sorted(float(size) for size in part["train_size"].unique())
+        n_train = part.groupby("train_size")["n_train"].first()
+        here = [arm for arm in palette if arm in set(part["arm"])]
+        width = GROUP_WIDTH / len(here)
+        for row in part.to_dict("records"):
+            x = sizes.index(row["train_size"]) - GROUP_WIDTH / 2 + (here.index(row["arm"]) + 0.5) * width
+            _pair(axes, row, measure.name, ours, printed, x=x, width=width, colour=palette[row["arm"]])
+        axes.set_xticks(range(len(sizes)), [size_label(size, n_train[size]) for size in sizes])
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.55, len(sizes) - 0.45)
+        limits(axes, part[f"{measure.name}_run"])
+
+    labels = sorted((str(label) for label in parts), key=lambda label: (len(label), label))
+    return draw_pages(chart, labels, panel)
+
+
+def _pair(
+    axes: Axes, row: dict[Hashable, Any], name: str, ours: str, printed: str, *, x: float, width: float, colour: str
+) -> None:
+    height, line = 100 * row[f"{name}_{ours}"], 100 * row[f"{name}_{printed}"]
+    axes.bar(x, height, width * 0.9, **_face(row["role"], colour), gid=f"bar-{row['arm']}", zorder=2)
+    lo, hi = row[f"{name}_lo"], row[f"{name}_hi"]
+    if not missing(lo):
+        half = 50 * (hi - lo)
+        axes.errorbar(x, height, yerr=half, color=INK, elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=4)
+    for colour_of_line, thickness in ((PAPER, 3.4), (INK, 1.8)):  # rimmed, so that it stands out on every bar
+        axes.plot(
+            [x - width * 0.48, x + width * 0.48],
+            [line, line],
+            color=colour_of_line,
+            linewidth=thickness,
+            solid_capstyle="butt",
+            gid=f"published-{row['arm']}",
+            zorder=5,
+        )
+
+
+def _face(role: str, colour: str) -> dict[str, Any]:
+    """Block Avg, ink elsewhere, is an empty bar here: the published line is ink too."""
+    if role == "average":
+        return {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8}
+    return {"facecolor": colour, "edgecolor": PAPER, "linewidth": 0.4}
