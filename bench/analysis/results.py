@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
-from bench.analysis.damage import summary_of_damage, usable
+from bench.analysis.damage import read_lines
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
@@ -184,7 +184,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None) -> _Run
     if run == PUBLISHED:
         return _Run(name, _frame(published.load_records(), name), {}, published.TITLE, None)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
-    lines, manifest = _lines(folder, name, damage)
+    lines, manifest = read_lines(folder, name, damage)
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
     bracket_net(lines, manifest)
@@ -195,26 +195,6 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None) -> _Run
     )
     # the lines are by far the largest thing here: they must be gone before the next run is read
     return _Run(name, _frame(lines, name), manifest, manifest_title(manifest) or name, folder)
-
-
-def _lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Records and manifest; what cannot be read is named in `damage`, or raised where that is None."""
-    if damage is None:
-        return folder.records(), folder.read_manifest() or {}
-    wrong: list[str] = []
-    try:
-        lines = usable(folder.records(wrong), wrong)
-    except OSError as error:
-        raise RequestError(f"{folder.cells_path}: cannot be read ({error.strerror})") from None
-    if wrong:
-        damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
-    if wrong and not lines:
-        raise RequestError(f"{folder.cells_path}: no usable record ({wrong[0]})")
-    try:
-        return lines, folder.read_manifest() or {}
-    except (RequestError, OSError, UnicodeDecodeError):
-        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
-        return lines, {}
 
 
 def _data_labels(manifest: dict[str, Any]) -> list[str]:
