@@ -23,7 +23,9 @@ def render(number: int, comparison: Comparison) -> str:
         number: of the comparison on its page, from 1.
     """
     body = f"<p><strong>{prose(summary_sentence(comparison))}</strong></p>"
-    body += paragraphs(measure_sentence(comparison, one) + "." for one in comparison.measures)
+    for measure in comparison.measures:
+        said = measure_sentence(comparison, measure)
+        body += paragraphs([f"{said[0].upper()}{said[1:]}."])
     body += paragraphs(comparison.headlines)
     body += note("What to know", comparison.warnings)
     label = f"Cells of {comparison.run} against {comparison.base}"
@@ -52,7 +54,8 @@ def _measure(comparison: Comparison, measure: Measure, rows: list[dict[Hashable,
     basis = f", {comparison.rules.basis}" if measure.name != "accuracy" else ""
     change = [row[f"{measure.name}_change"] for row in rows]
     n = [row[f"{measure.name}_n"] for row in rows]
-    why = [str(row[f"{measure.name}_why"] or "") for row in rows]
+    # why nothing was compared at all is said above the table
+    why = [str(row[f"{measure.name}_why"] or "") if row[f"{measure.name}_verdict"] else "" for row in rows]
     return [
         Column(
             heading=f"{name}{basis}, {measure.unit}",

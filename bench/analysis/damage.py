@@ -1,4 +1,4 @@
-"""Damage: records that cannot be what they claim to be, and how they are named."""
+"""Damage: lines read from a run, without those that cannot be what they claim to be, which are named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from bench.errors import RequestError
 from bench.record import Record
+from bench.store import RunDir
 
 NAMED = 3
 """Faults that a sentence names one by one."""
@@ -19,6 +21,30 @@ _NUMBERS = tuple(
 )
 _FRACTIONS = ("accuracy_before", "accuracy_after")
 _TEXTS = ("cell_id", "status", "data", "blocks", "level", "method", "started_at")
+
+
+def read_lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records and manifest of a run; what cannot be read is named in `damage`, or raised where that is None.
+
+    Raises:
+        RequestError: something cannot be read and `damage` is None, or no record can.
+    """
+    if damage is None:
+        return folder.records(), folder.read_manifest() or {}
+    wrong: list[str] = []
+    try:
+        lines = usable(folder.records(wrong), wrong)
+    except OSError as error:
+        raise RequestError(f"{folder.cells_path}: cannot be read ({error.strerror})") from None
+    if wrong:
+        damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
+    if wrong and not lines:
+        raise RequestError(f"{folder.cells_path}: no usable record ({wrong[0]})")
+    try:
+        return lines, folder.read_manifest() or {}
+    except (RequestError, OSError, UnicodeDecodeError):
+        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
+        return lines, {}
 
 
 def usable(lines: Sequence[dict[str, Any]], damage: list[str]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import pandas as pd
 from bench import benchmark_json
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
-from bench.analysis.damage import summary_of_damage, usable
+from bench.analysis.damage import read_lines
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
@@ -199,7 +199,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     if not isinstance(run, RunDir) and benchmark_json.is_json(run):
         return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
-    lines, manifest = _lines(folder, name, damage)
+    lines, manifest = read_lines(folder, name, damage)
     if not lines:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
     return [_run(name, lines, manifest, columns, folder)]
@@ -231,26 +231,6 @@ def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequenc
         for run, (manifest, lines) in kept.items()
         if lines
     ]
-
-
-def _lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Records and manifest; what cannot be read is named in `damage`, or raised where that is None."""
-    if damage is None:
-        return folder.records(), folder.read_manifest() or {}
-    wrong: list[str] = []
-    try:
-        lines = usable(folder.records(wrong), wrong)
-    except OSError as error:
-        raise RequestError(f"{folder.cells_path}: cannot be read ({error.strerror})") from None
-    if wrong:
-        damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
-    if wrong and not lines:
-        raise RequestError(f"{folder.cells_path}: no usable record ({wrong[0]})")
-    try:
-        return lines, folder.read_manifest() or {}
-    except (RequestError, OSError, UnicodeDecodeError):
-        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
-        return lines, {}
 
 
 def _data_labels(manifest: dict[str, Any]) -> list[str]:
