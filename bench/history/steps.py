@@ -18,6 +18,9 @@ LEVEL = 1 - CONFIDENCE
 MIN_NIGHTS = 10
 """Nights with a value below which nothing is said of a series."""
 
+LEAST_ASKED = 100
+"""Nights for which a series' p counts, at least: a young history is looked at every night, each time as a new one."""
+
 MAX_STEPS = 20
 _WORTH = 3.0
 """Size of a t statistic from which its night is taken out of the estimate of the noise."""
@@ -152,7 +155,8 @@ class _Search:
         night = np.abs(t).argmax(axis=1)
         place = np.arange(len(rows))
         size = np.abs(t[place, night])
-        p = np.minimum(1.0, nights.allowed.sum(axis=1) * 2 * stdtr(degrees, -size))
+        asked = np.maximum(nights.allowed.sum(axis=1), LEAST_ASKED)
+        p = np.minimum(1.0, asked * 2 * stdtr(degrees, -size))
         return night, size, np.abs(result.passing[place, night]) / scale, p
 
     def _scale(
