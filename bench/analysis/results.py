@@ -16,7 +16,7 @@ import pandas as pd
 from bench import benchmark_json
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
-from bench.analysis.damage import read_lines
+from bench.analysis.damage import read_lines, summary_of_damage, usable
 from bench.errors import RequestError
 from bench.models.catalog import TARGET_BLOCKS
 from bench.record import UNITS
