@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.analysis.columns import EVERY_FIELD
 from bench.analysis.findings import analyse
 from bench.analysis.formats import summary
-from bench.analysis.results import EVERY_FIELD, Results, load
+from bench.analysis.results import Results, load
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.store import write_through
 

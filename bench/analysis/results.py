@@ -10,68 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bench import benchmark_json
 from bench.analysis import published
 from bench.analysis.baselines import bracket_net
+from bench.analysis.columns import READ, make_frame
 from bench.analysis.damage import read_lines, summary_of_damage, usable
 from bench.errors import RequestError
-from bench.models.catalog import TARGET_BLOCKS
-from bench.record import UNITS
 from bench.store import PUBLISHED, RunDir
 from bench.train_spec import AXES, variant_label
-
-NAMED_METHODS = ("fixed", "tbft")
-"""Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
 
 GROUP = ["data", "train_size"]
 """What makes repeats comparable: the same shifted data and the same number of labelled images."""
 
 AVERAGE = "Block Avg"
 """Arm under which the mean of the single blocks stands."""
-
-_TEXT = [
-    "cell_id",
-    "status",
-    "error",
-    "dataset",
-    "shift",
-    "level",
-    "data",
-    "blocks",
-    "method",
-    "model",
-    "bn_mode",
-    "variant",
-    "engine",
-    "started_at",
-    "data_variant",
-    "device",
-    "source",
-    "source_kind",
-    "grade",
-    "trace",
-    "target",
-    "governor",
-    "cache_note",
-    "target_block",
-]
-_NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
-             "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
-             "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
-             "cache_note"}  # fmt: skip
-"""They stand in the record for whoever asks about one repeat; no table is made of them."""
-
-_LISTS = ("flags", "levers")
-"""They become texts, joined by ';'."""
-
-EVERY_FIELD = (*(name for name in UNITS if name != "energy_terms"), "accuracy_sd", "target")
-"""All that fits into one column."""
-
-_COLUMNS = [*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target"]
-_NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
 
 
 @dataclass(frozen=True)
@@ -105,7 +59,7 @@ class Results:
         return set(self.runs) == {PUBLISHED}
 
 
-def load(*runs: RunDir | Path | str, skip_damaged: bool = False, columns: Sequence[str] = _COLUMNS) -> Results:
+def load(*runs: RunDir | Path | str, skip_damaged: bool = False, columns: Sequence[str] = READ) -> Results:
     """Read run folders and pytest-benchmark's JSON; the word `paper` stands for the published tables.
 
     A data label that several runs share is told apart by the run's name, so that only repeats of one run, which
@@ -151,13 +105,13 @@ def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Res
     Raises:
         RequestError: a line with text where a number belongs.
     """
-    return Results(_frame(list(lines), title), ({},), title, (title,))
+    return Results(make_frame(list(lines), title), ({},), title, (title,))
 
 
 def motivation() -> Results:
     """The published experiment in which the noise sits in a block of the model itself."""
     lines = published.load_motivation()
-    return Results(_frame(lines, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
+    return Results(make_frame(lines, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
 
 
 def manifest_title(manifest: dict[str, Any]) -> str | None:
@@ -195,7 +149,7 @@ class _Run:
 def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
     """A run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
-        return [_Run(name, _frame(published.load_records(), name), {}, published.TITLE, None)]
+        return [_Run(name, make_frame(published.load_records(), name), {}, published.TITLE, None)]
     if not isinstance(run, RunDir) and benchmark_json.is_json(run):
         return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
@@ -215,7 +169,7 @@ def _run(
         key=lambda line: (rank.get(str(line.get("data")), len(rank)), ways.get(str(line.get("variant")), len(ways)))
     )
     # the lines are by far the largest thing here: they must be gone before the next run is read
-    return _Run(name, _frame(lines, name, columns), manifest, manifest_title(manifest) or name, folder)
+    return _Run(name, make_frame(lines, name, columns), manifest, manifest_title(manifest) or name, folder)
 
 
 def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
@@ -263,56 +217,6 @@ def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
             name, copy = f"{stem} ({copy})", copy + 1
         names.append(name)
     return names
-
-
-def _frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = _COLUMNS) -> pd.DataFrame:
-    columns = {}
-    for name in names:
-        try:
-            columns[name] = _column(name, [line.get(name) for line in lines])
-        except (TypeError, ValueError, OverflowError):
-            raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
-    frame = pd.DataFrame(columns)
-    frame["run"] = run
-    # which copy of the data it was belongs to every figure that comes from it: re-encoded images cost accuracy
-    variants = frame.dropna(subset=["data_variant"]).groupby("data")["data_variant"].first().to_dict()
-    frame["data"] = frame["data"].map(
-        {v: f"{v} ({variants[v]})" if v in variants else v for v in frame["data"].unique()}
-    )
-    # ways of training are compared with each other apart (bench.analysis.variants); here each is data of its own, so
-    # that blocks are only ever compared within one
-    frame["plain"] = frame["data"]
-    frame["variant"] = frame["variant"].fillna("")
-    varied = frame["variant"] != ""
-    frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
-    chosen = ~frame["method"].isin(NAMED_METHODS)
-    frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
-    frame["role"] = np.select(
-        [
-            chosen,
-            frame["blocks"] == published.PRINTED_AVERAGE,
-            frame["blocks"] == "full",
-            frame["blocks"].str.contains("+", regex=False),
-        ],
-        ["method", "average", "full", "set"],
-        default="single",
-    )
-    by_level = frame["level"].map(dict(TARGET_BLOCKS))  # records of an older version have no block of their own
-    frame["target"] = frame["target"].fillna(frame["target_block"]).fillna(by_level).fillna("")
-    frame["ok"] = frame["status"] == "ok"
-    frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
-    return frame
-
-
-def _column(name: str, values: list[Any]) -> Any:
-    if name in _LISTS:
-        return [";".join(map(str, value)) if value else "" for value in values]
-    if name in {"seed", "repeat"}:
-        return np.array([int(value or 0) for value in values], dtype=np.int64)
-    if name in _TEXT:
-        empty = "" if name in _NEVER_NULL else None
-        return pd.Series([empty if value is None else str(value) for value in values], dtype="str")
-    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
 
 
 def _told_apart(frames: list[pd.DataFrame]) -> pd.DataFrame:
