@@ -39,7 +39,7 @@ def test_a_record_comes_back_as_it_was(run: RunDir, make_record: Make) -> None:
     run.append(record)
     assert run.cells_path.read_bytes().count(b"\n") == 1
     (read,) = run.records()
-    assert Record(**(read | {name: tuple(read[name]) for name in ("flags", "energy_terms")})) == record
+    assert Record(**(read | {name: tuple(read[name]) for name in ("flags", "energy_terms", "levers")})) == record
     assert read["schema"] == SCHEMA
     assert read["energy_gross_j"] is None
 
