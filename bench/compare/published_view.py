@@ -79,7 +79,7 @@ def _mean_over_corruptions(records: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     if missing:
         notes = [
             f"{_CIFAR10C} is the mean over {', '.join(named)} here, and over all 15 corruptions as published: they "
-            "differ for that reason alone."
+            "would differ for that reason alone."
         ]
     if records.loc[mask, "shift"].str.endswith("-like").any() or (records.loc[mask, "dataset"] == "cifar10").any():
         notes.append("The corruptions of the run are made here; the published ones are those of the archive.")
