@@ -13,6 +13,7 @@ from bench.analysis import wording
 from bench.analysis.findings import Analysis, analyse, arm_order
 from bench.analysis.results import GROUP, Results
 from bench.analysis.variant_tables import share_sentences
+from bench.analysis.variants import sides, variant_order
 
 MAX_ROWS = 24
 """Shifts x train sizes shown; the report has them all."""
@@ -43,11 +44,45 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     told = wording.shift_sentences(analysis, limit=MAX_ROWS)
     parts += [Text(sentence) for sentence in told]
     parts += [Text(sentence) for sentence in wording.headline_sentences(analysis, published=results.published)]
-    parts += [Text(sentence) for sentence in share_sentences(results)]
+    parts += _ways_of_training(results)
     parts += [
         Text(sentence, style="yellow") for sentence in wording.quality_sentences(analysis, published=results.published)
     ]
     return Group(*parts)
+
+
+def _ways_of_training(results: Results) -> list[Table | Text]:
+    """What each way of training costs, where a run has several: one table per shift and train size."""
+    found = sides(results)
+    letters = {variant: chr(ord("A") + number) for number, variant in enumerate(variant_order(results)[:26])}
+    parts: list[Table | Text] = []
+    for case in list(dict.fromkeys((side.data, side.size) for side in found))[:MAX_ROWS]:
+        part = [side for side in found if (side.data, side.size) == case]
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column(f"{case[0]}, {wording.size_label(case[1], part[0].n_train)}", overflow="fold", max_width=22)
+        for head in ("way", "time", "faster", "energy", "less", "memory", "accuracy"):
+            table.add_column(head, justify="right")
+        for side in part:
+            first = side.variant == next(iter(letters))
+            table.add_row(
+                side.arm,
+                letters.get(side.variant, wording.MISSING),
+                _unit(side.time_s, "s"),
+                "" if first else _unit(side.speedup.mean, "x"),
+                wording.joules(side.energy_j),
+                "" if first else _unit(side.energy_ratio.mean, "x"),
+                _unit(side.peak_rss_mb, "MB"),
+                wording.percent(side.accuracy.mean),
+            )
+        parts += [Text(), table]
+    if parts:
+        legend = "\n".join(f"{letter}: {variant}" for variant, letter in letters.items())
+        parts += [Text(legend, style="dim"), Text()]
+    return [*parts, *(Text(sentence) for sentence in share_sentences(results))]
+
+
+def _unit(value: float | None, unit: str) -> str:
+    return wording.MISSING if value is None else f"{value:.3g} {unit}"
 
 
 def _table(analysis: Analysis, arms: list[str]) -> Table:
