@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from bench.analysis.results import GROUP, Results
+from bench.analysis.results import GROUP, Results, load
 from bench.analysis.savings import measured
 from bench.analysis.wording import missing
-from bench.compare import check_ranges, load_run
+from bench.compare import check_ranges
 from bench.compare.comparable import device_facts, meter_facts, suite_settings
 from bench.difference import flat
 from bench.errors import RequestError
@@ -93,7 +93,7 @@ def summarise(run: RunDir) -> Summary:
     try:
         manifest = _manifest(run)
         _check_whole(run)
-        results = load_run(run.path)
+        results = load(run)  # strictly: a night with a damaged line is no full night
         check_ranges(results)
         return _summary(results, manifest)
     except RequestError as error:
