@@ -101,12 +101,22 @@ class Campaign:
         except BaseException as error:
             if isinstance(error, JouletuneError):
                 self._error = error
+            # whoever opened the folder must see the error: a wrong request leaves no folder behind
+            with contextlib.suppress(type(error)):
+                self._stack.__exit__(type(error), error, error.__traceback__)
             self.close()
             raise
 
-    def close(self) -> None:
-        """Let go of the energy source and the folder; the next `finish` goes on. Always safe."""
-        self._session = None
+    def close(self, *, finished: bool = False) -> None:
+        """Let go of the energy source and the folder; the next `finish` goes on. Always safe.
+
+        Args:
+            finished: take the idle baseline after the last repeat first, which its net joules hang on.
+        """
+        session, self._session = self._session, None
+        if session is not None and finished:
+            with contextlib.suppress(JouletuneError):
+                session.end()
         self._pending.clear()
         self._stack.close()
 

@@ -18,13 +18,12 @@ from bench.data.catalog import (
     SHIFTS,
     DatasetEntry,
     Level,
-    Superclasses,
 )
-from bench.data.superclasses import SHIPPED, check_table, read_table, shipped_table
 from bench.errors import nearest, show
 from bench.models.catalog import TARGET_BLOCKS
+from bench.shift_keys import permutation, superclasses
 from bench.suite import DataSpec
-from bench.yaml_file import Loc, YamlFile
+from bench.yaml_file import Loc, YamlFile, user_path
 
 KEYS = (
     "dataset",
@@ -104,14 +103,6 @@ def first_twice(values: Sequence[object]) -> int | None:
     return None
 
 
-def user_path(file: YamlFile, loc: Loc, value: str, base: Path) -> Path:
-    """A path as a suite gives it: `~` is the user's home, and what is relative starts from the suite's folder."""
-    try:
-        return base / Path(value).expanduser()
-    except RuntimeError:
-        raise file.error(loc, f"{show(value)}: there is no such home folder") from None
-
-
 def _multiply(file: YamlFile, loc: Loc, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One by one: every point is checked before the next is made, so that wrong values cannot multiply to millions."""
     lists = {key: entry[key] if isinstance(entry[key], list) else [entry[key]] for key in MULTIPLY if key in entry}
@@ -148,8 +139,8 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
     if noised_block is not None:
         level = LEVEL_OF_BLOCK.get(noised_block, "feature")
     classes = _classes(file, loc, point)
-    superclasses = _superclasses(file, loc, point, shift, base)
-    n_classes = len(superclasses) if superclasses else len(dataset.classes) if dataset.classes else None
+    table = superclasses(file, loc, point, shift, base)
+    n_classes = len(table) if table else len(dataset.classes) if dataset.classes else None
     image_size = point.get("image_size")
     if image_size is not None:
         if dataset.classes is not None:
@@ -170,8 +161,8 @@ def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataS
         level=level,
         label=label,
         severity=severity,
-        permutation=_permutation(file, loc, point, shift, n_classes),
-        superclasses=dict(superclasses) if superclasses else None,
+        permutation=permutation(file, loc, point, shift, n_classes),
+        superclasses=dict(table) if table else None,
         source=paths["source"],
         target=paths["target"],
         image_size=image_size if image_size is not None or dataset.classes else dataset.image_size,
@@ -260,56 +251,3 @@ def _not_for(dataset: DatasetEntry, shift: str) -> str:
     if f"{shift}-like" in dataset.shifts:
         return f"{shift} is only in the archive of CIFAR-10-C (`dataset: cifar10c`); what is made here is {shift}-like"
     return f"{dataset.name} has no {shift}; {nearest(shift, dataset.shifts)}"
-
-
-def _permutation(
-    file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, n_classes: int | None
-) -> tuple[int, ...] | None:
-    given = point.get("permutation")
-    if shift != "permute":
-        if given is not None:
-            raise file.error((*loc, "permutation"), f"belongs to `shift: permute`, not to {shift}")
-        return None
-    if given is None:
-        raise file.error(loc, "permutation is missing: the new label of each class, in order")
-    where = (*loc, "permutation")
-    if not isinstance(given, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in given):
-        raise file.error(where, f"expected a list of class numbers, got {show(given)}")
-    if sorted(given) != list(range(len(given))) or (n_classes is not None and len(given) != n_classes):
-        wanted = f"0 to {n_classes - 1}" if n_classes else f"0 to {len(given) - 1}"
-        raise file.error(where, f"expected each of {wanted} once, got {show(given)}")
-    if given == sorted(given):
-        raise file.error(where, "leaves every label as it is; nothing would shift")
-    return tuple(given)
-
-
-def _superclasses(file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, base: Path) -> Superclasses | None:
-    """None where the shift has none, or where they lie beside the images."""
-    dataset = DATASETS[point["dataset"]]
-    given = point.get("superclasses")
-    where = (*loc, "superclasses")
-    if shift != "subpopulation":
-        if given is not None:
-            raise file.error(where, f"belongs to `shift: subpopulation`, not to {shift}")
-        return None
-    if given is None:
-        if dataset.superclasses is None and not dataset.own_table:
-            raise file.error(
-                loc, "superclasses is missing: {name: {source: [class, ...], target: [class, ...]}}, or a table's name"
-            )
-        return dataset.superclasses
-    if isinstance(given, str):
-        table = _named_table(file, where, given, base)
-        given = {name: {"source": list(source), "target": list(target)} for name, (source, target) in table.items()}
-    return check_table(given, lambda rest, said: file.error((*where, *rest), said), dataset.classes, dataset.name)
-
-
-def _named_table(file: YamlFile, where: Loc, given: str, base: Path) -> Superclasses:
-    """One that comes with jouletune, or a file of the user's."""
-    if given in SHIPPED:
-        return shipped_table(given)
-    if not given.endswith((".csv", ".json", ".yaml", ".yml")) or "\0" in given:
-        raise file.error(
-            where, f"{show(given)} is neither a .csv, .json or .yaml file nor a known table; {nearest(given, SHIPPED)}"
-        )
-    return read_table(user_path(file, where, given, base), given)

@@ -81,6 +81,6 @@ def export(results: Results, out: Path, *, cells: bool) -> int:
 
     try:
         write_through(out, write)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise JouletuneError(f"{out}: cannot write ({error})") from None
     return len(table)

@@ -137,7 +137,13 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     help="How much of the processor may be in use while nothing should be.",
 )
 @click.option("--like", metavar="RUN", help="An earlier run: machine, governor and idle power must be as they were.")
-def health(source: str, device: str, seconds: float, max_busy: float, like: str | None) -> int:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder whose disk must have room.  [default: the current one]",
+)
+def health(source: str, device: str, like: str | None, out: Path, **limits: float) -> int:
     """Say whether this device is fit to be measured now: meter, idle power, load, throttling, disk.
 
     Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
@@ -153,7 +159,10 @@ def health(source: str, device: str, seconds: float, max_busy: float, like: str 
         raise RequestError(f"{source} measures nothing; see `jouletune sources`")
     click.echo(f"energy: {choice.why}")
     unfit = []
-    for found in checks.examine(choice, seconds=seconds, max_busy=max_busy / 100, folder=Path.cwd(), like=earlier):
+    folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    for found in checks.examine(
+        choice, seconds=limits["seconds"], max_busy=limits["max_busy"] / 100, folder=folder, like=earlier
+    ):
         click.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
         if not found.fit:
             unfit.append(found.what)

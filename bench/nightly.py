@@ -79,7 +79,7 @@ def _rules(fail_on: str | None, margin: str | None, net: bool, across: bool, sin
         if fail_on is None:
             raise RequestError("--since says from when on to fail, so it needs --fail-on")
         try:
-            date.fromisoformat(since)
+            since = date.fromisoformat(since).isoformat()
         except ValueError:
             raise RequestError(f"--since: expected a day such as 2026-03-04, not {since!r}") from None
     return rules, since

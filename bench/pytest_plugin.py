@@ -99,7 +99,9 @@ class JoulesPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Before the first test: is the data here, is the source usable, is the folder ours?"""
-        if session.config.option.collectonly or session.testsfailed or benchmarks_skipped(session.config):
+        option = session.config.option
+        stops = session.testsfailed and not option.continue_on_collection_errors
+        if option.collectonly or stops or benchmarks_skipped(session.config):
             return
         for name, loaded in self._suites.items():
             ids = frozenset(item.name for item in session.items if self._is_cell_of(item, loaded))
@@ -177,7 +179,7 @@ class JoulesPlugin:
         """A meter on a port can be open once, and two windows at a time would each see the other's joules."""
         for campaign in self._campaigns.values():
             if campaign is not but:
-                campaign.close()
+                campaign.close(finished=finished)
         if self._meter is not but:
             self._meter.close(finished=finished)
 

@@ -99,7 +99,7 @@ def _table(entries: Sequence[Entry]) -> list[str]:
             _text(known["energy_gross_j"], "{:.4g}"),
             _text(known["energy_u_j"], "{:.2g}"),
             _text(known["energy_net_j"], "{:.4g}"),
-            str(len(entry.records)),
+            str(known["energy_repeats"] or len(entry.records)),
             known["grade"] or "-",
         )
     target = io.StringIO()

@@ -52,9 +52,11 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
 
 

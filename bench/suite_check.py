@@ -12,6 +12,7 @@ from bench.errors import RequestError, nearest, show
 from bench.models.catalog import FULL
 from bench.store import PUBLISHED
 from bench.suite import TBFT, DataSpec, Suite, cell_values, excludes
+from bench.train_spec import AXES
 from bench.yaml_file import Loc, YamlFile
 
 MAX_CELLS = 200_000
@@ -68,6 +69,12 @@ def _check_sizes(file: YamlFile, suite: Suite, data: DataSpec) -> None:
 
 
 def _check_exclude(file: YamlFile, suite: Suite) -> None:
+    for number, rule in enumerate(suite.exclude):
+        for key in rule:
+            if key in AXES and key not in suite.axes:
+                raise file.error(
+                    ("exclude", number, key), f"train.{key} is no axis of this suite; give it a list there"
+                )
     matrix = list(suite.matrix()) if suite.exclude else []
     for number, rule in enumerate(suite.exclude):
         if any(excludes(rule, cell) for cell in matrix):

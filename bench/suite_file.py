@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.data_axis import expand_data, first_twice, user_path
+from bench.data_axis import expand_data, first_twice
 from bench.errors import RequestError, nearest, show
 from bench.models.catalog import FULL, find_model, model_names
 from bench.models.released import CHECKPOINTS
@@ -21,7 +21,7 @@ from bench.spec import MAX_COUNT
 from bench.suite import EXCLUDE_KEYS, TBFT, BlockSet, DataSpec, ModelSpec, Suite
 from bench.suite_check import check_whole, pydantic_error
 from bench.train_axis import check_train, expand_train
-from bench.yaml_file import Loc, YamlFile, read_yaml
+from bench.yaml_file import Loc, YamlFile, read_yaml, user_path
 
 ROOT_KEYS = ("name", "title", "version", "model", "data", "train_size", "blocks", "seeds", "train", "energy",
              "split", "timeout_s", "exclude")  # fmt: skip

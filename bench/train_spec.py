@@ -68,6 +68,7 @@ class EngineSpec(TrainSpec):
             memory or, where there is too little, on disk; the others do not. `half`: in memory as float16.
         cache_mb: most memory for it, in MB (10^6 bytes); None: half of what is available.
         channels_last: order of an image's values in memory; None: what the engine does.
+        keep_memory: the C library keeps freed memory and need not ask the kernel again; None: what the engine does.
         micro_batch: images that run through the net at once, their gradients summed to a step of `batch_size`.
         precision: of the activations; bfloat16 only where the processor computes with it.
         compile: by torch.compile.
@@ -79,6 +80,7 @@ class EngineSpec(TrainSpec):
     cache: Cache = "auto"
     cache_mb: Positive | None = None
     channels_last: bool | None = None
+    keep_memory: bool | None = None
     micro_batch: Annotated[int, Field(ge=1, le=100_000)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -107,7 +109,8 @@ class TuneSpec(EngineSpec):
         return self.model_copy(update={**own, **variant, "per_block": {}})
 
 
-AXES = ("engine", "bn_mode", "cache", "channels_last", "micro_batch", "precision", "compile", "head", "threads")
+AXES = ("engine", "bn_mode", "cache", "channels_last", "keep_memory", "micro_batch", "precision", "compile", "head",
+        "threads")  # fmt: skip
 """Keys of `train` that may hold a list, which multiplies the cells."""
 
 

@@ -61,7 +61,8 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
     # for the sizes of whole batches
     few = len(train.x) if spec.compile else min(WARM_UP_IMAGES, len(train.x))
     warm = Batchable(train.x[:few], train.y[:few])
-    tuner.fine_tune(warm, Batchable(val.x[:few], val.y[:few]), seed=cell.seed, epochs=1)
+    warm_val = val if spec.compile else Batchable(val.x[:few], val.y[:few])
+    tuner.fine_tune(warm, warm_val, seed=cell.seed, epochs=1)
     model.load_state_dict(source_state)
 
     connection.send(Ready())

@@ -162,8 +162,9 @@ class Recorder:
                 continue
             latest_s = t_s
             self._samples.append((t_s, value))
-        if self.trace is not None:
-            self.trace.add(self._samples[before:], now_s)
+        trace = self.trace  # the window's thread takes it away when the span is over
+        if trace is not None:
+            trace.add(self._samples[before:], now_s)
         return len(self._samples) > before
 
     def _latest_s(self) -> float:

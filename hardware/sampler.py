@@ -150,7 +150,7 @@ class Sampler:
             n_samples = len(means_w)
         else:
             trace = self._trace(f"idle_{started_at}", started_at=started_at, idle_from_s=start_s)
-            samples = self._sampled(seconds, trace)
+            samples = self._sampled(start_s, seconds, trace)
             means_w, n_samples = self._means_w(samples, start_s, seconds), len(samples)
         power_w, u_power_w = (None, None) if self.error else of_means(means_w, info)
         baseline = IdleBaseline(
@@ -206,10 +206,9 @@ class Sampler:
             return None
         return TraceFile(self._trace_dir, name, column=COLUMNS[info.kind], facts={"source": info.name, **facts})
 
-    def _sampled(self, seconds: float, trace: TraceFile | None) -> list[Sample]:
-        """The samples of a quiet span that begins now."""
+    def _sampled(self, start_s: float, seconds: float, trace: TraceFile | None) -> list[Sample]:
+        """The samples of a quiet span that began just now."""
         recorder = self._recorder
-        start_s = self._clock.monotonic()
         recorder.keep_from_s, recorder.trace = start_s, trace
         recorder.poll()
         self._clock.sleep(seconds)

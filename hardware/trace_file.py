@@ -57,7 +57,7 @@ class TraceFile:
                 self._stream.writelines(lines((), column=self._column, facts=self._facts))
             self._stream.writelines(lines(self._waiting))
             self._stream.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: another thread has dropped the file meanwhile
             self._over = True
         self._waiting = []
 

@@ -84,7 +84,7 @@ def test_fast_is_equal_to_rounding(blocks: str, bn_mode: str, tmp_path: Path) ->
     equal_to_rounding(tune(blocks, tmp_path, engine="reference", bn_mode=bn_mode), fast)
     cached = blocks in ("block2", "block3", "fc") and bn_mode != "train"
     assert ("cache=memory" in fast[2].levers) == cached
-    assert ("micro_batch=32" in fast[2].levers) == (bn_mode in ("eval", "adapt_once_then_eval"))
+    assert "keep_memory" in fast[2].levers
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
@@ -122,6 +122,28 @@ def test_tuned_batchnorm_trains_and_frozen_does_not(tmp_path: Path) -> None:
     assert moved == {name for name in before if "running" in name and name.startswith("layer2")}
 
 
+@pytest.mark.parametrize("bn_mode", ["eval", "adapt_once_then_eval"])
+def test_a_batch_in_parts_is_equal_to_rounding(bn_mode: str, tmp_path: Path) -> None:
+    whole = tune("full", tmp_path, bn_mode=bn_mode)
+    parts = tune("full", tmp_path, bn_mode=bn_mode, micro_batch=16)
+    equal_to_rounding(whole, parts)
+    assert parts[2].levers == ("truncated", "micro_batch=16")
+
+
+def test_keeping_memory_changes_no_bit(tmp_path: Path) -> None:
+    plain = tune("block2", tmp_path, bn_mode="eval")
+    kept = tune("block2", tmp_path, bn_mode="eval", keep_memory=True)
+    assert kept[0] == plain[0]
+    assert all(torch.equal(value, kept[1][name]) for name, value in plain[1].items())
+    assert kept[2].levers == ("truncated", "keep_memory")
+
+
+def test_the_fast_engine_runs_large_batches_in_parts_where_it_may() -> None:
+    for bn_mode in ("train", *HELD):
+        parts = resolve(spec(engine="fast", bn_mode=bn_mode, batch_size=128), "cpu").micro_batch
+        assert parts == (64 if bn_mode in ("eval", "adapt_once_then_eval") else None)
+
+
 def test_fixed_views_take_turns_and_can_be_kept(tmp_path: Path) -> None:
     changes = {"augment": True, "views": 2, "bn_mode": "eval", "epochs": 4}
     plain = tune("block3", tmp_path, **changes)
@@ -149,6 +171,12 @@ def test_every_step_learns_from_the_same_loss(tmp_path: Path, monkeypatch: pytes
     spy("fast")
     assert len(losses["fast"]) == 4 * (3 + 1)  # three batches of 16 and a validation that fits one
     assert losses["fast"] == pytest.approx(losses["truncated"], rel=1e-5)
+
+
+@pytest.mark.parametrize("blocks", ["block3", "fc"])
+def test_a_single_view_is_changed_once_and_then_stays(blocks: str, tmp_path: Path) -> None:
+    changes = {"augment": True, "views": 1, "bn_mode": "eval", "epochs": 4}
+    equal_to_rounding(tune(blocks, tmp_path, **changes), tune(blocks, tmp_path, cache="memory", **changes))
 
 
 def test_one_tuner_gives_the_same_twice(tmp_path: Path) -> None:
@@ -247,9 +275,72 @@ def test_what_cannot_be_traced_is_tuned_without_a_cache_and_refused_where_one_is
     made = Tuner(model, parameters, spec(engine="fast", bn_mode="eval"), tmp_path)
     made.fine_tune(data(), data(24), seed=0)
     assert made.note.startswith("no activations are kept: ")
-    assert made.levers[:2] == ("truncated", "channels_last")
+    assert made.levers[:3] == ("truncated", "channels_last", "keep_memory")
     with pytest.raises(RequestError, match="no activations are kept"):
         Tuner(model, parameters, spec(cache="memory", bn_mode="eval"), tmp_path)
+
+
+class Branches2(nn.Module):
+    """Between first and last: a pair, a value that is overwritten, or another course in evaluation."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.a, self.fc = kind, nn.Linear(768, 4), nn.Linear(4, 3)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x.flatten(1))
+        if self.kind == "pair":
+            left, right = x.chunk(2, 1)
+            return self.fc(torch.cat([right, left], 1))  # type: ignore[no-any-return]
+        if self.kind == "mode":
+            return self.fc(x if self.training else -x)  # type: ignore[no-any-return]
+        x = x * 2
+        return self.fc(self.act(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["pair", "in place", "mode"])
+@pytest.mark.parametrize("engine", ["truncated", "fast"])
+def test_odd_models_give_the_same_in_every_engine(kind: str, engine: str, tmp_path: Path) -> None:
+    def run(engine: str) -> Outcome:
+        torch.manual_seed(0)
+        model = Branches2(kind)
+        parameters = train_only(model, {"fc": ("fc",)}, ("fc",))
+        made = Tuner(model, parameters, spec(engine=engine, bn_mode="eval"), tmp_path)
+        return made.fine_tune(data(), data(24, seed=1), seed=0)
+
+    assert run(engine).val_losses == pytest.approx(run("reference").val_losses, rel=1e-5)
+
+
+def test_a_value_that_is_overwritten_is_not_where_the_model_is_cut() -> None:
+    model = Branches2("in place")
+    assert cut(model, list(model.fc.parameters())).at == "act"
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 3))
+    parts = cut(model, list(model[2].parameters()))
+    x = torch.randn(5, 4)
+    kept = parts.front(x)
+    before = kept.clone()
+    parts.rest(kept)
+    assert torch.equal(kept, before)
+
+
+def test_batchnorm_without_statistics_of_its_own_is_not_kept(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(784, 3)
+    )
+    parameters = train_only(model, {"fc": ("3",)}, ("fc",))
+    made = Tuner(model, parameters, spec(engine="fast", bn_mode="eval"), tmp_path)
+    made.fine_tune(data(), data(24), seed=0)
+    assert "BatchNorm2d" in made.note
+    assert made.levers == ("truncated", "channels_last", "keep_memory")
+
+
+def test_the_closed_form_needs_a_block_of_nothing_but_the_layer(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    parameters = train_only(model, {"fc": ("2", "3")}, ("fc",))
+    made = Tuner(model, parameters, spec(head="closed_form", bn_mode="eval"), tmp_path)
+    with pytest.raises(RequestError, match="one linear layer and no more"):
+        made.fine_tune(data(), data(24), seed=0)
 
 
 def test_dropout_in_front_is_not_kept(tmp_path: Path) -> None:
@@ -258,7 +349,7 @@ def test_dropout_in_front_is_not_kept(tmp_path: Path) -> None:
     made = Tuner(model, parameters, spec(engine="fast", bn_mode="eval"), tmp_path)
     made.fine_tune(data(), data(24), seed=0)
     assert "Dropout" in made.note
-    assert made.levers == ("truncated", "channels_last", "micro_batch=32")
+    assert made.levers == ("truncated", "channels_last", "keep_memory")  # in parts the net would draw other numbers
     model.train()
     assert varies(model) == "2 (Dropout)"
 
@@ -384,6 +475,7 @@ def test_the_closed_form_needs_a_last_linear_layer() -> None:
         ({"micro_batch": 8, "bn_mode": "train_tuned"}, "micro_batch", "whole batch"),
         ({"engine": "reference", "cache": "half", "bn_mode": "eval"}, "cache", "'truncated'"),
         ({"engine": "reference", "compile": True}, "compile", "'truncated'"),
+        ({"head": "closed_form", "bn_mode": "eval", "cache": "disk"}, "cache", "as a whole"),
         ({"head": "closed_form", "bn_mode": "train"}, "head", "features that stay"),
         ({"head": "closed_form", "bn_mode": "eval", "augment": True}, "head", "views: 4"),
     ],

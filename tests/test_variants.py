@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.analysis import from_records
+from bench.analysis import load as load_results
 from bench.analysis.terminal import terminal_table
 from bench.analysis.variant_tables import share_sentences, variant_grids
 from bench.analysis.variants import shares, sides
@@ -61,6 +62,11 @@ def test_a_variant_can_be_excluded(tmp_path: Path) -> None:
     assert [cell.cell_id for cell in suite.cells() if cell.blocks == ("full",)] == [
         "digits-flip/n=0.2/engine=reference/full/s=0"
     ]
+
+
+def test_what_is_no_axis_cannot_be_excluded(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"s.yaml:8: exclude\[0\].engine: train.engine is no axis of this suite"):
+        load(tmp_path, "engine: fast", "exclude: [{engine: fast}]\n")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +144,16 @@ def test_ratios_are_to_the_first_way_and_paired() -> None:
 def test_blocks_are_compared_within_one_way_of_training_only() -> None:
     results = from_records(two_engines())
     assert set(results.records["data"]) == {"d, engine=reference", "d, engine=truncated"}
+
+
+def test_repeats_of_two_runs_are_never_paired(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        lines = "".join(json.dumps(made) + "\n" for made in two_engines())
+        (tmp_path / name / "cells.jsonl").write_text(lines)
+    found = load_results(tmp_path / "one", tmp_path / "two")
+    assert {side.data for side in sides(found)} == {"one: d", "two: d"}
+    assert {side.speedup.n for side in sides(found)} == {2}
 
 
 def test_tables_and_sentence_say_it() -> None:

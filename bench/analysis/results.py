@@ -223,6 +223,7 @@ def _told_apart(frames: list[pd.DataFrame]) -> pd.DataFrame:
     if len(frames) == 1:
         return frames[0]
     records = pd.concat(frames, ignore_index=True)
-    shared = records.groupby("data")["run"].transform("nunique") > 1
-    records.loc[shared, "data"] = records.loc[shared, "run"] + ": " + records.loc[shared, "data"]
+    for column in ("data", "plain"):
+        shared = records.groupby(column)["run"].transform("nunique") > 1
+        records.loc[shared, column] = records.loc[shared, "run"] + ": " + records.loc[shared, column]
     return records

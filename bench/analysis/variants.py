@@ -1,6 +1,7 @@
 """Variants: the same cells trained in several ways, e.g. by several engines, set against the first of them.
 
-What is compared is paired by seed and repeat, which the runner does right after each other in a shuffled order.
+What is compared is paired by seed and repeat; the runner shuffles all cells of one repeat, so that no
+way has the best hour to itself.
 """
 
 from __future__ import annotations

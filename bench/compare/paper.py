@@ -89,7 +89,9 @@ def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
         if label is not None:
             accuracy[data] = label
     costs = {data: cost_label(PIXELS[datasets.get(label, "cifar10")]) for data, label in accuracy.items()}
-    steps = {data: label for data, label in cost_labels().items() if (mine.records["data"] == data).any()}
+    known = cost_labels()
+    ways = mine.records[["data", "plain"]].drop_duplicates().to_numpy()
+    steps = {data: known[plain] for data, plain in ways if plain in known}
     return {ACCURACY: accuracy, SAVING: costs | steps}
 
 

@@ -64,7 +64,7 @@ def _mean_over_corruptions(records: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         return records, []
     of = records[mask & records["ok"]].assign(kind=kind)
     named = [name for name in CORRUPTIONS if name in set(kind[mask])]
-    keys = ["run", "train_size", "blocks", "arm", "role", "method", "seed", "repeat"]
+    keys = ["run", "train_size", "blocks", "arm", "role", "method", "variant", "seed", "repeat"]
     groups = of.drop_duplicates([*keys, "kind"]).groupby(keys, sort=False)
     rows = groups.first()
     for column in _MEANS:  # a corruption without joules leaves the mean without
@@ -73,7 +73,10 @@ def _mean_over_corruptions(records: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     whole = rows[groups["kind"].nunique() == len(named)].reset_index()
     variants = whole["data_variant"].dropna()
     label = _CIFAR10C + (f" ({variants.iat[0]})" if len(variants) else "")
-    whole = whole.assign(data=label, dataset="cifar10", shift="corruptions", cell_id=_cell_ids(whole))
+    way = whole["variant"].map(lambda variant: f", {variant}" if variant else "")
+    whole = whole.assign(
+        data=label + way, plain=label, dataset="cifar10", shift="corruptions", cell_id=_cell_ids(whole)
+    )
     missing = [name for name in CORRUPTIONS if name not in named]
     notes = [f"{_CIFAR10C} is the mean over {count(len(named), 'corruption')} of the run."]
     if missing:
@@ -87,7 +90,8 @@ def _mean_over_corruptions(records: pd.DataFrame) -> tuple[pd.DataFrame, list[st
 
 
 def _cell_ids(rows: pd.DataFrame) -> pd.Series:
-    parts = _CIFAR10C + "/n=" + rows["train_size"].map("{:g}".format) + "/" + rows["blocks"]
+    parts = _CIFAR10C + "/n=" + rows["train_size"].map("{:g}".format)
+    parts += rows["variant"].map(lambda variant: f"/{variant}" if variant else "") + "/" + rows["blocks"]
     ids: pd.Series = parts + "/s=" + rows["seed"].astype(str)
     return ids
 

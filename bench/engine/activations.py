@@ -83,9 +83,11 @@ def _in_memory(shape: tuple[int, ...], where: str, like: Tensor) -> Tensor:
 def _on_disk(shape: tuple[int, ...], scratch: Path) -> Tensor:
     """A float32 tensor in a file that has lost its name: the kernel writes it back and frees it with the process."""
     n_values = int(torch.Size(shape).numel())
+    scratch.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix="activations-", dir=scratch)
     try:
-        os.posix_fallocate(descriptor, 0, n_values * 4)  # a full disk is told now, not as a bus error later
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(descriptor, 0, n_values * 4)  # a full disk is told now, not as a bus error later
         return torch.from_file(name, shared=True, size=n_values, dtype=torch.float32).view(shape)
     except OSError as error:
         raise JouletuneError(

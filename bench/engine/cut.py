@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,9 @@ from torch.nn.modules.dropout import _DropoutNd
 _RANDOM_FUNCTIONS = {
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
     *(torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.rand_like, torch.randn_like, torch.bernoulli),
+    *(torch.rand, torch.randn),
 }
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
 _RANDOM_MODULES = ("StochasticDepth", "DropPath")
 """Classes of torchvision and timm that drop whole branches at random."""
 
@@ -66,7 +69,7 @@ def cut(model: nn.Module, parameters: list[nn.Parameter]) -> Cut:
         passing = [node for node in nodes[:position] if any(order[user] >= position for user in node.users)]
         # a constant is not an input of the rest: both parts hold it
         passing = [node for node in passing if node.op != "get_attr"]
-        if len(passing) == 1 and passing[0] is not inputs[0] and _is_tensor(passing[0]):
+        if len(passing) == 1 and passing[0] is not inputs[0] and _can_pass(model, passing[0]):
             return _split(model, nodes, position, passing[0])
     raise CutError("nothing in front of what is tuned is frozen")
 
@@ -74,7 +77,8 @@ def cut(model: nn.Module, parameters: list[nn.Parameter]) -> Cut:
 def varies(part: nn.Module) -> str | None:
     """The first module of a part that gives an image another output each time, in the mode it is in; None if none."""
     for name, module in part.named_modules():
-        if not module.training:
+        batchwise = isinstance(module, _BatchNorm) and module.running_mean is None  # also in evaluation
+        if not module.training and not batchwise:
             continue
         drops = isinstance(module, _DropoutNd) or type(module).__name__ in _RANDOM_MODULES
         if isinstance(module, _BatchNorm) or (drops and getattr(module, "p", 1.0) > 0):
@@ -83,13 +87,20 @@ def varies(part: nn.Module) -> str | None:
 
 
 def _trace(model: nn.Module) -> fx.Graph:
+    modes = {module: module.training for module in model.modules()}
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer().trace(model.train())
+        other = _Tracer().trace(model.eval())
     except Exception as error:  # whatever a model's own code does not stand
         raise CutError(f"torch.fx cannot trace it: {' '.join(str(error).split())[:120]}") from None
+    finally:
+        for module, training in modes.items():
+            module.training = training
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _RANDOM_FUNCTIONS:
             raise CutError(f"it calls {node.target.__name__}, which a trace cannot switch off for evaluation")
+    if str(graph) != str(other):
+        raise CutError("it takes another course in evaluation than in training")
     return graph
 
 
@@ -102,9 +113,20 @@ def _uses(model: nn.Module, node: fx.Node, tuned: set[int]) -> bool:
     return False
 
 
-def _is_tensor(node: fx.Node) -> bool:
-    """False for what asks a tensor for its size, which is a number."""
-    return not (node.op == "call_method" and node.target in ("size", "dim", "numel")) and node.target is not getattr
+def _can_pass(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a value is a tensor that can be kept: no number, no tuple, and nothing that a user of it overwrites."""
+    if node.target is getattr or (node.op == "call_method" and node.target in ("size", "dim", "numel")):
+        return False
+    return not any(user.target is operator.getitem or _overwrites(model, user) for user in node.users)
+
+
+def _overwrites(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a step changes its input in place."""
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    method = node.op == "call_method" and name.endswith("_") and not name.endswith("__")
+    return method or bool(node.kwargs.get("inplace")) or node.target in _IN_PLACE
 
 
 def _split(model: nn.Module, nodes: list[fx.Node], position: int, between: fx.Node) -> Cut:

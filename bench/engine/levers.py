@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.train_spec import EVAL_BATCH, Cache, EngineSpec, Head
 
-MICRO_BATCH = 32
+MICRO_BATCH = 64
 """What the fast engine runs through the net at once on a CPU, for the same reason as EVAL_BATCH."""
 
 Refusal = tuple[str, str]
@@ -22,6 +22,7 @@ class Levers:
         cache: where the frozen front part's output is kept; `auto` is memory, or disk where there is too little.
             Equal to rounding where the front part gives the same output in every epoch, except `half`.
         channels_last: order of values in memory. Equal to rounding.
+        keep_memory: freed memory stays in the process. Always exact.
         micro_batch: images run through the net at once, None for the whole batch. Equal to rounding where no layer
             looks at other images of the batch.
         eval_batch: images evaluated at once. Equal to rounding.
@@ -33,6 +34,7 @@ class Levers:
     truncated: bool
     cache: Cache
     channels_last: bool
+    keep_memory: bool
     micro_batch: int | None
     eval_batch: int
     bfloat16: bool
@@ -49,6 +51,7 @@ class Levers:
             "truncated": self.truncated,
             f"cache={cache}" + (" (inexact)" if cache == "half" else ""): cache is not None,
             "channels_last": self.channels_last,
+            "keep_memory": self.keep_memory,
             f"micro_batch={self.micro_batch}": self.micro_batch is not None,
             "bfloat16 (inexact)": self.bfloat16,
             "compile": self.compiled,
@@ -66,14 +69,17 @@ def resolve(spec: EngineSpec, device: str) -> Levers:
     micro_batch = spec.micro_batch
     if micro_batch is None and fast and device == "cpu" and _separable(spec) and spec.batch_size > MICRO_BATCH:
         micro_batch = MICRO_BATCH
+    if spec.head == "closed_form":
+        keeps, micro_batch = "memory", None  # one pass over features, which the solution takes as a whole
     return Levers(
         truncated=spec.engine != "reference",
         cache=keeps,
         channels_last=fast if spec.channels_last is None else spec.channels_last,
+        keep_memory=fast and device == "cpu" if spec.keep_memory is None else spec.keep_memory,
         micro_batch=micro_batch,
         eval_batch=spec.batch_size if spec.engine == "reference" else EVAL_BATCH,
         bfloat16=spec.precision == "bfloat16",
-        compiled=spec.compile,
+        compiled=spec.compile and spec.head != "closed_form",
         head=spec.head,
     )
 
@@ -111,6 +117,7 @@ def _of_reference(spec: EngineSpec) -> Refusal | None:
     wanted = {
         "cache": spec.cache not in ("auto", "off"),
         "channels_last": spec.channels_last is True,
+        "keep_memory": spec.keep_memory is True,
         "micro_batch": spec.micro_batch is not None,
         "precision": spec.precision != "float32",
         "compile": spec.compile,
@@ -126,6 +133,8 @@ def _of_reference(spec: EngineSpec) -> Refusal | None:
 def _of_closed_form(spec: EngineSpec, last_layer: bool) -> Refusal | None:
     if not last_layer:
         return "head", "'closed_form' solves the model's last block and no other; put it under per_block or exclude"
+    if spec.cache not in ("auto", "memory"):
+        return "cache", f"{spec.cache!r} with head 'closed_form', which takes the features as a whole; leave it out"
     if spec.bn_mode == "train":
         return (
             "head",

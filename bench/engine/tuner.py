@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from bench.engine import activations
 from bench.engine.closed_form import solve
 from bench.engine.cut import Cut, CutError, cut, varies
+from bench.engine.heap import keep_freed_memory
 from bench.engine.levers import resolve
 from bench.errors import RequestError
 from bench.models.augment import augment
@@ -36,17 +38,21 @@ class Tuner:
         self._scratch = scratch
         device = next(model.parameters()).device
         self._levers = resolve(spec, device.type)
+        if self._draws():  # images that run in other company would draw other numbers
+            self._levers = dataclasses.replace(self._levers, micro_batch=None)
         self._kept: str | None = None
         self._kept_mb: float | None = None
         self.note = ""
         if not self._levers.truncated:
             for parameter in model.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
+        if self._levers.keep_memory and not keep_freed_memory():
+            self._levers = dataclasses.replace(self._levers, keep_memory=False)
         if self._levers.channels_last:
             model.to(memory_format=torch.channels_last)
         self._cut = self._cut_model() if self._levers.cache != "off" or self._levers.head == "closed_form" else None
         self._passes = Passes(
-            micro_batch=None if self._draws() else self._levers.micro_batch,
+            micro_batch=self._levers.micro_batch,
             eval_batch=self._levers.eval_batch,
             channels_last=self._levers.channels_last,
             bfloat16=self._levers.bfloat16,
@@ -83,6 +89,7 @@ class Tuner:
         spec = self._spec if epochs is None else self._spec.model_copy(update={"epochs": epochs})
         if spec.augment and spec.views is not None:
             train = _changed(train, spec.views, seed)
+            spec = spec.model_copy(update={"augment": False})  # done; what is kept of them must not be changed again
         if spec.bn_mode == "adapt_once_then_eval" and self._cut is not None:
             adapt_batchnorm(self._model, train.x, spec.batch_size, self._passes)
             spec = spec.model_copy(update={"bn_mode": "eval"})  # done; the rest alone must not do it again
@@ -94,7 +101,7 @@ class Tuner:
                 part = self._cut.rest
                 train, val = (self._through(self._cut.front, data, where) for data in (train, val))
             if self._levers.head == "closed_form":
-                return solve(_last_layer(self._model), train, val)
+                return solve(self._head(self._cut), train, val)
         return fine_tune(
             part, self._parameters, train, val, spec, seed=seed, passes=self._with_forward(part), on_epoch=on_epoch
         )
@@ -119,16 +126,29 @@ class Tuner:
         shape = train.x.shape[1:]
         n_images = len(train.x) * (1 + len(train.views)) + len(val.x)
         needed_mb = activations.size_mb(parts.front, shape, n_images)
-        wanted = "memory" if self._levers.head == "closed_form" else self._levers.cache
-        where, self.note = activations.place(wanted, needed_mb, self._spec.cache_mb, self._scratch)
+        where, self.note = activations.place(self._levers.cache, needed_mb, self._spec.cache_mb, self._scratch)
         if where is None:
             self._must_not("auto", self.note)
         self._kept_mb = None if where is None else needed_mb / (2 if where == "half" else 1)
         return where
 
     def _must_not(self, unless: str, why: str) -> None:
-        if self._levers.cache not in (unless, "off") or self._levers.head == "closed_form":
+        if self._levers.head == "closed_form":
+            raise RequestError(f"train.head 'closed_form': {why}")
+        if self._levers.cache not in (unless, "off"):
             raise RequestError(f"train.cache {self._levers.cache!r}: {why}")
+
+    def _head(self, parts: Cut) -> nn.Linear:
+        """The layer to be solved, which must be all that comes after the features.
+
+        Raises:
+            RequestError: it is not.
+        """
+        last = _last_layer(self._model)
+        rest = [node for node in parts.rest.graph.nodes if node.op not in ("placeholder", "output")]
+        if len(rest) != 1 or rest[0].op != "call_module" or parts.rest.get_submodule(str(rest[0].target)) is not last:
+            raise RequestError("train.head: 'closed_form' needs a last block that is one linear layer and no more")
+        return last
 
     def _through(self, front: nn.Module, data: Batchable, where: str) -> Batchable:
         versions = [activations.compute(front, x, where, self._passes, self._scratch) for x in (data.x, *data.views)]
@@ -148,7 +168,7 @@ class Tuner:
         )
 
     def _draws(self) -> bool:
-        """Whether the net drops values at random, so that images run in other company draw other numbers."""
+        """Whether the net drops values at random, or looks at the whole batch even where BatchNorm is held."""
         held = [module for module in self._model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         self._model.train()
         for module in held:

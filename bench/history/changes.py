@@ -165,8 +165,8 @@ def _seconds(table: Table, series: int, steps: list[Step], place: int, found: Fo
 def _reasons(nights: Sequence[Night], earliest: int, night: int, latest: int) -> list[str]:
     """What the manifests say changed on a night, or on those on which it may as well have been; and the device."""
     found = _differences(nights, night)
-    near = [other for other in range(earliest, latest + 1) if other not in (0, night)][:MAX_NEAR]
-    for other in sorted(near, key=lambda other: abs(other - night)):
+    near = [other for other in range(earliest, latest + 1) if other not in (0, night)]
+    for other in sorted(near, key=lambda other: abs(other - night))[:MAX_NEAR]:
         found += [f"{words} (on {nights[other].date})" for words in _differences(nights, other)]
     for name, (words, unit, least) in _HEALTH.items():
         sides = [

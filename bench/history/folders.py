@@ -78,7 +78,8 @@ def _name(path: Path, home: Path, several: bool) -> str:
 
 def _claims(path: Path) -> bool:
     run = RunDir(path)
-    return run.cells_path.is_file() or run.manifest_path.is_file()
+    # os.path: False, not an error, in a folder that may not be entered
+    return os.path.isfile(run.cells_path) or os.path.isfile(run.manifest_path)  # noqa: PTH113
 
 
 def _under(folder: Path, depth: int) -> tuple[list[Path], list[tuple[Path, str]]]:

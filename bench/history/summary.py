@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -137,6 +138,8 @@ def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
     grades = records.loc[records["ok"], "grade"].fillna("none").value_counts()
     sessions = [session for session in manifest.get("sessions") or [] if isinstance(session, dict)]
     started = [str(session["started_at"]) for session in sessions if session.get("started_at")]
+    for moment in started:
+        datetime.fromisoformat(moment)  # a ValueError: someone else's manifest
     return Summary(
         started_at=min([*started, *records["started_at"].dropna()[:1]])[:19],
         suite=str(manifest["suite"].get("name")),

@@ -176,6 +176,7 @@ def legend(history: History) -> str:
     """What is called a change, in one paragraph."""
     return (
         "A change is a step of a cell's nightly value against its own level, which may drift slowly, and its noise, "
-        "which may last for some nights. The chance of any false one among all cells and nights is kept at 5 % "
-        "(Bonferroni over nights, Holm over cells). It needs three nights on either side. Intervals are 95 %."
+        "which may last for some nights. The chance of any false one among all cells and nights is meant to be 5 % "
+        "(Bonferroni over nights, Holm over cells; docs/history.md says under which noise it holds). It needs three "
+        "nights on either side. Intervals are 95 %."
     )

@@ -170,8 +170,8 @@ jt.widgets.history = async (host, data) => {
     title.textContent = `${cell}: ${measure}`;
     const sentences = series.changes.map((change) => jt.el("li", { class: change.tone }, change.text));
     told.replaceChildren(...(sentences.length ? sentences : [jt.el("li", {}, "No change is proven in this series.")]));
-    if (chart) await chart.redraw();
-    else chart = await jt.chart(canvas, { label: "The chosen cell on every night", draw, points, zoom: "x" });
+    if (chart) await (await chart).redraw(); // a promise: the library may still be unpacking
+    else await (chart = jt.chart(canvas, { label: "The chosen cell on every night", draw, points, zoom: "x" }));
     canvas.dataset.shown = String(index);
   };
   document.addEventListener("jt-action", async (event) => {

@@ -104,23 +104,24 @@ jt.widgets.pareto = async (host, data) => {
       },
     };
   };
-  const chart = await jt.chart(canvas, {
+  let chart = null; // until the library is unpacked; the first drawing shows what was chosen by then
+  const choose = (next) => {
+    shift = next;
+    return chart?.redraw();
+  };
+  const showSpread = (on) => {
+    spreads = on;
+    return chart?.redraw();
+  };
+  const show = (index, on) => {
+    if (on) hidden.delete(index);
+    else hidden.add(index);
+    return chart?.redraw();
+  };
+  chart = await jt.chart(canvas, {
     label: data.title,
     draw,
     zoom: "xy",
     points: () => visible().map((point, index) => ({ curve: 0, index, text: words(point) })),
   });
-  const choose = (next) => {
-    shift = next;
-    return chart.redraw();
-  };
-  const showSpread = (on) => {
-    spreads = on;
-    return chart.redraw();
-  };
-  const show = (index, on) => {
-    if (on) hidden.delete(index);
-    else hidden.add(index);
-    return chart.redraw();
-  };
 };

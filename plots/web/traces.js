@@ -148,8 +148,8 @@ jt.widgets.traces = async (host, data) => {
     title.textContent = `${cells[cell]}, repeat ${repeat}`;
     facts.textContent = describe();
     key.replaceChildren(...legend());
-    if (chart) await chart.redraw();
-    else chart = await jt.chart(canvas, { label: "Power over time of the chosen repeat", draw, points, zoom: "x" });
+    if (chart) await (await chart).redraw(); // a promise: the library may still be unpacking
+    else await (chart = jt.chart(canvas, { label: "Power over time of the chosen repeat", draw, points, zoom: "x" }));
     canvas.dataset.shown = String(index);
   };
   document.addEventListener("jt-action", async (event) => {

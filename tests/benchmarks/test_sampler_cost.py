@@ -24,11 +24,13 @@ TRAIN = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
 from bench.models.resnet import ResNet
-model, x, y = ResNet(1, n_classes=10, in_channels=1, image_size=8), torch.rand(32, 1, 8, 8), torch.arange(32) % 10
+n, channels, size, steps = {"small": (1, 1, 8, 60), "paper": (4, 3, 32, 12)}[sys.argv[2]]
+model = ResNet(n, n_classes=10, in_channels=channels, image_size=size)
+x, y = torch.rand(32, channels, size, size), torch.arange(32) % 10
 optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
 for _ in sys.stdin:
     start_s = time.perf_counter()
-    for _ in range(60):
+    for _ in range(steps):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
@@ -84,15 +86,21 @@ def test_share_of_a_core(name: str, refresh_s: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_training_step_with_and_without_the_sampler(threads: int, tmp_path: Path) -> None:
-    """One process trains all the time, so that nothing but the sampler differs between two neighbouring spans.
+@pytest.mark.parametrize(("net", "threads"), [("small", 1), ("small", 2), ("paper", 2)])
+def test_a_training_step_with_and_without_the_sampler(net: str, threads: int, tmp_path: Path) -> None:
+    """A ResNet-8 on 8x8 images, or the paper's ResNet-26 on 32x32.
+
+    One process trains all the time, so that nothing but the sampler differs between two neighbouring spans.
 
     The simulated meter runs on the same machine in both; without the sampler `cat` reads its port, so that the meter's
     own cost, which a real one would not have here, is the same.
     """
     trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(threads)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", TRAIN, str(threads), net],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert trainer.stdin is not None
     assert trainer.stdout is not None
@@ -121,5 +129,5 @@ def test_a_training_step_with_and_without_the_sampler(threads: int, tmp_path: Pa
     reach = 0.98 * len(ordered) ** 0.5
     low, high = ordered[int(len(ordered) / 2 - reach)], ordered[min(int(len(ordered) / 2 + reach), len(ordered) - 1)]
     median = 100 * statistics.median(ratios)
-    print(f"\ntraining on {threads} threads with the sampler: median of {PAIRS} pairs {median:+.2f} %")
+    print(f"\ntraining {net} on {threads} threads with the sampler: median of {PAIRS} pairs {median:+.2f} %")
     print(f"95 % interval of the median {100 * low:+.2f} to {100 * high:+.2f} %")
