@@ -318,6 +318,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
         load(write(tmp_path / "odd", line("fc", 0.5) | {"energy_gross_j": "many"}))
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_records(tmp_path: Path) -> None:
     lines = [json.dumps(line(name, 0.5 + n / 100, 10.0 + n, seed=0)) for n, name in enumerate(("block1", "fc", "full"))]
     run = RunDir(tmp_path)
