@@ -227,6 +227,7 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
 
 def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
     """Tables, figures and page into a folder, and the table to the terminal."""
+    from bench.analysis.findings import analyse
     from bench.analysis.results import load
     from bench.analysis.terminal import terminal_table
     from bench.compare import compare, of_the_paper
@@ -241,8 +242,9 @@ def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = (
             comparisons.append(compare(results, load(PUBLISHED)))
     damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
     results = dataclasses.replace(results, damage=tuple(damage))
-    written = write_report(results, RunDir(out), comparisons=comparisons)
-    console.print(terminal_table(results))
+    analysis = analyse(results)
+    written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
+    console.print(terminal_table(results, analysis))
     for sentence in written.damage:
         click.echo(f"warning: {sentence}", err=True)
     console.print(f"report: {written.html}", highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ data: [{dataset: digits, shift: flip}]
 train_size: [0.5]
 blocks: [full]
 seeds: [0]
-train: {epochs: 70, patience: null, threads: 1}
+train: {epochs: 220, patience: null, threads: 1}
 energy: {repeats: 1, min_window_s: 0, idle_s: 0, guard_s: 0.5}
 """
 BARE = """
