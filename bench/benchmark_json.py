@@ -78,6 +78,7 @@ def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[d
 def fault(record: object) -> str:
     """Why something is not a line of cells.jsonl, '' where it is one."""
     try:
+        # `record` may be anything that JSON holds: what cannot be indexed is what the except clause is for
         hash((record["cell_id"], record["repeat"], record["status"]))  # type: ignore[index]
         schema = record["schema"]  # type: ignore[index]
     except (TypeError, KeyError):

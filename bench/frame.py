@@ -60,7 +60,7 @@ def check_target(out: Path) -> None:
         )
     if out.suffix == ".parquet":
         try:
-            import pyarrow  # noqa: F401
+            import pyarrow  # noqa: F401  # only whether it is there: pandas imports it when it writes
         except ImportError:
             raise RequestError(f"{out}: Parquet needs pyarrow; pip install 'jouletune[parquet]'") from None
 

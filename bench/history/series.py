@@ -85,7 +85,7 @@ def tables(nights: list[Night], basis: str = "gross") -> list[Table]:
 
 
 def _cells(rows: dict[str, list[object]]) -> list[Cell]:
-    return list(zip(rows["data"], rows["train_size"], rows["arm"], strict=True))  # type: ignore[arg-type]
+    return list(zip(rows["data"], rows["train_size"], rows["arm"], strict=True))  # type: ignore[arg-type]  # columns of one type each, as a summary writes them
 
 
 def _axes(nights: list[Night]) -> tuple[list[Cell], list[int]]:
