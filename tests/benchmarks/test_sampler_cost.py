@@ -5,7 +5,9 @@ python -m pytest -m long -s tests/benchmarks/test_sampler_cost.py
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -14,27 +16,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from hardware import Sampler, choose
 
 ROOT = Path(__file__).parents[2]
 SPAN_S = 10.0
-PAIRS = 40
+PAIRS = 600
+TURN_S = 0.5
+# trains until it is told to end, and then says when each step ended
 TRAIN = """
-import sys, time, torch
+import signal, sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
 from bench.models.resnet import ResNet
-n, channels, size, steps = {"small": (1, 1, 8, 60), "paper": (4, 3, 32, 12)}[sys.argv[2]]
+n, channels, size = {"small": (1, 1, 8), "paper": (4, 3, 32)}[sys.argv[2]]
 model = ResNet(n, n_classes=10, in_channels=channels, image_size=size)
 x, y = torch.rand(32, channels, size, size), torch.arange(32) % 10
 optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
-for _ in sys.stdin:
-    start_s = time.perf_counter()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    print(time.perf_counter() - start_s, flush=True)
+told, ends_s = [], []
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+while not told:
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    ends_s.append(time.monotonic())
+with open(sys.argv[3], "w") as file:
+    print(*ends_s, file=file)
+"""
+# what `jouletune run` does while a cell trains
+MEASURE = """
+import sys, time
+from pathlib import Path
+from hardware import Sampler, choose
+sampler = Sampler(choose(sys.argv[1]).source, Path(sys.argv[2]))
+sampler.start()
+window = sampler.open_window("training", guard_s=0.0)
+print("open", flush=True)
+time.sleep(1e6)
 """
 
 
@@ -53,20 +71,28 @@ def instrument(name: str, refresh_s: float, port: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def measuring(source: str) -> Iterator[None]:
-    sampler = Sampler(choose(source).source)
-    sampler.start()
-    yield
-    sampler.stop()
+def training(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
-def draining(port: Path) -> Iterator[None]:
-    reader = subprocess.Popen(["cat", str(port)], stdout=subprocess.DEVNULL)
-    time.sleep(0.3)
-    yield
-    reader.kill()
-    reader.wait(10)
+def stopped(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has begun and does nothing until it is sent SIGCONT."""
+    process = subprocess.Popen([*command], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        if command[0] == sys.executable:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"open\n"
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.long
@@ -86,48 +112,55 @@ def test_share_of_a_core(name: str, refresh_s: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("net", "threads"), [("small", 1), ("small", 2), ("paper", 2)])
 def test_a_training_step_with_and_without_the_sampler(net: str, threads: int, tmp_path: Path) -> None:
     """A ResNet-8 on 8x8 images, or the paper's ResNet-26 on 32x32.
 
-    One process trains all the time, so that nothing but the sampler differs between two neighbouring spans.
-
-    The simulated meter runs on the same machine in both; without the sampler `cat` reads its port, so that the meter's
-    own cost, which a real one would not have here, is the same.
+    One process trains all the time. Beside it the sampler runs for half a second, is stopped, `cat` runs for half a
+    second, and so on, first one and then the other first: nothing else differs between two neighbouring turns, and the
+    machine has drifted little. Both read the port of a simulated meter, which runs on the same machine; so its own
+    cost, which a real meter would not have here, is in both.
     """
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(threads), net],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert trainer.stdin is not None
-    assert trainer.stdout is not None
-
-    def train_s() -> float:
-        assert trainer.stdin is not None
-        assert trainer.stdout is not None
-        trainer.stdin.write("\n")
-        trainer.stdin.flush()
-        return float(trainer.stdout.readline())
-
-    ratios = []
-    with instrument("csv", 0.1, tmp_path / "csv") as source:
-        train_s()
+    ends, port = tmp_path / "ends", tmp_path / "csv"
+    turns: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    with (
+        training(str(threads), net, str(ends)) as trainer,
+        instrument("csv", 0.1, port) as source,
+        stopped(sys.executable, "-c", MEASURE, source, str(tmp_path)) as sampler,
+        stopped("cat", str(port)) as reader,
+    ):
+        time.sleep(5)  # the trainer's imports and first steps
         for i in range(PAIRS):
-            times_s = {}
-            # in turn first and second, so that a drift of the machine does not count for one of them
             for sampled in (True, False) if i % 2 else (False, True):
-                with measuring(source) if sampled else draining(tmp_path / "csv"):
-                    times_s[sampled] = train_s()
-            ratios.append(times_s[True] / times_s[False] - 1)
-    trainer.stdin.close()
-    trainer.wait(10)
-    ordered = sorted(ratios)
+                process = sampler if sampled else reader
+                start_s = time.monotonic()
+                process.send_signal(signal.SIGCONT)
+                time.sleep(TURN_S)
+                process.send_signal(signal.SIGSTOP)
+                turns[sampled].append((start_s, time.monotonic()))
+        trainer.terminate()
+        trainer.wait(30)
+    ends_s = [float(word) for word in ends.read_text().split()]
+    pairs = [(step_s(ends_s, *on), step_s(ends_s, *off)) for on, off in zip(turns[True], turns[False], strict=True)]
+    show(f"{net} on {threads} threads", pairs)
+
+
+def step_s(ends_s: list[float], start_s: float, end_s: float) -> float:
+    """Mean time of the steps that began and ended within a turn."""
+    first, last = bisect.bisect_left(ends_s, start_s), bisect.bisect_right(ends_s, end_s) - 1
+    return (ends_s[last] - ends_s[first]) / (last - first)
+
+
+def show(what: str, pairs: list[tuple[float, float]]) -> None:
+    """Both of a pair's step times, with the sampler first."""
+    ratios = sorted(sampled / plain - 1 for sampled, plain in pairs)
     # the order statistics that hold the median with 95 %: n / 2 -+ 1.96 sqrt(n) / 2
-    reach = 0.98 * len(ordered) ** 0.5
-    low, high = ordered[int(len(ordered) / 2 - reach)], ordered[min(int(len(ordered) / 2 + reach), len(ordered) - 1)]
-    median = 100 * statistics.median(ratios)
-    print(f"\ntraining {net} on {threads} threads with the sampler: median of {PAIRS} pairs {median:+.2f} %")
+    reach = 0.98 * len(ratios) ** 0.5
+    low, high = ratios[int(len(ratios) / 2 - reach)], ratios[min(int(len(ratios) / 2 + reach), len(ratios) - 1)]
+    print(f"\ntraining {what} with the sampler: median of {len(ratios)} pairs {100 * statistics.median(ratios):+.2f} %")
     print(f"95 % interval of the median {100 * low:+.2f} to {100 * high:+.2f} %")
+    # a cost that comes seldom is in the mean; a tenth of the pairs at each end, where the machine stalled, is not
+    mean_low, mean_high = scipy.stats.mstats.trimmed_mean_ci(ratios, limits=(0.1, 0.1))
+    mean = scipy.stats.trim_mean(ratios, 0.1)
+    print(f"trimmed mean {100 * mean:+.2f} %, 95 % interval {100 * mean_low:+.2f} to {100 * mean_high:+.2f} %")
