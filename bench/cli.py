@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench import __version__, meters, nightly
+from bench import __version__, meters, nightly, reading
 from bench.errors import JouletuneError, RequestError, nearest
 
 INTERRUPTED = 130
@@ -62,7 +60,7 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
     if result.interrupted:
         click.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
         return INTERRUPTED
-    _report([folder], folder, console)
+    reading.write_report_of([folder], folder, console)
     if result.failed:
         click.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
     return 1 if result.failed else 0
@@ -113,86 +111,6 @@ def sources() -> None:
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--base", "bases", multiple=True, metavar="BASE", help="Show RUN against BASE, or against `paper`, too.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
-def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
-    """Write tables, figures and report.html of one or more run folders; `paper` stands for the published tables.
-
-    --base may be given several times. What cannot be read is named and left out.
-    """
-    from rich.console import Console
-
-    from bench.benchmark_json import is_json
-    from bench.store import PUBLISHED
-
-    if out is None and (len(runs) > 1 or runs[0] == PUBLISHED or is_json(runs[0])):
-        raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
-    if bases and len(runs) > 1:
-        raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
-    _report([*runs], out or Path(runs[0]), Console(), bases)
-
-
-@cli.command()
-@click.argument("run", metavar="RUN")
-@click.argument("base", metavar="BASE")
-@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a cell is worse by so much: joules:5%,accuracy:1.")
-@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
-@click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
-@click.option("--across", is_flag=True, help="Compare joules even across devices, sources and grades.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
-)
-def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
-    """Say per cell whether RUN is better or worse than BASE, or the same; `paper` stands for the published tables.
-
-    Nothing is called changed that may be chance. `not enough data` never fails a check.
-    """
-    from rich.console import Console
-
-    from bench.compare import compare as comparison_of
-    from bench.compare import load_run, make_rules, show
-
-    rules = make_rules(**options)  # a wrong option is told before anything is read
-    comparison = comparison_of(load_run(run), load_run(base), rules)
-    written: list[Path] = []
-    if out is not None:
-        from plots.beside_paper import draw
-        from plots.style import save
-
-        saved = [save(drawn, out) for drawn in draw(comparison)]
-        written = [*show.write(comparison, out), *(path for one in saved for path in (one.png, one.svg))]
-    console = Console(highlight=False)
-    console.width = min(console.width, show.WIDTH)
-    console.print(show.terminal(comparison))
-    if written:
-        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
-    short = show.failing_sentence(comparison)
-    if short:
-        click.echo(short, err=True)
-    return 1 if short else 0
-
-
-@cli.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
-@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
-def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
-    """Write the records of one or more runs as one table, a row per repeat; in Python: bench.load(RUN...).
-
-    RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
-    """
-    from bench import frame
-
-    frame.check_target(out)
-    results = frame.load_every_field(*runs)
-    for sentence in results.damage:
-        click.echo(f"warning: {sentence}", err=True)
-    rows = frame.export(results, out, cells=cells)
-    click.echo(f"{out}: {rows} rows")
-
-
-@cli.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
     """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
@@ -207,6 +125,9 @@ def fetch(name: str | None) -> None:
     click.echo(f"{name}: {downloads.fetch(name, Console())}")
 
 
+cli.add_command(reading.report)
+cli.add_command(reading.compare)
+cli.add_command(reading.export)
 cli.add_command(meters.meter)
 cli.add_command(meters.calibrate)
 cli.add_command(nightly.history)
@@ -223,31 +144,6 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
         click.echo(f"{repeat.cell.cell_id} #{repeat.number}")
     click.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {folder}", err=True)
     return 0
-
-
-def _report(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
-    """Tables, figures and page into a folder, and the table to the terminal."""
-    from bench.analysis.findings import analyse
-    from bench.analysis.results import load
-    from bench.analysis.terminal import terminal_table
-    from bench.compare import compare, of_the_paper
-    from bench.store import PUBLISHED, RunDir
-    from plots.report import write_report
-
-    results = load(*runs, skip_damaged=True)
-    others = [load(base, skip_damaged=True) for base in bases]
-    comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
-    if PUBLISHED not in bases and of_the_paper(results):
-        with contextlib.suppress(RequestError):  # nobody asked for it: a part of the suite may have nothing in common
-            comparisons.append(compare(results, load(PUBLISHED)))
-    damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
-    results = dataclasses.replace(results, damage=tuple(damage))
-    analysis = analyse(results)
-    written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
-    console.print(terminal_table(results, analysis))
-    for sentence in written.damage:
-        click.echo(f"warning: {sentence}", err=True)
-    console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

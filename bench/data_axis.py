@@ -43,7 +43,6 @@ KEYS = (
 MULTIPLY = ("dataset", "shift", "severity", "noised_block")
 """Keys that may hold a list; the entry then stands for every combination."""
 
-
 MAX_CLASSES = 100
 """Of random images, of which there are a thousand."""
 

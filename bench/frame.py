@@ -11,8 +11,8 @@ from bench.analysis.columns import EVERY_FIELD
 from bench.analysis.findings import analyse
 from bench.analysis.formats import summary
 from bench.analysis.results import Results, load
+from bench.durable import write_through
 from bench.errors import JouletuneError, RequestError, nearest
-from bench.store import write_through
 
 DERIVED = ("run", "arm", "role", "ok", "measured")
 """Columns beside the fields of a record; there are others, for the analysis alone."""

@@ -1,4 +1,4 @@
-"""Outcome: what a repeat's process and its energy window said, as the measured fields of a record."""
+"""Outcome: what a repeat was, and what its process and its energy window said, as the fields of a record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,34 @@ import dataclasses
 from typing import Any
 
 import hardware
-from bench.protocol import Evaluated, Trained
+from bench.protocol import Evaluated, PrepareDone, Trained
+from bench.suite import Cell, Suite
+
+NO_ACCURACY = {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
+"""Of images without labels."""
+
+
+def identity(suite: Suite, cell: Cell, prepared: PrepareDone) -> dict[str, Any]:
+    """The fields that say which cell a record is of, and how and where it was tuned."""
+    spec = suite.tuning(cell)
+    return {
+        "cell_id": cell.cell_id,
+        "dataset": cell.data.dataset,
+        "shift": cell.data.shift,
+        "level": cell.data.level,
+        "target_block": cell.data.target_block,
+        "noise_sigma": prepared.prepared[cell.data.label].facts.get("sigma"),
+        "data": cell.data.label,
+        "train_size": cell.train_size,
+        "blocks": cell.blocks_label,
+        "seed": cell.seed,
+        "method": "fixed",
+        "model": suite.model.name,
+        "bn_mode": spec.bn_mode,
+        "engine": spec.engine,
+        "variant": cell.variant_label,
+        "device": prepared.device_name,
+    }
 
 
 def figures(trained: Trained, evaluated: Evaluated, result: hardware.EnergyResult) -> dict[str, Any]:

@@ -19,6 +19,11 @@ class Repeat:
     cell: Cell
     number: int
 
+    @property
+    def file_name(self) -> str:
+        """Of its trace, without the ending."""
+        return f"{self.cell.cell_id.replace('/', '_')}_r{self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -18,7 +18,7 @@ from bench import manifest as manifests
 from bench.data.catalog import DATASETS
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.isolation import CellTimeoutError, Launcher
-from bench.outcome import figures
+from bench.outcome import NO_ACCURACY, figures, identity
 from bench.plan import Plan, Repeat
 from bench.prepare import prepare
 from bench.progress import RunProgress
@@ -174,7 +174,6 @@ class Session:
         """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         cell = repeat.cell
-        spec = self._suite.tuning(cell)
         job = CellJob(self._suite, cell, self._prepared.prepared[cell.data.label], self._base, self._torch_device)
         deadline_s = time.monotonic() + self._suite.timeout_s
         child = self._launcher.start(run_cell, job)
@@ -183,7 +182,7 @@ class Session:
         try:
             child.receive(Ready, deadline_s=deadline_s)
             ready_s = time.monotonic()
-            window = self._sampler.open_window(_file_name(repeat), self._suite.energy.guard_s)
+            window = self._sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
             guarded_s = time.monotonic() - ready_s
             child.send(GO)
             trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.life())
@@ -197,7 +196,7 @@ class Session:
             evaluated = child.receive(Evaluated, deadline_s=deadline_s)
             measured = figures(trained, evaluated, result)
             if not DATASETS[cell.data.dataset].labelled:
-                measured |= {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
+                measured |= NO_ACCURACY
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
             child.close()
             status, error = "ok", result.error
@@ -212,28 +211,13 @@ class Session:
             if window is not None:
                 window.cancel()
         return Record(
-            cell_id=cell.cell_id,
             repeat=repeat.number,
             status=status,  # type: ignore[arg-type]  # one of the literals, by the lines above
             error=error,
-            dataset=cell.data.dataset,
-            shift=cell.data.shift,
-            level=cell.data.level,
-            target_block=cell.data.target_block,
-            noise_sigma=self._prepared.prepared[cell.data.label].facts.get("sigma"),
-            data=cell.data.label,
-            train_size=cell.train_size,
-            blocks=cell.blocks_label,
-            seed=cell.seed,
-            method="fixed",
-            model=self._suite.model.name,
-            bn_mode=spec.bn_mode,
-            engine=spec.engine,
-            variant=cell.variant_label,
-            device=self._prepared.device_name,
             source=self._sampler.source.info.name,
             started_at=started_at,
             cooldown_s=cooled_s,
+            **identity(self._suite, cell, self._prepared),
             **measured,
         )
 
@@ -250,10 +234,6 @@ class Session:
             return None
         progress.now("cooling down")
         return hardware.cool_down(self._start_c, limit_s=self._suite.energy.cooldown_s).waited_s
-
-
-def _file_name(repeat: Repeat) -> str:
-    return f"{repeat.cell.cell_id.replace('/', '_')}_r{repeat.number}"
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ from typing import Literal
 from hardware import calibration
 from hardware.calibration import MIN_CHANGES, Load
 from hardware.delegate import Delegate
-from hardware.energy import guard_needed_s, memory_s
+from hardware.energy import MAX_GUARD_S, guard_needed_s, memory_s
 from hardware.errors import HardwareError, SourceError
 from hardware.grade import MAX_IDLE_BUSY
 from hardware.idle import IdleBaseline
 from hardware.profile import Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
 from hardware.recorder import Clock
-from hardware.sampler import GUARD_SLACK_S, MAX_GUARD_S, Sampler
+from hardware.sampler import GUARD_SLACK_S, Sampler
 from hardware.source import CounterSource, PowerSource, Sample, Source, SourceInfo
 from hardware.work import Work, busy_core, quiet
 

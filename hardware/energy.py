@@ -91,6 +91,10 @@ INTEGRALS: dict[str, Integral] = {"power": power_energy_j, "counter": counter_en
 """How the samples of a kind become joules."""
 
 
+MAX_GUARD_S = 5.0
+"""A guard band that is wanted at all is made as long as the source needs, up to this."""
+
+
 def memory_s(info: SourceInfo) -> float:
     """How far back a sample may look: it is a mean over a period, as late as the source is, and held for a period."""
     return 2 * info.period_s + info.latency_s

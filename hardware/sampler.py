@@ -18,30 +18,21 @@ not end a campaign: that window and all later ones have grade X, and no other so
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
-from hardware import device
+from hardware import device, idle_span
 from hardware.device import Snapshot
-from hardware.energy import INTEGRALS, gap_limit_s, guard_needed_s, longest_gap_s, memory_s
+from hardware.energy import MAX_GUARD_S, guard_needed_s
 from hardware.environment import changes
 from hardware.errors import SourceError
-from hardware.idle import RETAKE_S, IdleBaseline, of_means
+from hardware.idle import RETAKE_S, IdleBaseline
 from hardware.recorder import Clock, Recorder
-from hardware.source import EstimateSource, Sample, Source
+from hardware.source import Source
 from hardware.trace import COLUMNS
 from hardware.trace_file import TraceFile
 from hardware.window import Window
-
-IDLE_BLOCKS = 10
-"""The baseline's uncertainty is the scatter of the means of this many parts: single samples are not independent."""
-
-MAX_GUARD_S = 5.0
-"""A guard band that is wanted at all is made as long as the source needs, up to this."""
 
 GUARD_SLACK_S = 0.1
 """The work may start that much before it is due, as a clock sees it that is read from two processes."""
@@ -136,33 +127,12 @@ class Sampler:
 
         A dead source, or one that pauses for too long, gives a baseline of None.
         """
-        info = self.source.info
-        if self._recorder.sampled:
-            # what the source still remembers of the time before would count as idle
-            self._clock.sleep(min(memory_s(info), MAX_GUARD_S))
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        start_s = self._clock.monotonic()
-        before = self._cpu_times()
-        samples: list[Sample] = []
-        trace = None
-        if isinstance(self.source, EstimateSource):
-            means_w = self._estimated_means_w(seconds)
-            n_samples = len(means_w)
-        else:
-            trace = self._trace(f"idle_{started_at}", started_at=started_at, idle_from_s=start_s)
-            samples = self._sampled(start_s, seconds, trace)
-            means_w, n_samples = self._means_w(samples, start_s, seconds), len(samples)
-        power_w, u_power_w = (None, None) if self.error else of_means(means_w, info)
-        baseline = IdleBaseline(
-            power_w=power_w,
-            u_power_w=u_power_w,
-            duration_s=self._clock.monotonic() - start_s,
-            n_samples=n_samples,
-            started_at=started_at,
-            busy_fraction=_busy_fraction(before, self._cpu_times()),
+        baseline = idle_span.measure(
+            self._recorder,
+            seconds,
+            cpu_times=self._cpu_times,
+            make_trace=lambda at, start_s: self._trace(f"idle_{at}", started_at=at, idle_from_s=start_s),
         )
-        if trace is not None:
-            baseline = dataclasses.replace(baseline, trace_file=_finished(trace, baseline, samples, start_s, seconds))
         self.idle_baselines.append(baseline)
         self._idle_at_s = self._clock.monotonic()
         self._idle_env = self._look()
@@ -205,74 +175,3 @@ class Sampler:
         if self._trace_dir is None or info.kind not in COLUMNS:
             return None
         return TraceFile(self._trace_dir, name, column=COLUMNS[info.kind], facts={"source": info.name, **facts})
-
-    def _sampled(self, start_s: float, seconds: float, trace: TraceFile | None) -> list[Sample]:
-        """The samples of a quiet span that began just now."""
-        recorder = self._recorder
-        recorder.keep_from_s, recorder.trace = start_s, trace
-        recorder.poll()
-        self._clock.sleep(seconds)
-        recorder.await_sample(start_s + seconds)
-        samples = recorder.samples(start_s, start_s + seconds)
-        recorder.keep_from_s = recorder.trace = None
-        return samples
-
-    def _means_w(self, samples: Sequence[Sample], start_s: float, seconds: float) -> list[float]:
-        """Mean power of each part of a quiet span."""
-        # two samples make a part at least, or its mean is the mean of nothing
-        blocks = max(1, min(IDLE_BLOCKS, len(samples) // 2))
-        edges_s = [start_s + seconds * i / blocks for i in range(blocks + 1)]
-        info = self.source.info
-        if info.kind == "power" and longest_gap_s(samples, start_s, start_s + seconds) > gap_limit_s(
-            max(info.period_s, self._recorder.asked_s)
-        ):
-            return []
-        try:
-            return _block_means_w(samples, edges_s, info.kind)
-        except ValueError:  # too few samples to reach over the span
-            return []
-
-    def _estimated_means_w(self, seconds: float) -> list[float]:
-        """Mean power of each part of a quiet span, one estimate each; at least 1 s long where there is room for two."""
-        blocks = max(2, min(IDLE_BLOCKS, int(seconds)))
-        means_w = []
-        for _ in range(blocks):
-            self._recorder.begin()
-            began_s = self._clock.monotonic()
-            self._clock.sleep(seconds / blocks)
-            ended_s = self._clock.monotonic()
-            joules = self._recorder.end()
-            if joules is not None and ended_s > began_s:
-                means_w.append(joules / (ended_s - began_s))
-        return means_w
-
-
-def _finished(
-    trace: TraceFile, baseline: IdleBaseline, samples: Sequence[Sample], start_s: float, seconds: float
-) -> str | None:
-    """The name of a baseline's trace; None if it has no samples or the disk refuses them: the figure stands without."""
-    if not samples:
-        trace.drop()
-        return None
-    facts = {
-        "idle_until_s": start_s + seconds,
-        "power_w": baseline.power_w,
-        "u_power_w": baseline.u_power_w,
-    }
-    try:
-        return trace.finish(samples, facts)
-    except OSError:
-        return None
-
-
-def _block_means_w(samples: Sequence[Sample], edges_s: Sequence[float], kind: str) -> list[float]:
-    if kind not in INTEGRALS:
-        return []
-    integral = INTEGRALS[kind]
-    return [integral(samples, left, right) / (right - left) for left, right in pairwise(edges_s)]
-
-
-def _busy_fraction(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
-    if before is None or after is None or after[1] <= before[1]:
-        return None
-    return (after[0] - before[0]) / (after[1] - before[1])

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.analysis.wording import count, missing
 from bench.compare.verdict import JOULES
+from bench.durable import write_atomic
 from bench.history import Change, History, wording
 from bench.history.local_level import Floats
-from bench.store import write_atomic
 from plots.data_table import Column, data_table
 from plots.history_data import PER_CHUNK, TONES, SeriesSet, collect
 from plots.interactive import data_block, widget

@@ -13,7 +13,8 @@ from bench.analysis.formats import summary_csv, to_latex, to_markdown
 from bench.analysis.tables import Grid, accuracy_grid, grids
 from bench.analysis.variant_tables import variant_grids
 from bench.compare import Comparison
-from bench.store import RunDir, write_atomic
+from bench.durable import write_atomic
+from bench.store import RunDir
 from plots import accuracy_bars, beside_paper, energy_saving, pareto
 from plots.page import Content, Files, render
 from plots.style import Saved, save

@@ -16,8 +16,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.durable import write_atomic
 from bench.errors import JouletuneError
-from bench.store import write_atomic
 
 INK = "#1b1f24"
 MUTED = "#5b6570"

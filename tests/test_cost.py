@@ -14,11 +14,13 @@ from torchvision.models import get_model
 
 from bench.blocks import train_only
 from bench.cost import Cost, cell_costs, fine_tuning_macs, step_of, trace
+from bench.engine.closed_form import SHRINKAGES, solve, solve_macs
 from bench.models.build import build_model
 from bench.models.catalog import FULL, RESNET_BLOCKS, BlockMap, find_model
 from bench.models.resnet import ResNet
 from bench.models.resnet_macs import forward_macs, frozen_macs, resnet_layers, step_macs
 from bench.suite import ModelSpec
+from bench.train import Batchable
 from bench.train_spec import EngineSpec
 
 BLOCKS = ["block1", "block2", "block3", "fc"]
@@ -245,6 +247,21 @@ def test_what_a_record_says_of_a_cell() -> None:
     assert cell_costs(model, images, spec, 3, 5, cached=True)["train_macs"] == (
         17 * forward + 22 * (forward - 160) - (forward - 160) + 3 * (16 * 320 + 5 * 160)
     )
+
+
+def test_a_closed_form_costs_no_epoch_but_its_solution() -> None:
+    model = ResNet(1, n_classes=10, width=4)
+    train_only(model, RESNET_BLOCKS, ("fc",))
+    spec = EngineSpec(engine="fast", batch_size=8, bn_mode="eval", head="closed_form")
+    costs = cell_costs(model, torch.zeros(17, 3, 32, 32), spec, 1, 5, cached=True)
+    assert costs["forward_macs"] is not None
+    assert costs["train_macs"] == 22 * (costs["forward_macs"] - 160) + solve_macs(model.fc, 17, 5)
+    train, val = (Batchable(torch.rand(n, 16), torch.arange(n) % 10) for n in (17, 5))
+    with FlopCounterMode(display=False) as counter:
+        solve(model.fc, train, val)
+    # torch counts products of matrices and no solution of equations
+    equations = len(SHRINKAGES) * (16**3 // 3 + 10 * 16**2)
+    assert solve_macs(model.fc, 17, 5) == counter.get_total_flops() // 2 + equations
 
 
 def test_a_model_that_cannot_be_followed_has_no_cost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -418,6 +419,21 @@ def test_a_cache_that_was_asked_for_and_has_no_room_is_an_error(tmp_path: Path) 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(JouletuneError, match="no room for"):
         activations._on_disk((2**50,), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_on_disk_has_no_name_while_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[Path] = []
+
+    def allocate(descriptor: int, start: int, size: int) -> None:
+        os.truncate(descriptor, start + size)
+        names.extend(tmp_path.iterdir())
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate, raising=False)
+    kept = activations._on_disk((3, 2), tmp_path)
+    kept.copy_(torch.arange(6.0).view(3, 2))
+    assert kept.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert not names
     assert not list(tmp_path.iterdir())
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.durable import write_atomic
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
 from bench.record import SCHEMA, UNITS, Record
-from bench.store import RunDir, reference_dir, write_atomic
+from bench.store import RunDir, reference_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 Make = Callable[..., Record]

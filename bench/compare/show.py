@@ -17,7 +17,7 @@ from bench.compare.comparison import Comparison
 from bench.compare.left_out import NAMED, name_cells, place
 from bench.compare.rules import limit_text
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
-from bench.store import write_atomic
+from bench.durable import write_atomic
 
 WIDTH = 100
 MAX_ROWS = 24

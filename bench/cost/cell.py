@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bench.cost.follow import step_of
 from bench.cost.step import Cost
+from bench.engine.closed_form import solve_macs
 from bench.train_spec import EngineSpec
 
 
@@ -57,18 +58,25 @@ def cell_costs(
     except Exception:  # a user's own module: its cost is a remark in the record, not a reason to lose the repeat
         traceback.print_exc()
         return dict.fromkeys(("forward_macs", "step_macs", "step_bytes", "train_macs"))
+    solved = spec.head == "closed_form"
+    n_views = n_train * ((spec.views or 1) - 1)
+    train_macs = fine_tuning_macs(
+        cost,
+        batch=batch,
+        epochs=0 if solved else epochs,
+        # a batch of one that is left over is not trained on
+        n_train=n_train - (n_train % batch == 1 and not solved),
+        n_val=n_val,
+        n_views=n_views,
+        n_adapt=n_train if spec.bn_mode == "adapt_once_then_eval" else 0,
+        cached=cached,
+    )
+    if solved:
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        train_macs += solve_macs(last, n_train + n_views, n_val)
     return {
         "forward_macs": cost.forward_macs // batch,
         "step_macs": cost.macs,
         "step_bytes": cost.bytes,
-        "train_macs": fine_tuning_macs(
-            cost,
-            batch=batch,
-            epochs=epochs,
-            n_train=n_train - (n_train % batch == 1),  # a batch of one that is left over is not trained on
-            n_val=n_val,
-            n_views=n_train * ((spec.views or 1) - 1),
-            n_adapt=n_train if spec.bn_mode == "adapt_once_then_eval" else 0,
-            cached=cached,
-        ),
+        "train_macs": train_macs,
     }

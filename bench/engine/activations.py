@@ -85,10 +85,11 @@ def _on_disk(shape: tuple[int, ...], scratch: Path) -> Tensor:
     n_values = int(torch.Size(shape).numel())
     scratch.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix="activations-", dir=scratch)
+    Path(name).unlink()  # before it is large: a process that is killed while it fills the disk leaves nothing there
     try:
         if hasattr(os, "posix_fallocate"):  # macOS has none
             os.posix_fallocate(descriptor, 0, n_values * 4)  # a full disk is told now, not as a bus error later
-        return torch.from_file(name, shared=True, size=n_values, dtype=torch.float32).view(shape)
+        return torch.from_file(f"/dev/fd/{descriptor}", shared=True, size=n_values, dtype=torch.float32).view(shape)
     except OSError as error:
         raise JouletuneError(
             f"no room for {n_values * 4 / MB:.0f} MB of activations in {scratch} ({error.strerror}); "
@@ -96,7 +97,6 @@ def _on_disk(shape: tuple[int, ...], scratch: Path) -> Tensor:
         ) from None
     finally:
         os.close(descriptor)
-        Path(name).unlink()
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.durable import append_line, cut_torn_line, write_atomic
 from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
-from bench.store import RunDir, append_line, cut_torn_line, write_atomic
+from bench.store import RunDir
 
 INDEX_SCHEMA = 1
 NAME = "history-index.jsonl"

@@ -20,9 +20,9 @@ from bench.blocks import block_parameters
 from bench.data.domain import Domain
 from bench.data.locate import cache_dir
 from bench.data.splits import interleave
+from bench.durable import write_atomic
 from bench.errors import RequestError
 from bench.models.checkpoint import save_weights
-from bench.store import write_atomic
 from bench.suite import DataSpec, Suite
 from bench.train import accuracy, to_tensors
 

@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -130,10 +130,10 @@ class Turns:
 
 
 @contextlib.contextmanager
-def bare_training(suite: Path, ends: Path) -> Iterator[subprocess.Popen[bytes]]:
+def bare_training(suite: Path, ends: Path, pages: Mapping[str, str] = HUGE_PAGES) -> Iterator[subprocess.Popen[bytes]]:
     """A bare process in the midst of its epochs, stopped; `ends` takes the moment at which each ended."""
-    environment = os.environ | HUGE_PAGES
-    process = subprocess.Popen([sys.executable, "-c", BARE, str(suite), str(ends)], cwd=ROOT, env=environment)
+    command = [sys.executable, "-c", BARE, str(suite), str(ends)]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(pages))
     try:
         while not ends.exists() or not ends.read_text():
             time.sleep(0.1)
@@ -173,10 +173,10 @@ def epoch_s(turns: Turns, number: int, ends: Path, t0_s: float, t1_s: float) -> 
     return turns.had_s(number, within[0], within[-1]) / (len(within) - 1)
 
 
-def two_bare(folder: Path, suite: Path) -> tuple[float, float]:
+def two_bare(folder: Path, suite: Path, pages: Mapping[str, str]) -> tuple[float, float]:
     """Seconds per epoch of two equal processes."""
     ends = folder / "ends-0", folder / "ends-1"
-    with bare_training(suite, ends[0]) as first, bare_training(suite, ends[1]) as second:
+    with bare_training(suite, ends[0], pages) as first, bare_training(suite, ends[1], pages) as second:
         turns = Turns(first, second)
         start_s = time.monotonic()
         while time.monotonic() < start_s + 2 * CELL_S:
@@ -212,8 +212,9 @@ def show(what: str, pairs: list[tuple[float, float]]) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_two_bare_processes(tmp_path: Path) -> None:
-    show("bare against bare", [two_bare(*prepared(tmp_path, i)) for i in range(PAIRS)])
+@pytest.mark.parametrize(("what", "pages"), [("huge pages", HUGE_PAGES), ("usual pages", {})])
+def test_two_bare_processes(what: str, pages: Mapping[str, str], tmp_path: Path) -> None:
+    show(f"bare against bare, {what}", [two_bare(*prepared(tmp_path, i), pages) for i in range(PAIRS)])
 
 
 @pytest.mark.long
