@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,13 @@ _VALID: dict[str, Any] = {
     "train": {"epochs": 2, "batch_size": 32, "lr": 0.01, "per_block": {"fc": {"lr": 0.1}}},
     "energy": {"repeats": 2, "min_window_s": 0, "idle_s": 0, "guard_s": 0, "cooldown_s": 0},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_works() -> None:
+    """A shell that starts the tests in the background lets them ignore Ctrl-C, and so all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
