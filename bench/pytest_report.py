@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.baselines import bracket_net
+from bench.analysis.baselines import Brackets
 
 MAX_ROWS = 200
 """Tests in the table; the run folder and the JSON have them all."""
@@ -42,7 +42,9 @@ class Entry:
     def complete(self, manifest: dict[str, Any]) -> None:
         """Compute the figures, net joules between the idle baselines on both sides, which are known only now."""
         lines = copy.deepcopy(self.records)
-        bracket_net(lines, manifest)
+        brackets = Brackets(manifest)
+        for line in lines:
+            brackets.move(line)
         joules = [line for line in lines if line["energy_gross_j"] is not None and line["grade"] != "X"]
         grades = [line["grade"] for line in lines if line["grade"] is not None]
         self.figures = {

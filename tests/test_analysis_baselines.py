@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.baselines import bracket_net
+from bench.analysis.baselines import Brackets
 
 
 def baseline(started_at: str, power_w: float) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def manifest(*powers_w: float) -> dict[str, Any]:
 
 def test_the_mean_of_the_bracket_is_subtracted() -> None:
     record = line()
-    bracket_net([record], manifest(2.0, 2.08, 7.0))
+    Brackets(manifest(2.0, 2.08, 7.0)).move(record)
     assert record["idle_power_w"] == pytest.approx(2.04)
     assert record["energy_net_j"] == pytest.approx(60 - 2.04 * 14)
     assert record["energy_gross_j"] == pytest.approx(60 - 2.04 * 4)
@@ -49,14 +49,14 @@ def test_the_mean_of_the_bracket_is_subtracted() -> None:
 
 def test_the_uncertainty_is_that_of_the_bracket_beside_the_other_terms() -> None:
     record = line()
-    bracket_net([record], manifest(2.0, 2.0))
+    Brackets(manifest(2.0, 2.0)).move(record)
     u_idle_j = 14 * (0.01**2 + 0.01**2) ** 0.5 / 2
     assert record["energy_net_u_j"] == pytest.approx(2 * (0.3**2 + u_idle_j**2) ** 0.5)
 
 
 def test_baselines_too_far_apart_are_flagged_and_cost_a_grade() -> None:
     record = line()
-    bracket_net([record], manifest(2.0, 2.3))
+    Brackets(manifest(2.0, 2.3)).move(record)
     assert (record["flags"], record["grade"]) == (["idle_drift"], "B")
 
 
@@ -64,12 +64,12 @@ def test_baselines_too_far_apart_are_flagged_and_cost_a_grade() -> None:
 def test_what_has_no_net_joules_stays(changes: dict[str, Any]) -> None:
     record = line(**changes)
     before = dict(record)
-    bracket_net([record], manifest(2.0, 2.5))
+    Brackets(manifest(2.0, 2.5)).move(record)
     assert record == before
 
 
 @pytest.mark.parametrize("sessions", [{}, {"sessions": []}, {"sessions": [{"idle": 3}]}, manifest(2.0)])
 def test_without_a_bracket_nothing_moves(sessions: dict[str, Any]) -> None:
     record = line()
-    bracket_net([record], sessions)
+    Brackets(sessions).move(record)
     assert record == line()

@@ -9,30 +9,35 @@ from typing import Any
 from hardware.idle import IdleBaseline, bracketing, rebase
 
 
-def bracket_net(lines: list[dict[str, Any]], manifest: dict[str, Any]) -> None:
-    """Move each record's net joules, in place, to the mean of the idle baselines before and after it.
-
-    Gross joules move with them by what the guard bands had taken off. Two baselines that differ by more than one idle
-    power does raise the flag `idle_drift`. The net uncertainty gets the bracket's in place of the single baseline's.
+class Brackets:
+    """The idle baselines around each repeat of a run.
 
     Args:
-        lines: records of one run, with `band_s` where their net joules can be moved.
-        manifest: of that run; its sessions hold the baselines. Without any, nothing moves.
+        manifest: of that run; its sessions hold the baselines.
     """
-    sessions = _sessions(manifest)
-    brackets: dict[tuple[int, int], IdleBaseline | None] = {}
-    for line in lines:
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        self._sessions = _sessions(manifest)
+        self._known: dict[tuple[int, int], IdleBaseline | None] = {}
+
+    def move(self, line: dict[str, Any]) -> None:
+        """Move a record's net joules, in place, to the mean of the idle baselines before and after it.
+
+        Gross joules move with them by what the guard bands had taken off. Two baselines that differ by more than one
+        idle power does raise the flag `idle_drift`. The net uncertainty gets the bracket's in place of the single
+        baseline's. Without two baselines, or `band_s` in the record, nothing moves.
+        """
         if line.get("energy_net_j") is None or not line.get("band_s") or line.get("idle_power_w") is None:
-            continue
+            return
         moment = str(line["started_at"])[:19]
-        session = bisect_right(sessions, moment, key=lambda one: one[0]) - 1
-        baselines = sessions[session][1] if session >= 0 else []
+        session = bisect_right(self._sessions, moment, key=lambda one: one[0]) - 1
+        baselines = self._sessions[session][1] if session >= 0 else []
         place = session, bisect_right(baselines, moment, key=lambda one: one.started_at[:19])
-        if place not in brackets:
-            brackets[place] = bracketing(baselines, moment)
-        bracket = brackets[place]
+        if place not in self._known:
+            self._known[place] = bracketing(baselines, moment)
+        bracket = self._known[place]
         if bracket is None or bracket.power_w is None or len(baselines) < 2:
-            continue
+            return
         gross_j, net_j = rebase(
             line["energy_gross_j"],
             line["energy_net_j"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,28 @@ READ = (*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "targ
 _NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
 
 
-def make_frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = READ) -> pd.DataFrame:
-    """One row per line of cells.jsonl, with what `bench.analysis.results.Results` says of its columns.
+def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]:
+    """The values of a line of cells.jsonl under these names, None for what it lacks.
+
+    A hundred thousand lines fit into memory as such tuples, and hardly as dictionaries.
+    """
+    return tuple(map(line.get, names))
+
+
+def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] = READ) -> pd.DataFrame:
+    """One row per repeat, with what `bench.analysis.results.Results` says of its columns.
+
+    Args:
+        rows: of `row`, with the same names.
+        run: what they are of.
 
     Raises:
         RequestError: a line with text where a number belongs.
     """
     columns = {}
-    for name in names:
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
         try:
-            columns[name] = _column(name, [line.get(name) for line in lines])
+            columns[name] = _column(name, values)
         except (TypeError, ValueError, OverflowError):
             raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
     frame = pd.DataFrame(columns)
@@ -104,7 +116,7 @@ def make_frame(lines: list[dict[str, Any]], run: str, names: Sequence[str] = REA
     return frame
 
 
-def _column(name: str, values: list[Any]) -> Any:
+def _column(name: str, values: Sequence[Any]) -> Any:
     if name in _LISTS:
         return [";".join(map(str, value)) if value else "" for value in values]
     if name in {"seed", "repeat"}:

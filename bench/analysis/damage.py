@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from bench.errors import RequestError
 from bench.record import Record
 from bench.store import RunDir
+
+Row = TypeVar("Row")
 
 NAMED = 3
 """Faults that a sentence names one by one."""
@@ -23,40 +26,63 @@ _FRACTIONS = ("accuracy_before", "accuracy_after")
 _TEXTS = ("cell_id", "status", "data", "blocks", "level", "method", "started_at")
 
 
-def read_lines(folder: RunDir, name: str, damage: list[str] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Records and manifest of a run; what cannot be read is named in `damage`, or raised where that is None.
+def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> dict[str, Any]:
+    """The manifest of a run, {} without one. One that cannot be read is named in `damage`.
+
+    Raises:
+        RequestError: it cannot be read and `damage` is None.
+    """
+    try:
+        return folder.read_manifest() or {}
+    except (RequestError, OSError, UnicodeDecodeError):
+        if damage is None:
+            raise
+        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
+        return {}
+
+
+def read_rows(folder: RunDir, name: str, keep: Callable[[dict[str, Any]], Row], damage: list[str] | None) -> list[Row]:
+    """What `keep` takes of each record; what cannot be read is named in `damage`, or raised where that is None.
 
     Raises:
         RequestError: something cannot be read and `damage` is None, or no record can.
     """
     if damage is None:
-        return folder.records(), folder.read_manifest() or {}
+        return list({key: keep(line) for key, line in folder.each_record()}.values())
     wrong: list[str] = []
     try:
-        lines = usable(folder.records(wrong), wrong)
+        # a newer line of a repeat replaces an older one, also where the newer is of no use
+        kept = {key: _kept(line, keep) for key, line in folder.each_record(wrong)}
     except OSError as error:
         raise RequestError(f"{folder.cells_path}: cannot be read ({error.strerror})") from None
+    rows = [one for one in kept.values() if not isinstance(one, _Fault)]
+    wrong += [one.sentence for one in kept.values() if isinstance(one, _Fault)]
     if wrong:
         damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
-    if wrong and not lines:
+    if wrong and not rows:
         raise RequestError(f"{folder.cells_path}: no usable record ({wrong[0]})")
-    try:
-        return lines, folder.read_manifest() or {}
-    except (RequestError, OSError, UnicodeDecodeError):
-        damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
-        return lines, {}
+    return rows
 
 
 def usable(lines: Sequence[dict[str, Any]], damage: list[str]) -> list[dict[str, Any]]:
     """The lines whose fields are of the kind a record has; what is wrong with the others is added to `damage`."""
-    kept = []
-    for line in lines:
-        wrong = _wrong(line)
-        if wrong:
-            damage.append(f"{str(line['cell_id'])[:80]} has {wrong}")
-        else:
-            kept.append(line)
-    return kept
+    faults = [_fault(line) for line in lines]
+    damage += [fault.sentence for fault in faults if fault is not None]
+    return [line for line, fault in zip(lines, faults, strict=True) if fault is None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    sentence: str
+
+
+def _kept(line: dict[str, Any], keep: Callable[[dict[str, Any]], Row]) -> Row | _Fault:
+    return _fault(line) or keep(line)
+
+
+def _fault(line: dict[str, Any]) -> _Fault | None:
+    wrong = _wrong(line)
+    return _Fault(f"{str(line['cell_id'])[:80]} has {wrong}") if wrong else None
 
 
 def _wrong(line: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import pandas as pd
 
 from bench import benchmark_json
 from bench.analysis import published
-from bench.analysis.baselines import bracket_net
-from bench.analysis.columns import READ, make_frame
-from bench.analysis.damage import read_lines, summary_of_damage, usable
+from bench.analysis.baselines import Brackets
+from bench.analysis.columns import READ, make_frame, row
+from bench.analysis.damage import read_manifest, read_rows, summary_of_damage, usable
 from bench.errors import RequestError
 from bench.store import PUBLISHED, RunDir
 from bench.train_spec import AXES, variant_label
@@ -105,13 +105,13 @@ def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Res
     Raises:
         RequestError: a line with text where a number belongs.
     """
-    return Results(make_frame(list(lines), title), ({},), title, (title,))
+    return Results(make_frame([row(line) for line in lines], title), ({},), title, (title,))
 
 
 def motivation() -> Results:
     """The published experiment in which the noise sits in a block of the model itself."""
-    lines = published.load_motivation()
-    return Results(make_frame(lines, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
+    rows = [row(line) for line in published.load_motivation()]
+    return Results(make_frame(rows, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
 
 
 def manifest_title(manifest: dict[str, Any]) -> str | None:
@@ -149,27 +149,42 @@ class _Run:
 def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
     """A run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
-        return [_Run(name, make_frame(published.load_records(), name), {}, published.TITLE, None)]
+        rows = [row(line) for line in published.load_records()]
+        return [_Run(name, make_frame(rows, name), {}, published.TITLE, None)]
     if not isinstance(run, RunDir) and benchmark_json.is_json(run):
         return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
-    lines, manifest = read_lines(folder, name, damage)
-    if not lines:
+    notes: list[str] | None = None if damage is None else []
+    manifest = read_manifest(folder, name, notes)
+    rows = read_rows(folder, name, _keep(manifest, columns), damage)
+    if damage is not None:
+        damage += notes or []
+    if not rows:
         raise RequestError(f"{folder.path}: no finished repeat yet; `jouletune run` adds them")
-    return [_run(name, lines, manifest, columns, folder)]
+    return [_run(name, rows, manifest, columns, folder)]
+
+
+def _keep(manifest: dict[str, Any], columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """What is made of each line as it is read, so that no more than one is ever in memory as a whole."""
+    brackets = Brackets(manifest)
+
+    def keep(line: dict[str, Any]) -> tuple[Any, ...]:
+        brackets.move(line)
+        return row(line, columns)
+
+    return keep
 
 
 def _run(
-    name: str, lines: list[dict[str, Any]], manifest: dict[str, Any], columns: Sequence[str], folder: RunDir | None
+    name: str, rows: list[tuple[Any, ...]], manifest: dict[str, Any], columns: Sequence[str], folder: RunDir | None
 ) -> _Run:
-    bracket_net(lines, manifest)
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
     ways = {label: number for number, label in enumerate(variant_labels(manifest))}
-    lines.sort(  # repeats run in a shuffled order
-        key=lambda line: (rank.get(str(line.get("data")), len(rank)), ways.get(str(line.get("variant")), len(ways)))
+    data, variant = columns.index("data"), columns.index("variant")
+    rows.sort(  # repeats run in a shuffled order
+        key=lambda one: (rank.get(str(one[data]), len(rank)), ways.get(str(one[variant]), len(ways)))
     )
-    # the lines are by far the largest thing here: they must be gone before the next run is read
-    return _Run(name, make_frame(lines, name, columns), manifest, manifest_title(manifest) or name, folder)
+    return _Run(name, make_frame(rows, name, columns), manifest, manifest_title(manifest) or name, folder)
 
 
 def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
@@ -181,7 +196,13 @@ def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequenc
     if wrong and damage is not None:
         damage.append(summary_of_damage(name, wrong))
     return [
-        _run(name if len(kept) == 1 else f"{name} ({run})", lines, manifest, columns, None)
+        _run(
+            name if len(kept) == 1 else f"{name} ({run})",
+            [*map(_keep(manifest, columns), lines)],
+            manifest,
+            columns,
+            None,
+        )
         for run, (manifest, lines) in kept.items()
         if lines
     ]
