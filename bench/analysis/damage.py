@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -87,11 +88,19 @@ def _fault(line: dict[str, Any]) -> _Fault | None:
 
 def _wrong(line: dict[str, Any]) -> str:
     """What no record can hold, '' where there is nothing."""
-    for name in _NUMBERS:
-        value = line.get(name)
-        # one comparison for nan, infinity and integers too large for a float
-        if value is not None and not (type(value) in (int, float) and -_HUGE < value < _HUGE):
-            return f"{name} {str(value)[:40]!r}"
+    numbers = [value for value in map(line.get, _NUMBERS) if value is not None]
+    # nearly every line is right, so all its numbers are looked at together; nan, which min and max may miss, makes
+    # their sum nan
+    if not (
+        set(map(type, numbers)) <= {int, float}
+        and -_HUGE < min(numbers, default=0) <= max(numbers, default=0) < _HUGE
+        and not math.isnan(sum(numbers))
+    ):
+        for name in _NUMBERS:
+            value = line.get(name)
+            # one comparison for nan, infinity and integers too large for a float
+            if value is not None and not (type(value) in (int, float) and -_HUGE < value < _HUGE):
+                return f"{name} {str(value)[:40]!r}"
     for name in _TEXTS:
         value = line.get(name)
         if value is not None and type(value) is not str:
