@@ -65,7 +65,9 @@ class Record:
     forward_macs: int | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)", default=None)
     step_macs: int | None = _f("MAC", "one step on a full batch: forward and the gradients it needs", default=None)
     step_bytes: int | None = _f("B", "read and written by it, if no cache kept anything", default=None)
-    train_macs: int | None = _f("MAC", "one fine-tuning as it ran, validation included", default=None)
+    train_macs: int | None = _f(
+        "MAC", "one fine-tuning as it ran, validation included; of a closed form its solution", default=None
+    )
     train_time_s: float | None = _f("s", "one fine-tuning, validation included", default=None)
     startup_s: float | None = _f("s", "process start to first training step, guard band excluded", default=None)
     executions: int | None = _f("", "fine-tunings inside the energy window; energies are per one", default=None)

@@ -256,6 +256,10 @@ def test_a_closed_form_costs_no_epoch_but_its_solution() -> None:
     costs = cell_costs(model, torch.zeros(17, 3, 32, 32), spec, 1, 5, cached=True)
     assert costs["forward_macs"] is not None
     assert costs["train_macs"] == 22 * (costs["forward_macs"] - 160) + solve_macs(model.fc, 17, 5)
+    thrice = spec.model_copy(update={"augment": True, "views": 3})
+    assert cell_costs(model, torch.zeros(17, 3, 32, 32), thrice, 1, 5, cached=True)["train_macs"] == (
+        (3 * 17 + 5) * (costs["forward_macs"] - 160) + solve_macs(model.fc, 3 * 17, 5)
+    )
     train, val = (Batchable(torch.rand(n, 16), torch.arange(n) % 10) for n in (17, 5))
     with FlopCounterMode(display=False) as counter:
         solve(model.fc, train, val)

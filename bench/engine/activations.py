@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -86,13 +87,16 @@ def _on_disk(shape: tuple[int, ...], scratch: Path) -> Tensor:
     scratch.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix="activations-", dir=scratch)
     Path(name).unlink()  # before it is large: a process that is killed while it fills the disk leaves nothing there
+    size = n_values * 4
     try:
-        if hasattr(os, "posix_fallocate"):  # macOS has none
-            os.posix_fallocate(descriptor, 0, n_values * 4)  # a full disk is told now, not as a bus error later
-        return torch.from_file(f"/dev/fd/{descriptor}", shared=True, size=n_values, dtype=torch.float32).view(shape)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)  # a full disk is told now, not as a bus error later
+        else:  # macOS
+            os.truncate(descriptor, size)
+        return torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.float32).view(shape)
     except OSError as error:
         raise JouletuneError(
-            f"no room for {n_values * 4 / MB:.0f} MB of activations in {scratch} ({error.strerror}); "
+            f"no room for {size / MB:.0f} MB of activations in {scratch} ({error.strerror}); "
             "set train.cache to half or off"
         ) from None
     finally:

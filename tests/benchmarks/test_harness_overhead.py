@@ -6,7 +6,11 @@ Two percent are far less than what one such cell differs from the next on a shar
 have to be taken out. Its speed drifts by tens of percent within seconds: so both train at the same time but never at
 once, every tenth of a second one is stopped with all its processes and the other goes on. And two processes that do
 the same differ by several percent all their lives, by where in physical memory their pages happened to lie: so both
-get their memory in huge pages, where little is left to chance. `test_two_bare_processes` shows what scatter remains.
+ask for huge pages, which leave less to chance (a cell's process gets them for what it allocates itself, not for what
+its fork server had). `test_two_bare_processes` shows what scatter remains.
+
+What the harness does by the clock, like reading its source, it does twice as often per second of training here, since
+it is stopped half of the time: the figure is an upper bound.
 
 Prints figures; asserts no times.
 """
@@ -156,9 +160,12 @@ def harness_training(suite: Path, source: str, window: Path) -> Iterator[subproc
             assert process.poll() is None
         yield process
     finally:
-        process.send_signal(signal.SIGCONT)
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
+        children = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         process.kill()
         process.wait()
 
@@ -194,6 +201,8 @@ def runner_and_bare(folder: Path, suite: Path, source: str) -> tuple[float, floa
         while not window.exists() or not window.read_text().endswith("\n"):
             for number in (0, 1):
                 turns.take(number)
+            assert bare.poll() is None
+            assert harness.poll() is None
     t0_s, t1_s = map(float, window.read_text().split())
     return turns.had_s(1, t0_s, t1_s) / EPOCHS, epoch_s(turns, 0, ends, t0_s, t1_s)
 
