@@ -14,14 +14,19 @@ from bench.errors import JouletuneError, RequestError, nearest
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+)
 @click.version_option(__version__, prog_name="jouletune")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Which part of a model should be tuned on a device, what accuracy does it give, and how many joules does it cost?
 
     \b
     Start with:   jouletune run quickstart
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -37,7 +42,7 @@ def cli() -> None:
 @click.option("--repeats", type=click.IntRange(min=1), help="At most so many repeats of each cell, for a first look.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and stop.")
 @click.option("--fresh", is_flag=True, help="Set an old run in the folder aside and start anew.")
-@click.option("--retry", is_flag=True, help="Run again what failed or timed out.")
+@click.option("--retry", is_flag=True, help="Run again what failed, timed out or has grade X.")
 def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
     """Run every cell of SUITE that the run folder lacks; SUITE is a shipped name or a path.
 
@@ -61,6 +66,10 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
         click.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
         return INTERRUPTED
     reading.write_report_of([folder], folder, console)
+    if result.unmeasured:
+        click.echo(
+            f"{result.unmeasured} repeats without usable joules (grade X); --retry measures them again", err=True
+        )
     if result.failed:
         click.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
     return 1 if result.failed else 0

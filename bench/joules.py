@@ -142,6 +142,7 @@ class Joules:
         __tracebackhide__ = True
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         executions = 0
+        needed_s = hardware.window_needed_s(sampler.source.info, self._energy.min_window_s)
         window = sampler.open_window(self._name, self._energy.guard_s)
         try:
             t0_s = time.monotonic()
@@ -149,7 +150,7 @@ class Joules:
                 result = function(*args, **kwargs)
                 executions += 1
                 t1_s = time.monotonic()
-                if t1_s > t0_s and t1_s - t0_s >= self._energy.min_window_s:
+                if t1_s > t0_s and t1_s - t0_s >= needed_s:
                     break
             energy = window.close(t0_s=t0_s, t1_s=t1_s, executions=executions, idle=sampler.idle_baseline)
         finally:

@@ -57,23 +57,27 @@ def make_plan(
     Args:
         cells: a glob over cell ids, as `digits-*/fc/*`, or the ids themselves; None is all.
         repeats: at most so many of each cell; None is what the suite says.
-        retry: do again what failed or timed out.
+        retry: do again what failed, timed out, or has joules of grade X.
 
     Raises:
         RequestError: the glob matches no cell.
     """
     chosen = select_cells(suite, cells)
-    status = {(record["cell_id"], record["repeat"]): record["status"] for record in records}
+    known = {(record["cell_id"], record["repeat"]): record for record in records}
     count = min(repeats or suite.energy.repeats, suite.energy.repeats)
     pending: list[Repeat] = []
     failed = 0
     for number in range(count):
         for cell in block_order(suite, chosen, number):
-            was = status.get((cell.cell_id, number))
-            failed += was is not None and was != "ok"
-            if was is None or (retry and was != "ok"):
+            was = known.get((cell.cell_id, number))
+            failed += was is not None and was["status"] != "ok"
+            if was is None or (retry and not _good(was)):
                 pending.append(Repeat(cell, number))
     return Plan(count * len(chosen), tuple(pending), failed)
+
+
+def _good(record: Mapping[str, Any]) -> bool:
+    return record["status"] == "ok" and record.get("grade") != "X"
 
 
 def block_order(suite: Suite, chosen: Iterable[Cell], number: int) -> list[Cell]:

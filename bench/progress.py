@@ -11,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from bench.record import Record
+from hardware import FATAL, FLAGS
+
 LINE_EVERY_S = 15.0
 """Without a terminal a bar cannot be redrawn; then one line says how far it is, this often."""
 
@@ -93,6 +96,25 @@ class RunProgress:
     def _show(self) -> None:
         if self._console.is_terminal:
             self._bars.update(self._task, completed=self._done, left_s=self._left_s(), now=self._now, refresh=True)
+
+
+class GradeNotice:
+    """Says once that a source gives no usable joules any more, while it may still be plugged in, and when it does."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lost = False
+
+    def hear(self, record: Record) -> None:
+        """Of each repeat as it ends. One that failed says nothing of the source."""
+        if record.grade is None or (record.grade == "X") == self._lost:
+            return
+        self._lost = record.grade == "X"
+        where = f"{record.cell_id} #{record.repeat}"
+        reasons = [record.error] if record.error else [FLAGS[flag] for flag in record.flags if flag in FATAL]
+        what = f"no usable joules since {where}: {'; '.join(reasons)}" if self._lost else f"joules again since {where}"
+        style = "yellow" if self._lost else ""
+        self._console.print(f"{record.source}: {what}", style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

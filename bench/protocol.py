@@ -47,13 +47,18 @@ class PrepareDone:
 
 @dataclass(frozen=True, slots=True)
 class CellJob:
-    """Run one repeat. Answered by Ready, (GO), Trained, (RELEASE), Evaluated; or by Failed at any point."""
+    """Run one repeat. Answered by Ready, (GO), Trained, (RELEASE), Evaluated; or by Failed at any point.
+
+    Attributes:
+        window_s: the fine-tuning is done again until it took that long.
+    """
 
     suite: Suite
     cell: Cell
     prepared: Prepared
     base: Path
     device: str
+    window_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench.errors import RequestError
+from bench.errors import JouletuneError, RequestError
 
 
 @click.command()
@@ -110,8 +110,14 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
     damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
     results = dataclasses.replace(results, damage=tuple(damage))
     analysis = analyse(results)
-    written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
     console.print(terminal_table(results, analysis))
+    try:
+        written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
+    except JouletuneError as error:
+        names = " ".join(map(str, runs))
+        raise JouletuneError(
+            f"{error}. The records are safe: `jouletune report {names} --out DIR` writes the report elsewhere"
+        ) from error
     for sentence in written.damage:
         click.echo(f"warning: {sentence}", err=True)
     console.print(f"report: {written.html}", highlight=False, soft_wrap=True)

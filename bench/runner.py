@@ -44,10 +44,12 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. `failed` counts the repeats in the folder, among those asked for, that are not ok."""
+    """How a run ended. `failed` counts the repeats in the folder, among those asked for, that are not ok, `unmeasured`
+    those that are, with joules of grade X."""
 
     finished: int
     failed: int
+    unmeasured: int
     interrupted: bool
 
 
@@ -60,10 +62,13 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     """
     with opened(loaded, options, console) as session:
         interrupted = not session.execute() if session.plan.pending else False
-        done = make_plan(
-            loaded.suite, session.folder.records(), cells=options.cells, repeats=options.repeats, retry=False
+        records = session.folder.records()
+        done, good = (
+            make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=retry)
+            for retry in (False, True)
         )
-    return RunResult(done.wanted - len(done.pending), done.failed_before, interrupted)
+    unmeasured = len(good.pending) - len(done.pending) - done.failed_before
+    return RunResult(done.wanted - len(done.pending), done.failed_before, unmeasured, interrupted)
 
 
 @contextlib.contextmanager

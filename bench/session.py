@@ -21,7 +21,7 @@ from bench.isolation import CellTimeoutError, Launcher
 from bench.outcome import NO_ACCURACY, figures, identity
 from bench.plan import Plan, Repeat
 from bench.prepare import prepare
-from bench.progress import RunProgress
+from bench.progress import GradeNotice, RunProgress
 from bench.protocol import GO, RELEASE, CellJob, Evaluated, PrepareDone, PrepareJob, Progress, Ready, Trained
 from bench.record import Record
 from bench.store import RunDir
@@ -69,6 +69,7 @@ class Session:
         self._entry: dict[str, Any] = {"started_at": manifests.now(), "idle": [], "ended_at": None}
         self._open = contextlib.ExitStack()
         self._begun = False
+        self._notice = GradeNotice(console)
 
     def execute(self) -> bool:
         """Do all pending repeats. Returns False when a person stopped it."""
@@ -127,6 +128,7 @@ class Session:
         progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
         record = self._one(repeat, progress, cooled_s)
         self.folder.append(record)
+        self._notice.hear(record)
         progress.step()
         return record
 
@@ -174,7 +176,9 @@ class Session:
         """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         cell = repeat.cell
-        job = CellJob(self._suite, cell, self._prepared.prepared[cell.data.label], self._base, self._torch_device)
+        prepared = self._prepared.prepared[cell.data.label]
+        window_s = hardware.window_needed_s(self._sampler.source.info, self._suite.energy.min_window_s)
+        job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
         deadline_s = time.monotonic() + self._suite.timeout_s
         child = self._launcher.start(run_cell, job)
         window: hardware.Window | None = None

@@ -94,7 +94,8 @@ class EnergySpec(Spec):
 
     Attributes:
         repeats: executions of a cell, each in a process and a window of its own.
-        min_window_s: a shorter fine-tuning is done again within the window until it is that long.
+        min_window_s: a shorter fine-tuning is done again within the window until it is that long, and until it
+            lasted four periods of a meter.
         idle_s: length of an idle baseline; 0 measures none, and there are no net joules.
         guard_s: quiet before and after the work; as much of it is used as the source needs.
         cooldown_s: longest wait, before a repeat, for the device to come back to its first temperature.

@@ -5,6 +5,7 @@ source (`hardware.sources`) -> `choose` -> `Sampler` -> idle baseline and window
 
 from hardware.environment import Cooldown, cool_down
 from hardware.errors import HardwareError, SourceError, SourceUnavailableError, UnknownSourceError
+from hardware.grade import FATAL, FLAGS, window_needed_s
 from hardware.idle import IdleBaseline
 from hardware.registry import Choice, choose, open_source, probe_all
 from hardware.result import EnergyResult
@@ -12,6 +13,8 @@ from hardware.sampler import Sampler
 from hardware.window import Window
 
 __all__ = [
+    "FATAL",
+    "FLAGS",
     "Choice",
     "Cooldown",
     "EnergyResult",
@@ -26,4 +29,5 @@ __all__ = [
     "cool_down",
     "open_source",
     "probe_all",
+    "window_needed_s",
 ]

@@ -8,7 +8,7 @@ from hardware import checks
 from hardware.budget import Term, budget, expanded_j
 from hardware.energy import INTEGRALS, Band, gap_swing_j, gross_and_net_j, guard_needed_s, memory_s
 from hardware.environment import changes, standing
-from hardware.grade import WARN_LOST, grade, label, min_window_s
+from hardware.grade import UNSEEN_PERIODS, WARN_LOST, grade, label, min_window_s
 from hardware.idle import IdleBaseline
 from hardware.observation import Observation, UnusableError
 from hardware.result import EnergyResult
@@ -71,6 +71,8 @@ def _measured(
     flags += [*leak_flags, *check_flags]
     if net_j is not None and net_j <= 0:
         flags.append("net_not_positive")
+    if info.kind == "power" and band.work_s < UNSEEN_PERIODS * info.period_s:
+        flags.append("unseen")
     if band.work_s < min_window_s(info, guarded=band.guarded):
         flags.append("short_window")
     if seen.executions > 1:

@@ -40,6 +40,7 @@ FLAGS: dict[str, str] = {
     "paths_differ": "the energy counter and the power of the same chip, integrated, differ by more than 5 %",
     "source_died": "the source stopped answering",
     "no_energy": "0 J for a busy window",
+    "unseen": "shorter than two periods of the source: the work may lie between its readings",
     "gap": "more than 1 % of the samples are missing, or too many in a row",
     "times_outside_window": "the work's times do not lie inside the window",
     "not_quiet": "as busy just before or after the work as during it: another load, or clocks that disagree",
@@ -47,7 +48,7 @@ FLAGS: dict[str, str] = {
 }
 """Every flag and its meaning, for reports."""
 
-FATAL = frozenset({"source_died", "no_energy", "gap", "times_outside_window", "not_quiet", "cross_check"})
+FATAL = frozenset({"source_died", "no_energy", "unseen", "gap", "times_outside_window", "not_quiet", "cross_check"})
 LABELS = frozenset({"simulated", "replayed"})
 """They say what a figure is, and cap its grade; they are no warnings."""
 
@@ -68,6 +69,12 @@ MAX_CROSS_CHECK = 0.05
 MAX_CROSS_CHECK_COUNTS = 2
 """Two paths to one energy may differ by 5 %, or by two counts of the coarser one where that is more."""
 
+SEEN_PERIODS = 4
+"""So many periods of a meter a window is made to last, of which three readings at least lie in it wholly."""
+
+UNSEEN_PERIODS = 2
+"""A window shorter than that has no joules: what a meter shows of it is up to chance."""
+
 NOT_QUIET = 0.8
 """Share of the load's step from which on a guard band is no guard band."""
 
@@ -85,6 +92,17 @@ def min_window_s(info: SourceInfo, *, guarded: bool) -> float:
     """
     periods = 20 if guarded and info.kind != "counter" else 50
     return max(MIN_WINDOW_S, periods * info.period_s)
+
+
+def window_needed_s(info: SourceInfo, wanted_s: float) -> float:
+    """How long a window has to be for a source to see the work at all, but as long as is wanted.
+
+    A meter looks once a period: work that is shorter may fall between two of its readings, and neither they nor
+    anything else would tell. Counters and estimates miss nothing; without a source there is nothing to wait for.
+    """
+    if info.kind == "none":
+        return 0.0
+    return max(wanted_s, SEEN_PERIODS * info.period_s) if info.kind == "power" else wanted_s
 
 
 def grade(info: SourceInfo, flags: Iterable[str]) -> Grade | None:

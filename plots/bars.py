@@ -34,6 +34,7 @@ class Bars:
         sd: instead of the interval where there is none (published tables); None: never.
         mark: a second figure shown as a diamond on the bar, e.g. the net rate; None: none.
         theory: a third, shown as a line across the bar; None: none.
+        floor: an interval that reaches further down ends there, below 0 with an arrow; accuracies end at 0.
     """
 
     value: str
@@ -42,6 +43,7 @@ class Bars:
     sd: str | None = None
     mark: str | None = None
     theory: str | None = None
+    floor: float = 0.0
 
 
 def paint(
@@ -103,7 +105,7 @@ def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: f
     top = height
     if not missing(lo):
         # an interval of two seeds can be wider than 0..100 %; the axis stays with the bars
-        low, high = max(100 * float(lo), min(0.0, height)), min(100 * float(hi), 100.0)
+        low, high = max(100 * float(lo), min(100 * bars.floor, height)), min(100 * float(hi), 100.0)
         axes.errorbar(
             x,
             height,
@@ -115,6 +117,8 @@ def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: f
             zorder=5,
         )
         top = max(top, high)
+        if lo < bars.floor < 0:
+            axes.plot([x], [low], marker="v", markersize=3.5, color=INK, gid=f"further-down-{row['arm']}", zorder=5)
     if bars.theory and not missing(row[bars.theory]):
         y = 100 * float(row[bars.theory])
         axes.plot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -12,11 +13,16 @@ from plots.bars import THEORY, Bars, handles, limits, paint, train_sizes
 from plots.panels import Chart, draw_pages
 from plots.style import INK, PAPER, Drawn, colours
 
-NET_FLOOR = -1.0
-"""A net rate below -100 % says that hardly anything was left above idle; it would flatten everything else."""
+FLOOR = -1.0
+"""A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
 
 _BARS = Bars(
-    value="saving_gross", lo="saving_gross_lo", hi="saving_gross_hi", mark="saving_net", theory="saving_theory"
+    value="saving_gross",
+    lo="saving_gross_lo",
+    hi="saving_gross_hi",
+    mark="saving_net",
+    theory="saving_theory",
+    floor=FLOOR,
 )
 
 
@@ -25,8 +31,9 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     blocks = analysis.blocks[analysis.blocks["saving_gross"].notna()]
     if blocks.empty:
         return []
-    off_axis = int((blocks["saving_net"] < NET_FLOOR).sum())
-    blocks = blocks.assign(saving_net=blocks["saving_net"].where(blocks["saving_net"] >= NET_FLOOR))
+    off_axis = int((blocks["saving_net"] < FLOOR).sum())
+    wide = bool((blocks["saving_gross_lo"] < FLOOR).any())
+    blocks = blocks.assign(saving_net=blocks["saving_net"].where(blocks["saving_net"] >= FLOOR))
     roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
     arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
     palette = colours(arms)
@@ -45,8 +52,9 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         x_label="labelled target data",
         y_label="energy-saving rate, %",
         caption=(
-            "(E_full \N{MINUS SIGN} E) / E_full of gross energy, paired by seed and repeat; whiskers: 95 % t interval; "
-            f"{repetitions(blocks['saving_gross_n'], 'pair')}. "
+            "(E_full \N{MINUS SIGN} E) / E_full of gross energy"
+            + (f", {_paired(blocks)}. " if blocks["saving_gross_lo"].notna().any() else ". ")
+            + ("Arrow: the interval reaches below \N{MINUS SIGN}100 %. " if wide else "")
             + ("By MACs: the rate of the multiply-accumulates, validation included. " if by_macs else "")
             + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
             + f"Energy: {analysis.quality.energy}."
@@ -63,6 +71,12 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     def panel(axes: Axes, label: str) -> None:
         part = parts[label]
         paint(axes, part, sizes=sizes[label], bars=_BARS, palette=palette)
-        limits(axes, part[["saving_gross", "saving_net"]].min(axis=1))
+        lowest = part[["saving_gross", "saving_net"]].assign(lo=part["saving_gross_lo"].clip(lower=FLOOR))
+        limits(axes, lowest.min(axis=1))
 
     return draw_pages(chart, [str(label) for label in parts], panel)
+
+
+def _paired(blocks: pd.DataFrame) -> str:
+    pairs = repetitions(blocks["saving_gross_n"], "pair")
+    return f"paired by seed and repeat; whiskers: 95 % t interval; {pairs}"

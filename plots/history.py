@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.wording import count, missing
+from bench.analysis.wording import MISSING, count, missing, points
 from bench.compare.verdict import JOULES
 from bench.durable import write_atomic
 from bench.history import Change, History, wording
@@ -173,7 +173,7 @@ def _first(history: History) -> tuple[str, int]:
 
 def _cells(history: History, series: SeriesSet) -> str:
     """One row per series: where it is now, against where it began."""
-    rows: list[tuple[str, str, int, float, str, float, int, int]] = []
+    rows: list[tuple[str, str, int, float, str, float, str, int, int]] = []
     changed = Counter((change.measure.name, change.series) for change in history.changes)
     for table, found in zip(history.tables, history.found, strict=True):
         is_joules = table.measure == JOULES
@@ -184,7 +184,10 @@ def _cells(history: History, series: SeriesSet) -> str:
             shown = wording.figure(table.measure, float(np.exp(now)) if is_joules else now)
             key = table.measure.name, row
             who = wording.label(cell, float(table.n_train[row]))
-            rows.append((who, table.measure.heading, series.number[key], now, shown, moved, changed[key], len(seen)))
+            change = MISSING if missing(moved) else f"{points(moved / 100, 2)} {'%' if is_joules else 'points'}"
+            rows.append(
+                (who, table.measure.heading, series.number[key], now, shown, moved, change, changed[key], len(seen))
+            )
     columns = [
         Column(heading="Cell", values=[row[0] for row in rows]),
         Column(heading="Show", values=[row[2] for row in rows], kind="action", about="Series of"),
@@ -193,12 +196,12 @@ def _cells(history: History, series: SeriesSet) -> str:
         Column(
             heading="Since the first night",
             values=[None if missing(row[5]) else row[5] for row in rows],
+            texts=[row[6] for row in rows],
             kind="number",
-            digits=2,
-            about="% of joules or points of accuracy, drift and steps together",
+            about="drift and steps together",
         ),
-        Column(heading="Changes", values=[float(row[6]) for row in rows], kind="number", digits=0),
-        Column(heading="Nights", values=[float(row[7]) for row in rows], kind="number", digits=0),
+        Column(heading="Changes", values=[float(row[7]) for row in rows], kind="number", digits=0),
+        Column(heading="Nights", values=[float(row[8]) for row in rows], kind="number", digits=0),
     ]
     return section("Cells", data_table("cells", "Cells", columns, plain="This page lists the cells with its scripts."))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware import EnergyResult, IdleBaseline, Sampler, SourceError, cool_down
+from hardware import EnergyResult, IdleBaseline, Sampler, SourceError, cool_down, window_needed_s
 from hardware.device import Snapshot
 from hardware.evaluation import evaluate
 from hardware.idle import bracket, bracketing, differ, of_means, rebase
@@ -59,6 +59,23 @@ def test_a_good_window() -> None:
     assert result.energy_net_j == pytest.approx(60.0)
     assert (result.lost_fraction, result.longest_gap_s) == (0.0, pytest.approx(0.5))
     assert (result.env_before, result.env_after) == (CALM, CALM)
+
+
+@pytest.mark.parametrize(("seconds", "grade"), [(0.9, "X"), (1.1, "C")])
+def test_what_may_lie_between_two_readings_has_no_joules(seconds: float, grade: str) -> None:
+    # a meter that shows the power of a moment, and the work happens to begin just after one
+    moments = [(T0 - 10.1 + i * 0.5, 2.0) for i in range(80)]
+    result = judge(observe(WORK, samples=moments, t1_s=T0 + seconds, closed_s=T0 + seconds))
+    assert result.grade == grade
+    assert ("unseen" in result.flags) == (grade == "X")
+
+
+def test_how_long_a_window_has_to_be() -> None:
+    assert window_needed_s(METER, 0.0) == 2.0
+    assert window_needed_s(METER, 10.0) == 10.0
+    assert window_needed_s(replace(METER, kind="counter"), 0.3) == 0.3
+    assert window_needed_s(replace(METER, kind="estimate"), 0.3) == 0.3
+    assert window_needed_s(replace(METER, kind="none"), 10.0) == 0.0
 
 
 # -- quiet and clocks -------------------------------------------------------------------------------------

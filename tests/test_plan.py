@@ -101,6 +101,14 @@ def test_what_failed_is_left_unless_asked_for(suite: Suite, status: str) -> None
     assert ids(again) == ids(whole)[:2] + ids(whole)[6:]
 
 
+def test_joules_that_are_not_usable_are_measured_again_where_asked_for(suite: Suite) -> None:
+    whole = plan_of(suite)
+    records = [{**record, "grade": "X" if i == 1 else "C"} for i, record in enumerate(done(whole, 3))]
+    assert ids(plan_of(suite, records)) == ids(whole)[3:]
+    again = plan_of(suite, records, retry=True)
+    assert (ids(again), again.failed_before) == ([ids(whole)[1], *ids(whole)[3:]], 0)
+
+
 def test_the_last_record_of_a_repeat_decides(suite: Suite) -> None:
     whole = plan_of(suite)
     mended = plan_of(suite, [*done(whole, 1, "failed"), *done(whole, 1)], retry=True)

@@ -125,6 +125,26 @@ def test_what_is_not_measured_is_in_title_and_caption(module: Any) -> None:
     assert "not measured: simulated" in words(drawn)
 
 
+def test_an_interval_below_zero_is_drawn_and_one_far_below_has_an_arrow() -> None:
+    results = run(sizes=(0.1,))
+    for block, factors in {"block1": (1.0, 1.1), "block2": (0.5, 1.7)}.items():
+        for seed, factor in enumerate(factors):
+            one = (results.records["blocks"] == block) & (results.records["seed"] == seed)
+            results.records.loc[one, "energy_gross_j"] *= factor
+    table = analyse(results).blocks.set_index("arm")["saving_gross_lo"]
+    assert -1 < table["block1"] < 0
+    assert table["block2"] < -1
+    (drawn,) = draw(energy_saving, results)
+    (axes,) = drawn.figure.axes
+    lows = [one.lines[2][0].get_segments()[0][0, 1] for one in axes.containers if hasattr(one, "lines")]
+    assert lows[:2] == pytest.approx([100 * table["block1"], -100])
+    assert [line.get_gid() for line in axes.lines if str(line.get_gid()).startswith("further")] == [
+        "further-down-block2"
+    ]
+    assert axes.get_ylim()[0] <= -100
+    assert "Arrow: the interval reaches below" in words(drawn)
+
+
 def test_negative_savings_stay_in_view() -> None:
     results = run()
     worse = results.records["blocks"] == "block1"

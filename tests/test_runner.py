@@ -302,6 +302,11 @@ def test_a_source_that_dies_makes_repeats_worthless_and_is_not_replaced(work: Pa
     assert last["error"]
     assert {row["source"] for row in rows} == {"replay:short.csv"}
     assert "of grade X, joules left out" in done.stdout
+    assert done.stdout.count("replay:short.csv: no usable joules since ") == 1
+    worthless = [row for row in rows if row["grade"] == "X"]
+    assert f"{len(worthless)} repeats without usable joules (grade X); --retry measures them again" in done.stderr
+    again = run(work, "run", "tiny.yaml", "--source", "replay:short.csv", "--retry", "--dry-run")
+    assert len(again.stdout.splitlines()) == len(worthless) < len(rows)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +323,19 @@ def test_all_that_is_missing_is_said_before_anything_is_written(
     for name in needs:
         assert done.stderr.count(f"`jouletune fetch {name}`") == 1
     assert not (work / "results").exists()
+
+
+def test_without_a_source_nothing_fills_a_window(work: Path) -> None:
+    (work / "tiny.yaml").write_text(TINY.replace("min_window_s: 0.05", "min_window_s: 1000"))
+    done = run(work, "run", "tiny.yaml", "--source", "none", "--cells", "*-flip/*/fc/s=0", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    assert [row["executions"] for row in records(work / "results" / "tiny")] == [1]
+
+
+def test_a_command_alone_is_a_call_for_help(work: Path) -> None:
+    alone = run(work)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == run(work, "--help").stdout
 
 
 def test_dry_run_lists_what_would_run_and_writes_nothing(work: Path) -> None:

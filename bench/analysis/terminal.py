@@ -131,5 +131,6 @@ def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tup
 def _legend(analysis: Analysis) -> str:
     text = "accuracy: bold is the best single block, † the target block"
     if analysis.quality.has_joules:
-        text += f"\njoules: gross, per fine-tuning; {analysis.quality.energy}; last line: against full"
+        text += f"\njoules: gross, per fine-tuning; {analysis.quality.energy}"
+        text += "; last line: against full" if analysis.blocks["saving_gross"].notna().any() else ""
     return text

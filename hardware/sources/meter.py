@@ -11,6 +11,7 @@ What a subclass brings: how to connect, what to say first and last, and one step
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from abc import abstractmethod
@@ -125,7 +126,9 @@ class Meter(PowerSource):
         try:
             link = self._dial()
         except OSError as error:
-            raise SourceError(f"{self.name} cannot be opened: {error}") from error
+            taken = error.errno in (errno.EAGAIN, errno.EBUSY)
+            reason = "another program has the port open; end that one first" if taken else error
+            raise SourceError(f"{self.name} cannot be opened: {reason}") from error
         self._good_s = self._clock()
         self._thread = threading.Thread(target=self._run, args=(link,), name=f"meter-{self.name}", daemon=True)
         self._thread.start()
