@@ -201,7 +201,7 @@ def test_an_unplugged_meter_costs_one_repeat_and_comes_back_under_another_number
         opened = sampler.open_window("w", 0.0)
         t0_s = time.monotonic()
         work()
-        time.sleep(0.5)
+        time.sleep(0.7)
         result = opened.close(t0_s=t0_s, t1_s=time.monotonic())
         power_w = None if result.energy_gross_j is None else result.energy_gross_j / result.window_s
         return result.grade, result.flags, power_w

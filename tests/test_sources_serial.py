@@ -275,7 +275,10 @@ def test_a_meter_that_never_answers_does_not_open(peer: Peer, monkeypatch: pytes
 
 def test_a_port_is_held_by_one_program_only(peer: Peer) -> None:
     peer.answer = lambda request: [um25c(1000)]
-    with opened(UmSource("um25c", str(peer.port))), pytest.raises(SourceError, match="lock"):
+    with (
+        opened(UmSource("um25c", str(peer.port))),
+        pytest.raises(SourceError, match="another program has the port open"),
+    ):
         UmSource("um25c", str(peer.port)).open()
     with opened(UmSource("um25c", str(peer.port))) as source:  # and let go of when it is closed
         source.close()
