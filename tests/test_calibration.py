@@ -148,6 +148,7 @@ class Switched:
 def test_a_um25c_through_its_protocol() -> None:
     bench = Bench(gain=1.0)
     device = Switched(bench)
+    # each ignore: a stand-in takes the place of what the class has, as far as this test uses it
     instrument = Um(FrontEnd(waveform=device, on_s=bench.clock.monotonic() - 5, gain=1.03))  # type: ignore[arg-type]
     source = UmSource("um25c", "simulated", clock=bench.clock.monotonic)
     source._dial = lambda: SimulatedLink(instrument, bench.clock)
@@ -318,13 +319,14 @@ def test_a_meter_that_dies_ends_the_calibration_with_its_reason() -> None:
             raise SourceError("cable out")
         return HeldMeter.poll(source)
 
-    source.poll = poll  # type: ignore[method-assign]
+    source.poll = poll  # type: ignore[method-assign]  # one that dies after 50 readings
     with pytest.raises(HardwareError, match="cable out"):
         bench.calibrate(source, SHORT)
 
 
 def test_a_model_cannot_be_calibrated() -> None:
     class Model(EstimateSource):
+        # a constant, where the base class has a property
         info = SourceInfo(name="m", kind="estimate", scope="model", covers=(), period_s=1.0, gain_u=0.4)  # type: ignore[assignment]
 
         def begin(self) -> None: ...

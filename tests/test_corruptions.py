@@ -257,7 +257,7 @@ def test_plasma_by_hand_on_two_by_two() -> None:
             self.next += 1
             return np.full(shape, float(self.next))
 
-    heights = plasma_fractal(1, 2, 3.0, Draws())[0]  # type: ignore[arg-type]
+    heights = plasma_fractal(1, 2, 3.0, Draws())[0]  # type: ignore[arg-type]  # numbers that are known
     # corner 0; centre 0 + 100 x 1; upper side (centre twice + corner twice) / 4 + 100 x 2; left side likewise with 3
     assert heights == pytest.approx(np.array([[0, 250], [350, 100]]) / 350)
 

@@ -90,6 +90,7 @@ class Moved(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
+    # torch gives this no types that a subclass could name
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = func(*args, **(kwargs or {}))
         flat = [value for arg in args for value in (arg if isinstance(arg, list) else [arg])]

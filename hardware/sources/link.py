@@ -134,6 +134,7 @@ def file_permission(path: Path) -> NoPermission | None:
     if not path.is_absolute() or os.access(path, os.R_OK | os.W_OK):
         return None
     group = "dialout"
+    # gone meanwhile, a group without a name, a system without groups: then the usual one is the best guess
     with contextlib.suppress(OSError, KeyError, NotImplementedError):
         group = path.group()
     if group == "root":
