@@ -1,7 +1,7 @@
 """jouletune's door into pytest: options, a marker and a fixture. Loaded in every pytest session, so it does nothing.
 
 It stands outside of `bench` on purpose: a project may well have a package of that name, and importing ours before any
-test asks for it would hide theirs. What `--suite` and the fixture `joules` do is in `bench.pytest_plugin`.
+test asks for it would hide theirs. What `--suite` and the fixture `joules` do is in `bench.pytest_plugin.plugin`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from bench.joules import Joules
+    from bench.pytest_plugin.joules import Joules
 
 MARKER = (
     "joules(repeats=5, min_window_s=10, idle_s=30, guard_s=2): how the fixture `joules` measures: number and "
@@ -75,7 +75,7 @@ def _plugin(config: pytest.Config) -> Any:
     if known is not None:
         return known
     try:
-        from bench.pytest_plugin import JoulesPlugin
+        from bench.pytest_plugin.plugin import JoulesPlugin
     except ModuleNotFoundError as error:
         import bench
 

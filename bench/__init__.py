@@ -28,6 +28,6 @@ def load(*runs: Path | str) -> pd.DataFrame:
     Raises:
         bench.errors.RequestError: nothing could be read. What else is damaged is left out, with a UserWarning.
     """
-    from bench.frame import load_frame
+    from bench.analysis.export import load_frame
 
     return load_frame(*runs)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C or SIGTERM stopped."""
+
 
 class JouletuneError(Exception):
     """Anything that ends a command with one clear line instead of a traceback."""

@@ -3,14 +3,14 @@
 source (`hardware.sources`) -> `choose` -> `Sampler` -> idle baseline and windows -> `EnergyResult` with its grade
 """
 
-from hardware.environment import Cooldown, cool_down
+from hardware.device.changes import Cooldown, cool_down
 from hardware.errors import HardwareError, SourceError, SourceUnavailableError, UnknownSourceError
-from hardware.grade import FATAL, FLAGS, window_needed_s
-from hardware.idle import IdleBaseline
+from hardware.measure.grade import FATAL, FLAGS, window_needed_s
+from hardware.measure.idle import IdleBaseline
+from hardware.measure.result import EnergyResult
+from hardware.measure.sampler import Sampler
+from hardware.measure.window import Window
 from hardware.registry import Choice, choose, open_source, probe_all
-from hardware.result import EnergyResult
-from hardware.sampler import Sampler
-from hardware.window import Window
 
 __all__ = [
     "FATAL",

@@ -26,11 +26,13 @@ class Entry:
         auto_for: the training devices whose work the source sees; ``auto`` considers it for no other.
             An NVML counter would be exact about training on the CPU, and about the wrong chip.
         argument: what may stand after the colon of the name, e.g. ``FILE``; "" if nothing may.
+        probe: name of its function in the module.
     """
 
     module: str
     auto_for: frozenset[str] = frozenset()
     argument: str = ""
+    probe: str = "probe"
 
 
 ANY_DEVICE = frozenset({"*"})
@@ -53,9 +55,9 @@ SOURCES: dict[str, Entry] = {
     # command would measure with another source tomorrow.
     "battery": Entry("hardware.sources.battery", argument="KIND"),
     # instruments between the supply and the board
-    "um24c": Entry("hardware.sources.um24c", argument="PORT"),
-    "um25c": Entry("hardware.sources.um25c", argument="PORT"),
-    "um34c": Entry("hardware.sources.um34c", argument="PORT"),
+    "um24c": Entry("hardware.sources.um", argument="PORT", probe="probe_um24c"),
+    "um25c": Entry("hardware.sources.um", argument="PORT", probe="probe_um25c"),
+    "um34c": Entry("hardware.sources.um", argument="PORT", probe="probe_um34c"),
     "tc66": Entry("hardware.sources.tc66", argument="PORT"),
     "fnirsi": Entry("hardware.sources.fnirsi", argument="SERIAL"),
     "csv": Entry("hardware.sources.csv_lines", argument="PORT"),
@@ -176,7 +178,7 @@ def _ask(base: str, who: Entry | Plugin, argument: str, params: dict[str, str], 
                 outcome.append(who.probe(argument, params, device))
             else:
                 module: Any = importlib.import_module(who.module)
-                outcome.append(module.probe(argument, params, device))
+                outcome.append(getattr(module, who.probe)(argument, params, device))
         except HardwareError as error:
             outcome.append(error)
         except (Exception, SystemExit) as error:

@@ -143,7 +143,7 @@ class Source(ABC):
         return Health()
 
     def record_raw(self, path: Path) -> bool:
-        """From now on write each byte from and to the device, with its time, to a file of `hardware.sources.raw_log`.
+        """From now on write each byte from and to the device, with its time, to a file of `hardware.meters.raw_log`.
 
         Returns:
             False, and no file, for a source that sees no bytes.

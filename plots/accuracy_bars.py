@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 
 from bench.analysis import Analysis, Results, arm_order
 from bench.analysis.wording import repetitions
-from plots.bars import Bars, handles, limits, paint, train_sizes
-from plots.panels import Chart, draw_pages
-from plots.style import Drawn, colours
+from plots.drawing.bars import Bars, handles, limits, paint, train_sizes
+from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.style import Drawn, colours
 
 _BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_sd")
 

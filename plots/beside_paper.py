@@ -14,9 +14,9 @@ from bench.analysis.findings import arm_order
 from bench.analysis.wording import missing, size_label
 from bench.compare.comparison import Comparison
 from bench.compare.verdict import AGREES, Measure
-from plots.bars import GROUP_WIDTH, limits
-from plots.panels import Chart, draw_pages
-from plots.style import INK, PAPER, Drawn, colours
+from plots.drawing.bars import GROUP_WIDTH, limits
+from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.style import INK, PAPER, Drawn, colours
 
 
 def draw(comparison: Comparison) -> list[Drawn]:

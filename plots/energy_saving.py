@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results, arm_order
 from bench.analysis.wording import repetitions
-from plots.bars import THEORY, Bars, handles, limits, paint, train_sizes
-from plots.panels import Chart, draw_pages
-from plots.style import INK, PAPER, Drawn, colours
+from plots.drawing.bars import THEORY, Bars, handles, limits, paint, train_sizes
+from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.style import INK, PAPER, Drawn, colours
 
 FLOOR = -1.0
 """A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""

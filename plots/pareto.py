@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import Analysis, Results, arm_order
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
-from plots.panels import Chart, draw_pages
-from plots.style import INK, MUTED, PAPER, Drawn, colours
+from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.style import INK, MUTED, PAPER, Drawn, colours
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 

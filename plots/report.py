@@ -13,12 +13,12 @@ from bench.analysis.formats import summary_csv, to_latex, to_markdown
 from bench.analysis.tables import Grid, accuracy_grid, grids
 from bench.analysis.variant_tables import variant_grids
 from bench.compare import Comparison
-from bench.durable import write_atomic
-from bench.store import RunDir
+from bench.store.durable import write_atomic
+from bench.store.run_dir import RunDir
 from plots import accuracy_bars, beside_paper, energy_saving, pareto
-from plots.page import Content, Files, render
-from plots.style import Saved, save
-from plots.trace_data import collect
+from plots.drawing.style import Saved, save
+from plots.page.report_page import Content, Files, render
+from plots.page.trace_data import collect
 
 FIGURES = (accuracy_bars, energy_saving, pareto)
 """One module per figure, in the order of the page; each draws [] where the results hold nothing for it."""

@@ -24,9 +24,9 @@ import yaml
 from bench.data.images import Images, read_cifar10
 from bench.data.locate import locate
 from bench.errors import RequestError
-from bench.record import Record
-from bench.suite import DataSpec, Suite
-from bench.suite_file import LoadedSuite, load_suite
+from bench.store.record import Record
+from bench.suite.load import LoadedSuite, load_suite
+from bench.suite.suite import DataSpec, Suite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -174,7 +174,7 @@ class NightWriter:
 
     def __init__(self, root: Path, loaded: LoadedSuite) -> None:
         import hardware
-        from bench.manifest import make_manifest
+        from bench.run.surroundings import make_manifest
 
         self.root = root
         self.loaded = loaded

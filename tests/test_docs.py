@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.cli import cli
-from bench.data.catalog import DATASETS, SHIFT_LEVELS
-from bench.record import Record
-from bench.suite import EnergySpec, SplitSpec
-from bench.suite_file import load_suite, shipped_suites
-from bench.train_spec import TuneSpec
+from bench.catalog.datasets import DATASETS, SHIFT_LEVELS
+from bench.cli.commands import cli
+from bench.store.record import Record
+from bench.suite.load import load_suite, shipped_suites
+from bench.suite.suite import EnergySpec, SplitSpec
+from bench.suite.training import TuneSpec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = ("bench", "hardware", "plots", "suites")
 MODULES = ("jouletune_pytest.py",)
 SHIPPED = sorted(path.name for path in (ROOT / "suites").glob("*.yaml"))
@@ -66,7 +66,7 @@ def test_imports_come_from_the_wheel(installed: Any) -> None:
 
 
 def test_published_tables_are_found(installed: Any) -> None:
-    found = Path(installed.python("from bench.store import reference_dir; print(reference_dir())"))
+    found = Path(installed.python("from bench.store.run_dir import reference_dir; print(reference_dir())"))
     assert found.is_relative_to(installed.prefix)
     assert sorted(path.name for path in found.iterdir()) == TABLES
     assert "tbft_accuracy.csv" in TABLES
@@ -111,7 +111,7 @@ def test_install_into_a_target_folder_finds_the_tables(
     command = ["-m", "pip", "install", "--no-deps", "--no-index", "--target", str(tmp_path / "t"), str(wheel)]
     done = run_elsewhere(sys.executable, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = "import sys; sys.path.insert(0, 't'); from bench.store import reference_dir as found"
+    code = "import sys; sys.path.insert(0, 't'); from bench.store.run_dir import reference_dir as found"
     done = run_elsewhere(
         sys.executable, "-I", "-c", f"{code}; print(*sorted(p.name for p in found().iterdir()))", cwd=tmp_path
     )

@@ -4,7 +4,7 @@
 """
 
 from bench.analysis.findings import Analysis, Headlines, analyse, arm_key, arm_order
-from bench.analysis.results import Results, from_records, load, motivation
+from bench.read.results import Results, from_records, load, motivation
 
 __all__ = [
     "Analysis",

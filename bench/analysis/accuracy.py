@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import AVERAGE, GROUP
 from bench.analysis.statistics import sign_flip_p, summarise
+from bench.read.results import AVERAGE, GROUP
 
 
 def by_seed(records: pd.DataFrame) -> pd.DataFrame:

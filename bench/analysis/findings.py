@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import accuracy, savings
-from bench.analysis.celltable import cell_table
+from bench.analysis.cells import cell_table
 from bench.analysis.quality import Quality, assess
-from bench.analysis.results import AVERAGE, GROUP, Results
 from bench.analysis.statistics import Estimate, t_interval
-from bench.store import PUBLISHED
+from bench.catalog.paper import PUBLISHED
+from bench.read.results import AVERAGE, GROUP, Results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis.savings import measured
-from hardware.grade import FATAL, FLAGS, LABELS, NOTES
+from hardware.measure.grade import FATAL, FLAGS, LABELS, NOTES
 
 UNSTABLE_CV = 0.10
 """Relative standard deviation of a cell's joules above which it is called unstable (pyperf's limit)."""

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.accuracy import single_blocks
-from bench.analysis.results import AVERAGE, GROUP
 from bench.analysis.statistics import summarise
+from bench.read.results import AVERAGE, GROUP
 
 PAIR = ["seed", "repeat"]
 BASES = {"gross": "energy_gross_j", "net": "energy_net_j"}

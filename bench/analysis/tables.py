@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.findings import Analysis, arm_order
-from bench.analysis.results import GROUP, Results
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
+from bench.read.results import GROUP, Results
 
 
 @dataclass(frozen=True, slots=True)

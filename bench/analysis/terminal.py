@@ -9,11 +9,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis import wording
+from bench.analysis import sentences, wording
 from bench.analysis.findings import Analysis, analyse, arm_order
-from bench.analysis.results import GROUP, Results
 from bench.analysis.variant_tables import share_sentences
 from bench.analysis.variants import sides, variant_order
+from bench.read.results import GROUP, Results
 
 MAX_ROWS = 24
 """Shifts x train sizes shown; the report has them all."""
@@ -41,12 +41,13 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     if left_out > 0:
         parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
     parts.append(Text())
-    told = wording.shift_sentences(analysis, limit=MAX_ROWS)
+    told = sentences.shift_sentences(analysis, limit=MAX_ROWS)
     parts += [Text(sentence) for sentence in told]
-    parts += [Text(sentence) for sentence in wording.headline_sentences(analysis, published=results.published)]
+    parts += [Text(sentence) for sentence in sentences.headline_sentences(analysis, published=results.published)]
     parts += _ways_of_training(results)
     parts += [
-        Text(sentence, style="yellow") for sentence in wording.quality_sentences(analysis, published=results.published)
+        Text(sentence, style="yellow")
+        for sentence in sentences.quality_sentences(analysis, published=results.published)
     ]
     return Group(*parts)
 

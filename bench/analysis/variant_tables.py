@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from bench.analysis.results import Results
 from bench.analysis.statistics import Estimate
 from bench.analysis.tables import Entry, Grid
 from bench.analysis.variants import Share, Side, shares, sides, variant_order
 from bench.analysis.wording import MISSING, interval, joules, missing, percent, repetitions, size_label
+from bench.read.results import Results
 
 
 def variant_grids(results: Results) -> list[Grid]:

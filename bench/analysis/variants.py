@@ -14,8 +14,8 @@ from typing import cast
 import pandas as pd
 
 from bench.analysis.findings import arm_order
-from bench.analysis.results import Results, variant_labels
 from bench.analysis.statistics import Estimate, paired_log_ratio, t_interval
+from bench.read.results import Results, variant_labels
 
 PAIR = ["seed", "repeat"]
 GROUP = ["plain", "train_size"]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.results import Results, load
 from bench.compare.comparison import Comparison
-from bench.compare.paper import compare_with_paper
-from bench.compare.published_view import of_the_paper
+from bench.compare.paper_terms import of_the_paper
 from bench.compare.rules import Rules, make_rules
-from bench.compare.runs import compare_runs
+from bench.compare.with_paper import compare_with_paper
+from bench.compare.with_run import compare_runs
 from bench.errors import RequestError
+from bench.read.results import Results, load
 
 __all__ = ["Comparison", "Rules", "check_ranges", "compare", "load_run", "make_rules", "of_the_paper"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import Results
-from bench.difference import changes, flat
+from bench.read.results import Results
+from bench.store.difference import changes, flat
 
 _BOARD = ("board", "cpu_model", "logical_cores")
 _METER = ("kind", "scope", "covers", "device", "params", "resolution")

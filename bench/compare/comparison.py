@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.compare.contrast import CELL
+from bench.compare.differences import CELL
 from bench.compare.rules import Rules
 from bench.compare.verdict import DIFFERS, NOT_ENOUGH, ORDER, WORSE, Measure, worst
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.findings import Analysis, analyse
-from bench.analysis.results import AVERAGE, GROUP, Results
 from bench.analysis.statistics import Estimate, independent_error
 from bench.analysis.wording import count, interval, missing, percent, points
-from bench.compare.contrast import MIN_REPETITIONS
+from bench.compare.differences import MIN_REPETITIONS
 from bench.compare.rules import Rules
 from bench.compare.verdict import ACCURACY, SAVING, Measure, judge_published
+from bench.read.results import AVERAGE, GROUP, Results
 
 NARROW = {ACCURACY: 0.05, SAVING: 0.07}
 """Half widths up to which an interval can agree: wider ones would hold the published figure of another block too."""

@@ -14,10 +14,10 @@ from rich.text import Text
 from bench.analysis.formats import escape_markdown
 from bench.analysis.wording import MISSING, count, interval, missing, points
 from bench.compare.comparison import Comparison
-from bench.compare.left_out import NAMED, name_cells, place
+from bench.compare.notes import NAMED, name_cells, place
 from bench.compare.rules import limit_text
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
-from bench.durable import write_atomic
+from bench.store.durable import write_atomic
 
 WIDTH = 100
 MAX_ROWS = 24

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.statistics import CONFIDENCE, holm, t_test
-from bench.compare.contrast import MIN_REPETITIONS
+from bench.compare.differences import MIN_REPETITIONS
 
 WORSE, BETTER, SAME, NOT_ENOUGH = "worse", "better", "same", "not enough data"
 AGREES, DIFFERS = "agrees", "differs"

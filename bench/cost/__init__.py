@@ -1,6 +1,6 @@
 """What training costs by arithmetic, in multiply-accumulates and bytes: follow -> step -> cell. Needs torch."""
 
-from bench.cost.cell import cell_costs, fine_tuning_macs
+from bench.cost.fine_tuning import cell_costs, fine_tuning_macs
 from bench.cost.follow import step_of, trace
 from bench.cost.step import Cost, Operation, Trace
 

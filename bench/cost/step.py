@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bench.models.catalog import BlockMap
+from bench.catalog.models import BlockMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from bench.data.catalog import Superclasses
+from bench.catalog.datasets import Superclasses
 from bench.data.images import Images, Pixels, Progress, decode
 from bench.data.locate import Located, image_files
-from bench.data.superclasses import read_table
 from bench.errors import RequestError
-from bench.suite import DataSpec
+from bench.suite.suite import DataSpec
+from bench.suite.superclasses import read_table
 
 PARTS = ("train", "val")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.catalog.datasets import BLOCK_NOISE, DATASETS
 from bench.data.breeds import read_breeds
-from bench.data.catalog import BLOCK_NOISE, DATASETS
 from bench.data.cifar10c import read_cifar10c
 from bench.data.corruptions import corrupt
 from bench.data.fingerprint import domain_key, images_key
@@ -22,7 +22,7 @@ from bench.data.locate import Located, cache_dir, check_tree, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import JouletuneError, RequestError
-from bench.suite import DataSpec
+from bench.suite.suite import DataSpec
 
 PARTS = ("source", "target")
 

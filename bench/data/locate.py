@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.catalog.checkpoints import CHECKPOINTS
 from bench.errors import RequestError
-from bench.suite import DataSpec
+from bench.suite.suite import DataSpec
 
 CIFAR10_PICKLES = "cifar-10-batches-py"
 CIFAR10C = "CIFAR-10-C"
@@ -208,3 +210,32 @@ def _variant(folder: Path) -> str | None:
     """JPEG where the images are: re-encoding changes what a net sees, so every figure says so."""
     first = next((path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)
     return "JPEG" if first is not None and first.suffix.lower() in (".jpg", ".jpeg") else None
+
+
+def locate_checkpoint(checkpoint: str) -> Path:
+    """The file of a checkpoint, given by a released name or a path; a released one is checked to be that one.
+
+    Raises:
+        RequestError: it is not there, or it is another file than was released.
+    """
+    released = CHECKPOINTS.get(checkpoint)
+    if released is None:
+        path = Path(checkpoint)
+        if not path.is_file():
+            raise RequestError(f"model.checkpoint: {path}: no such file")
+        return path
+    for folder in data_dirs():
+        path = folder / released.file
+        if path.is_file():
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != released.sha256:
+                raise RequestError(
+                    f"{path}: SHA-256 is {found[:12]}..., the released {checkpoint} has {released.sha256[:12]}..."
+                )
+            return path
+    looked = " and ".join(str(folder) for folder in data_dirs())
+    raise RequestError(
+        f"checkpoint {checkpoint} ({released.about}) is not on this machine (looked in {looked}); "
+        f"run `jouletune fetch {checkpoint}`, or set JOULETUNE_DATA to a folder that has it as {released.file}"
+    )

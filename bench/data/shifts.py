@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.catalog import Superclasses
+from bench.catalog.datasets import Superclasses
 from bench.data.images import Images, Labels
 
 DEFAULT_SEVERITY = 5

@@ -10,10 +10,10 @@ from datetime import date
 import numpy as np
 
 from bench.compare.verdict import JOULES, Measure
-from bench.difference import changes as differences
 from bench.history.nights import Night
 from bench.history.series import Cell, Table
 from bench.history.steps import Found, Step
+from bench.store.difference import changes as differences
 
 GAP_DAYS = 7
 """Days without a run, before a change, from which they are worth telling."""

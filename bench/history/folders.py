@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import RequestError
-from bench.store import RunDir
+from bench.store.run_dir import RunDir
 
 MAX_DEPTH = 4
 """Folders between a given one and a run: results/2026/03/04/quickstart."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.durable import append_line, cut_torn_line, write_atomic
 from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
-from bench.store import RunDir
+from bench.store.durable import append_line, cut_torn_line, write_atomic
+from bench.store.run_dir import RunDir
 
 INDEX_SCHEMA = 1
 NAME = "history-index.jsonl"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis.wording import count
-from bench.difference import changes
 from bench.errors import RequestError, nearest
 from bench.history.folders import Folder, LeftOut, find_folders
 from bench.history.index import NAME, Index, Stamp
 from bench.history.summary import Summary, summarise
-from bench.store import RunDir
+from bench.store.difference import changes
+from bench.store.run_dir import RunDir
 
 _IDENTITY = {
     "suite": "another suite",

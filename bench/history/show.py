@@ -16,12 +16,12 @@ from bench.analysis.formats import escape_markdown
 from bench.analysis.wording import count
 from bench.compare.rules import limit_text
 from bench.compare.verdict import JOULES
-from bench.durable import write_atomic
 from bench.history import wording
 from bench.history.changes import Change
 from bench.history.history import History
 from bench.history.local_level import Floats
-from bench.sparkline import spark
+from bench.store.durable import write_atomic
+from bench.text import spark
 
 WIDTH = 110
 MAX_CHANGES = 16

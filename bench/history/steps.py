@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from bench.analysis.statistics import CONFIDENCE, holm
-from bench.history.likeness import Nights, overdispersion, ratio, scale_of, slope_of
 from bench.history.local_level import Fit, Floats, Noise, fit
 from bench.history.noise import estimate, odd_nights, spreads
+from bench.history.statistic import Nights, overdispersion, ratio, scale_of, slope_of
 
 LEVEL = 1 - CONFIDENCE
 

@@ -12,16 +12,16 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from bench.analysis.results import GROUP, Results, load
 from bench.analysis.savings import measured
 from bench.analysis.wording import missing
 from bench.compare import check_ranges
 from bench.compare.comparable import device_facts, meter_facts, suite_settings
-from bench.difference import flat
 from bench.errors import RequestError
-from bench.manifest import SCHEMA
-from bench.store import RunDir
-from bench.suite import Suite
+from bench.read.results import GROUP, Results, load
+from bench.store.difference import flat
+from bench.store.manifest import SCHEMA
+from bench.store.run_dir import RunDir
+from bench.suite.suite import Suite
 
 KEYS = [*GROUP, "arm", "seed"]
 """A row of a summary: a cell, and the seed that draws its images."""

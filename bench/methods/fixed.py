@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from bench.blocks import train_only
-from bench.models.catalog import BlockMap
-from bench.suite import Cell
+from bench.catalog.models import BlockMap
+from bench.models.blocks import train_only
+from bench.suite.suite import Cell
 
 NAME = "fixed"
 

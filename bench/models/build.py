@@ -11,10 +11,10 @@ from pathlib import Path
 
 from torch import nn
 
+from bench.catalog.models import find_model, paper_resnet_depth
 from bench.errors import RequestError
-from bench.models.catalog import find_model, paper_resnet_depth
 from bench.models.resnet import ResNet
-from bench.suite import ModelSpec
+from bench.suite.suite import ModelSpec
 
 
 def build_model(spec: ModelSpec, *, n_classes: int, in_channels: int, image_size: int, base: Path) -> nn.Module:

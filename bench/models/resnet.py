@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.models.catalog import POOL
+from bench.catalog.models import POOL
 
 
 class PreActBlock(nn.Module):

@@ -15,8 +15,8 @@ STUCK_S = 0.2
 class SimulatedClock:
     """Time that passes only while every thread that uses it sleeps; one of them runs at a time.
 
-    Has what `hardware.sampler.Sampler` needs of the module `time`. The thread that makes it counts as running. Another
-    one joins in with its first sleep.
+    Has what `hardware.measure.sampler.Sampler` needs of the module `time`. The thread that makes it counts as running.
+    Another one joins in with its first sleep.
     """
 
     def __init__(self, start_s: float = 1000.0) -> None:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import TextIO
 
-from hardware import device
+from hardware.device import machine as device
 
 STEP_S = 0.05
 

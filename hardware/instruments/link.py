@@ -6,11 +6,11 @@ from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.instrument import Instrument
 
 WAIT_S = 0.1
-"""As long as a serial port waits for a first byte, see `hardware.sources.link`."""
+"""As long as a serial port waits for a first byte, see `hardware.meters.link`."""
 
 
 class SimulatedLink:
-    """An open connection, as `hardware.sources.link.Link` describes it. It breaks when the instrument is disconnected.
+    """An open connection, as `hardware.meters.link.Link` describes it. It breaks when the instrument is disconnected.
 
     Raises:
         OSError: it is disconnected already.

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from hardware.errors import SourceError
-from hardware.quiet import Muted, silenced
 from hardware.source import EstimateSource, Found, NotFound, Probe, SourceInfo
 from hardware.sources.parameters import numbers
+from hardware.sources.quiet import Muted, silenced
 
 J_PER_KWH = 3.6e6
 GAIN_U = 0.4

@@ -19,9 +19,9 @@ import time
 from itertools import pairwise
 
 from hardware.errors import UnknownSourceError
+from hardware.meters.link import Link, SerialLink, check_port
+from hardware.meters.meter import Clock, Meter
 from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.link import Link, SerialLink, check_port
-from hardware.sources.meter import Clock, Meter
 from hardware.sources.parameters import numbers
 from hardware.wire.csv_lines import COLUMNS, CsvDecoder, CsvError, decode_header
 from hardware.wire.reading import Reading, Scale

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hardware.clockfit import SampleClock
+from hardware.meters.clockfit import SampleClock
+from hardware.meters.link import WAIT_S, Link, file_permission
+from hardware.meters.meter import Clock, Meter
 from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
-from hardware.sources.link import WAIT_S, Link, file_permission
-from hardware.sources.meter import Clock, Meter
 from hardware.sources.parameters import numbers
 from hardware.wire.fnirsi import ASK, GO_ON, PERIOD_S, REPORT_BYTES, SCALE, START, FnirsiDecoder, command
 from hardware.wire.reading import Reading

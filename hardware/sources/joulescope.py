@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hardware.clockfit import ClockFit
 from hardware.errors import SourceError
+from hardware.meters.clockfit import ClockFit
 from hardware.source import CounterSource, Found, Health, NotFound, Probe, Sample, SourceInfo
 from hardware.sources.parameters import numbers
 

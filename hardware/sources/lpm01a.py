@@ -14,11 +14,11 @@ from __future__ import annotations
 import time
 
 from hardware.errors import SourceError, UnknownSourceError
+from hardware.meters.link import Link, SerialLink, check_port
+from hardware.meters.meter import Clock, SilentError
+from hardware.meters.streaming import StreamingMeter
 from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.link import Link, SerialLink, check_port
-from hardware.sources.meter import Clock, SilentError
 from hardware.sources.parameters import numbers
-from hardware.sources.streaming import StreamingMeter
 from hardware.wire.lpm01a import BinaryDecoder, TextDecoder
 from hardware.wire.reading import Scale
 

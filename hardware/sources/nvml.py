@@ -5,8 +5,8 @@ every 0.1 s (cards differ between 0.01 s and 0.1 s); MIG slices share it. zeus r
 index is the one torch uses: ``cuda:1`` is the second visible card. On Grace-Hopper the figure is the whole module's.
 
 At each reading of the counter the card's instantaneous power is read too, and integrated: the second path to the same
-joules, against which each window is checked (`hardware.checks.cross_check`). The two have been seen to differ by a
-factor of 1.7 over an idle span, and on A100 and H100 the power is only sensed a quarter of the time.
+joules, against which each window is checked (`hardware.measure.checks.cross_check`). The two have been seen to differ
+by a factor of 1.7 over an idle span, and on A100 and H100 the power is only sensed a quarter of the time.
 
 Written against the documented interfaces of NVML and zeus 0.16.
 """
@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hardware.energy import gap_limit_s
 from hardware.errors import SourceError
-from hardware.quiet import silenced
+from hardware.measure.energy import gap_limit_s
 from hardware.source import CounterSource, Found, NotFound, OwnCounter, Probe, Sample, SourceInfo
 from hardware.sources.parameters import numbers
+from hardware.sources.quiet import silenced
 
 MJ = 1e-3
 MW = 1e-3

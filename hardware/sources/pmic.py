@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable
 
-from hardware import vcgencmd
+from hardware.device import vcgencmd
 from hardware.errors import SourceError
 from hardware.source import Found, Health, NoPermission, NotFound, PowerSource, Probe, Sample, SourceInfo
 from hardware.sources.parameters import numbers

@@ -16,11 +16,11 @@ import time
 import numpy as np
 
 from hardware.errors import UnknownSourceError
+from hardware.meters.link import Link, SerialLink, check_port
+from hardware.meters.meter import Clock, SilentError
+from hardware.meters.streaming import StreamingMeter
 from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.link import Link, SerialLink, check_port
-from hardware.sources.meter import Clock, SilentError
 from hardware.sources.parameters import numbers
-from hardware.sources.streaming import StreamingMeter
 from hardware.wire.ppk2 import RATE_HZ, Calibration, Ppk2Decoder, Ppk2Error, decode_calibration
 from hardware.wire.reading import Scale
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from hardware.meters.asking import LATENCY_S, REFRESH_S, AskingMeter, Frame
+from hardware.meters.link import SerialLink, check_port
+from hardware.meters.meter import Clock
 from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.asking import LATENCY_S, REFRESH_S, AskingMeter, Frame
-from hardware.sources.link import SerialLink, check_port
-from hardware.sources.meter import Clock
 from hardware.sources.parameters import numbers
 from hardware.wire import tc66
 from hardware.wire.reading import Reading

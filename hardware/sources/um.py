@@ -13,10 +13,10 @@ from __future__ import annotations
 import time
 
 from hardware.errors import SourceError
+from hardware.meters.asking import LATENCY_S, REFRESH_S, AskingMeter, Frame
+from hardware.meters.link import ADDRESS, Link, RfcommLink, SerialLink, check_address, check_port
+from hardware.meters.meter import Clock
 from hardware.source import Found, NotFound, Probe, SourceInfo
-from hardware.sources.asking import LATENCY_S, REFRESH_S, AskingMeter, Frame
-from hardware.sources.link import ADDRESS, Link, RfcommLink, SerialLink, check_address, check_port
-from hardware.sources.meter import Clock
 from hardware.sources.parameters import numbers
 from hardware.wire import um
 from hardware.wire.reading import Reading
@@ -66,7 +66,19 @@ class UmSource(AskingMeter):
             raise SourceError(f"the meter there is a {found.upper()}; ask for {found}:{self._argument}")
 
 
-def probe_model(model: str, argument: str, params: dict[str, str]) -> Probe:
+def probe_um24c(argument: str, params: dict[str, str], device: str) -> Probe:
+    return _probe("um24c", argument, params)
+
+
+def probe_um25c(argument: str, params: dict[str, str], device: str) -> Probe:
+    return _probe("um25c", argument, params)
+
+
+def probe_um34c(argument: str, params: dict[str, str], device: str) -> Probe:
+    return _probe("um34c", argument, params)
+
+
+def _probe(model: str, argument: str, params: dict[str, str]) -> Probe:
     """Found when the port can be opened; whether the meter answers shows when it is."""
     numbers(model, params, {})
     if ADDRESS.fullmatch(argument):

@@ -7,10 +7,10 @@ cards ``cuda``, too. Untried: no AMD GPU was at hand; only the shape of zeus's i
 
 from __future__ import annotations
 
-from hardware.quiet import silenced
 from hardware.source import Found, NotFound, Probe
 from hardware.sources.nvml import NvmlSource, pick
 from hardware.sources.parameters import numbers
+from hardware.sources.quiet import silenced
 
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hardware.errors import SourceError
-from hardware.quiet import silenced
 from hardware.source import CounterSource, Found, NotFound, Probe, Sample, SourceInfo
 from hardware.sources.parameters import numbers
+from hardware.sources.quiet import silenced
 
 MJ = 1e-3
 PARTS = {

@@ -11,8 +11,8 @@ Commands are ``AA``, a number, 61 zero bytes and a checksum (`hardware.wire.crc.
 | 13 | 2 | temperature (0.1 degC) |
 
 The meter sends no time, no counter and no watts, nominally 100 samples a second. So samples are counted, and the
-count is the meter's clock; `hardware.clockfit` sets it against ours. The first report after a start may be garbage
-(188.7 V was seen) and is dropped.
+count is the meter's clock; `hardware.meters.clockfit` sets it against ours. The first report after a start may be
+garbage (188.7 V was seen) and is dropped.
 
 Layout, commands and checksum as fnirsi-usb-power-data-logger has them; the checksum was checked on three of its
 commands. No data report of a real meter was at hand.

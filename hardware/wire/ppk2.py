@@ -3,7 +3,7 @@
 A sample is a little-endian word: bits 0-13 the ADC (times 4), 14-16 the range (0-4), 18-23 a counter modulo 64, 24-31
 the logic pins. The counter finds lost samples, and finds the frame again after a lost byte: a position is believed
 where eight counters in a row go up by one. A loss of 64 samples or a multiple of it leaves the counter as it was;
-only the clock shows it (`hardware.clockfit`).
+only the clock shows it (`hardware.meters.clockfit`).
 
 The current of range r is UG x (g x (GS x g + GI) + S x U + I), where g = (ADC - O) x 1.8 / 163840 / R and U is the
 supply in volts. The constants, seven for each range, come as text in answer to one command, one ``R0: 1031.64`` a

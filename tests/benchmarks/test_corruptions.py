@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.data.catalog import ARCHIVED
+from bench.catalog.datasets import ARCHIVED
 from bench.data.corruptions import CORRUPTIONS, corrupt
 
 pytestmark = pytest.mark.long

@@ -33,7 +33,7 @@ import pytest
 
 from bench.analysis.statistics import paired_log_ratio
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 15
 EPOCHS = 220
 CELL_S = 10.0
@@ -89,7 +89,7 @@ import sys
 import bench.session
 from bench.cli import main
 from hardware import Sampler
-window, figures, open_window = sys.argv.pop(1), bench.session.figures, Sampler.open_window
+window, figures, open_window = sys.argv.pop(1), bench.run.session.figures, Sampler.open_window
 def told_open(*arguments):
     open(window + ".open", "w").close()
     return open_window(*arguments)
@@ -97,7 +97,7 @@ def told(trained, *rest):
     with open(window, "w") as out:
         print(trained.t0_s, trained.t1_s, file=out)
     return figures(trained, *rest)
-bench.session.figures, Sampler.open_window = told, told_open
+bench.run.session.figures, Sampler.open_window = told, told_open
 main()
 """
 

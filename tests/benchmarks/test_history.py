@@ -20,7 +20,7 @@ import pytest
 
 from bench.history.index import NAME
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ADD_LIMIT_S, PAGE_LIMIT_S = 2.0, 20.0
 SIZE_LIMIT = 15e6
 ADDED = 3

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.record import Record
-from bench.store import RunDir
-from hardware.trace import write_trace
+from bench.store.record import Record
+from bench.store.run_dir import RunDir
+from hardware.measure.trace import write_trace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = ("block1", "block2", "block3", "fc", "full")
 MAX_PAGE_BYTES = 15_000_000
 OPENINGS = 5
@@ -99,7 +99,7 @@ def build(run: RunDir) -> tuple[float, float, float]:
     """(seconds, seconds of CPU, MB at most) of `jouletune report` in a process of its own."""
     before, start_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     code = (
-        "import resource, sys; from bench.cli import cli; "
+        "import resource, sys; from bench.cli.commands import cli; "
         f"cli.main(['report', {str(run.path)!r}], standalone_mode=False); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )

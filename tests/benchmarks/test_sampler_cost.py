@@ -22,7 +22,7 @@ import scipy.stats
 
 from hardware import Sampler, choose
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 SPAN_S = 10.0
 PAIRS = 200
 TURN_S = 1.1

@@ -1,0 +1,86 @@
+"""Frame: the records of runs as a table for other programs: pandas, CSV, Parquet."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from bench.analysis.findings import analyse
+from bench.analysis.formats import summary
+from bench.errors import JouletuneError, RequestError, nearest
+from bench.read.columns import EVERY_FIELD
+from bench.read.results import Results, load
+from bench.store.durable import write_through
+
+DERIVED = ("run", "arm", "role", "ok", "measured")
+"""Columns beside the fields of a record; there are others, for the analysis alone."""
+
+WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
+"""Ending of a file -> what is written into it."""
+
+
+def load_frame(*runs: Path | str) -> pd.DataFrame:
+    """See `bench.load`."""
+    results = load_every_field(*runs)
+    for sentence in results.damage:
+        warnings.warn(sentence, stacklevel=3)
+    return repeats(results)
+
+
+def load_every_field(*runs: Path | str) -> Results:
+    """Results whose records have all columns; what is damaged is left out and named.
+
+    Raises:
+        RequestError: nothing of it can be read.
+    """
+    return load(*runs, skip_damaged=True, columns=EVERY_FIELD)
+
+
+def repeats(results: Results) -> pd.DataFrame:
+    """One row per repeat, with the columns that `bench.load` promises.
+
+    A run has no printed standard deviation of its accuracies; only the published tables do.
+    """
+    fields = [name for name in EVERY_FIELD if name != "accuracy_sd" or results.published]
+    return results.records[[*fields, *DERIVED]]
+
+
+def check_target(out: Path) -> None:
+    """Refuse a file that could not be written, before anything is read.
+
+    Raises:
+        RequestError: its ending says no known format, or the library for it is missing.
+    """
+    if out.suffix not in WRITERS:
+        raise RequestError(
+            f"{out}: expected a name that ends in {' or '.join(WRITERS)}; {nearest(out.suffix, WRITERS)} "
+            "(`jouletune report` writes tables in LaTeX and Markdown)"
+        )
+    if out.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401  # only whether it is there: pandas imports it when it writes
+        except ImportError:
+            raise RequestError(f"{out}: Parquet needs pyarrow; pip install 'jouletune[parquet]'") from None
+
+
+def export(results: Results, out: Path, *, cells: bool) -> int:
+    """Write one row per repeat, or per cell; the file is replaced as a whole. Returns the number of rows.
+
+    Raises:
+        JouletuneError: it cannot be written.
+    """
+    table = summary(analyse(results)) if cells else repeats(results)
+
+    def write(path: Path) -> None:
+        if out.suffix == ".parquet":
+            table.to_parquet(path, engine="pyarrow", index=False)
+        else:
+            table.to_csv(path, index=False, lineterminator="\n")
+
+    try:
+        write_through(out, write)
+    except (ValueError, TypeError) as error:
+        raise JouletuneError(f"{out}: cannot write ({error})") from None
+    return len(table)

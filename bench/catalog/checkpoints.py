@@ -1,0 +1,50 @@
+"""Released checkpoints by name: which file each is and where it comes from. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A checkpoint somebody published.
+
+    Attributes:
+        file: where it lies below a data folder.
+        sha256: of its content.
+        url: where it was published, pinned to a commit.
+        pixels: what it was trained on, see `ModelSpec`.
+    """
+
+    file: str
+    sha256: str
+    url: str
+    about: str
+    pixels: Literal["signed", "unit"] = "signed"
+
+
+_TBFT = "https://raw.githubusercontent.com/yushan-huang/AdaptivePersonalization"
+
+
+CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
+    {
+        "tbft-cifar10": Released(
+            "tbft/resnet26_cifar10.pth",
+            "180bed4d18710d383644b2cdbc43fe1013a05f3d82e6fd68f9e12e7d5d62a569",
+            f"{_TBFT}/36bb590f8581bcea824adf457c202b84a1eda60d/motivation_exp/resnet26_model.pth",
+            "ResNet-26 trained on CIFAR-10, released with arXiv 2403.15905",
+        ),
+        "tbft-living17": Released(
+            "tbft/resnet26_living17.pth",
+            "79cda8775915af6c978b3b39fab51919436090d1617568930d77bf9606d4b45e",
+            f"{_TBFT}/0e16319efe0ad2132c15fa024c18ad0f59120231/main_exp/ResNet26_origin_Living17_val_acc_0.8406.pth",
+            "ResNet-26 trained on Living17 at 128x128, released with arXiv 2403.15905",
+            # the first BatchNorm's means, solved for the mean of the images, give 0.46, 0.43, 0.36: Living17's own
+            # colours on the scale from 0 to 1
+            pixels="unit",
+        ),
+    }
+)

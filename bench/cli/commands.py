@@ -1,0 +1,51 @@
+"""The command line. Imports only what `--help` needs; each command brings in its own."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bench import __version__
+from bench.cli import meters, read, run
+from bench.errors import INTERRUPTED, JouletuneError, RequestError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+)
+@click.version_option(__version__, prog_name="jouletune")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Which part of a model should be tuned on a device, what accuracy does it give, and how many joules does it cost?
+
+    \b
+    Start with:   jouletune run quickstart
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (run.run, run.list_suites, run.validate, meters.sources, run.fetch, read.report, read.compare,
+                read.export, meters.meter, meters.calibrate, read.history, meters.health):  # fmt: skip
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: what goes wrong for a known reason is one line on stderr and an exit status, never a traceback."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "jouletune"
+        click.echo(f"error: {' '.join(error.format_message().split())} (see `{command} --help`)", err=True)
+        sys.exit(RequestError.exit_status)
+    except JouletuneError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone, as in `jouletune ls | head -1`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)

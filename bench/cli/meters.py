@@ -1,0 +1,255 @@
+"""The commands that look at a source by itself: `meter` live, `calibrate` its quality, `health` whether all is well."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import __version__
+from bench.errors import JouletuneError, RequestError
+
+if TYPE_CHECKING:
+    from hardware import Choice
+    from hardware.calibration.figures import Load
+
+
+@click.command()
+@click.argument("source")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.  [default: Ctrl-C]")
+@click.option(
+    "--record-raw", type=click.Path(path_type=Path), metavar="FILE", help="Also write every byte of the meter to FILE."
+)
+def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
+    """Show what SOURCE reads, live; Ctrl-C ends it. Not corrected by a profile.
+
+    On a terminal a panel, elsewhere a line a second.
+    """
+    from rich.console import Console
+
+    from bench.cli.meter_view import LineView, PanelView, watch
+
+    choice = _choose(source)
+    if choice.source.info.kind == "none":
+        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    if record_raw is not None:
+        _record(choice, record_raw)
+    console = Console()
+    view = PanelView(console, choice.why) if console.is_terminal else LineView(choice.why)
+    try:
+        _open(choice)
+        watch(choice.source, view, seconds=seconds, may_reopen=record_raw is None)
+    finally:
+        with contextlib.suppress(Exception):  # nothing more is wanted from it
+            choice.source.close()
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Length of the quiet measurement."
+)
+@click.option("--pairs", type=click.IntRange(min=2), default=5, show_default=True, help="Pairs of equal windows.")
+@click.option(
+    "--window", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Length of each window, seconds."
+)
+@click.option(
+    "--work",
+    type=click.Choice(["cpu", "quiet"]),
+    default="cpu",
+    show_default=True,
+    help="What fills the windows: one busy core of this device, or nothing, if the meter is not in its supply line.",
+)
+@click.option("--load-w", type=click.FloatRange(min=0, min_open=True), help="Power of a known load, for the gain.")
+@click.option("--load-ohm", type=click.FloatRange(min=0, min_open=True), help="The known load is a resistor ...")
+@click.option("--volts", type=click.FloatRange(min=0, min_open=True), help="... with so many volts across it.")
+@click.option("--load-tolerance", metavar="SHARE", help="How far the load's watts may be off, e.g. 1%.")
+@click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: in ~/.config/jouletune]")
+def calibrate(source: str, out: Path | None, **options: Any) -> None:
+    """Measure the noise, the period and the gain of SOURCE; later runs use and name what is found.
+
+    \b
+    Gain needs a load that is known better than the meter:
+      jouletune calibrate um25c:/dev/rfcomm0 --load-ohm 5 --volts 5.02 --load-tolerance 1%
+    It asks when to connect it and when to take it off. With a resistor take twice the
+    tolerance of the volts and add that of the ohms.
+    """
+    from rich.console import Console
+
+    from bench.cli.calibration_view import Steps, findings
+    from bench.run.surroundings import now
+    from bench.text import duration
+    from hardware import HardwareError
+    from hardware.calibration import procedure as calibrator
+    from hardware.calibration import profile
+    from hardware.device import machine as device
+
+    choice = _choose(source)
+    if choice.source.info.kind not in ("counter", "power"):
+        raise RequestError(f"{source} is no counter and no meter: there is nothing to calibrate")
+    plan = calibrator.Plan(
+        idle_s=options["seconds"],
+        pairs=options["pairs"],
+        window_s=options["window"],
+        work=options["work"],
+        load=_load(**{name: options[name] for name in ("load_w", "load_ohm", "volts", "load_tolerance")}),
+    )
+    path = out or profile.default_path(choice.source.info.name)
+    console = Console()
+    try:
+        profile.check_place(choice.source.info.name, path)
+        total_s = plan.total_s(choice.source.info)
+        console.print(f"{choice.why}; it takes {duration(total_s)}", highlight=False, soft_wrap=True)
+        with Steps(console, total_s, plan.load) as steps:
+            found = calibrator.calibrate(choice.source, plan, say=steps.say, switch_load=steps.switch_load, clock=steps)
+        stored = profile.save(
+            profile.Profile(
+                jouletune=__version__,
+                created_at=now(),
+                board=device.facts().board,
+                source=found.source,
+                idle=found.idle,
+                noise_floor=found.noise_floor,
+                update=found.update,
+                gain=found.gain,
+            ),
+            path,
+        )
+    except profile.ProfileError as error:
+        raise RequestError(str(error)) from None
+    except HardwareError as error:
+        raise JouletuneError(str(error)) from None
+    for line in (*findings(stored.profile), f"profile: {stored.path}"):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.option("--source", default="auto", show_default=True, metavar="NAME", help="Energy source.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that will train.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), default=30, show_default=True, help="Length of the idle baseline."
+)
+@click.option(
+    "--max-busy",
+    type=click.FloatRange(0, 100),
+    default=5,
+    show_default=True,
+    metavar="PERCENT",
+    help="How much of the processor may be in use while nothing should be.",
+)
+@click.option("--like", metavar="RUN", help="An earlier run: machine, governor and idle power must be as they were.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder whose disk must have room.  [default: the current one]",
+)
+def health(source: str, device: str, like: str | None, out: Path, **limits: float) -> int:
+    """Say whether this device is fit to be measured now: meter, idle power, load, throttling, disk.
+
+    Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
+    """
+    from bench.run import health as checks
+    from bench.store.run_dir import RunDir
+    from hardware.calibration.corrected import with_profile
+
+    earlier = None if like is None else RunDir.existing(like).read_manifest() or {}
+    wanted = earlier["source"]["name"] if source == "auto" and earlier and "source" in earlier else source
+    choice = with_profile(_choose(wanted, device))
+    if choice.source.info.kind == "none":
+        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    click.echo(f"energy: {choice.why}")
+    unfit = []
+    folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    for found in checks.examine(
+        choice, seconds=limits["seconds"], max_busy=limits["max_busy"] / 100, folder=folder, like=earlier
+    ):
+        click.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
+        if not found.fit:
+            unfit.append(found.what)
+    if unfit:
+        click.echo(f"not fit to be measured: {', '.join(unfit)}", err=True)
+    return 1 if unfit else 0
+
+
+def _choose(source: str, device: str = "cpu") -> Choice:
+    import hardware
+
+    try:
+        return hardware.choose(source, device=device)
+    except hardware.HardwareError as error:
+        raise RequestError(str(error)) from None
+
+
+def _open(choice: Choice) -> None:
+    import hardware
+
+    try:
+        choice.source.open()
+    except hardware.HardwareError as error:
+        raise JouletuneError(str(error)) from None
+    except Exception as error:  # a driver may raise anything
+        raise JouletuneError(f"{choice.source.info.name} does not open: {error}") from None
+
+
+def _record(choice: Choice, path: Path) -> None:
+    if path.exists():
+        raise RequestError(f"{path} is there already; choose another file for --record-raw")
+    try:
+        seen = choice.source.record_raw(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from None
+    if not seen:
+        raise RequestError(
+            f"--record-raw: {choice.source.info.name} sees no bytes of a meter, so there are none to keep"
+        )
+
+
+def _load(load_w: float | None, load_ohm: float | None, volts: float | None, load_tolerance: str | None) -> Load | None:
+    """The known load from its options.
+
+    Raises:
+        RequestError: they say too little, or too much.
+    """
+    from hardware.calibration.figures import Load
+
+    if load_w is None and load_ohm is None and volts is None:
+        if load_tolerance is not None:
+            raise RequestError("--load-tolerance is of a load: give --load-w, or --load-ohm and --volts")
+        return None
+    if load_w is not None and (load_ohm is not None or volts is not None):
+        raise RequestError("give the load once: --load-w, or --load-ohm and --volts")
+    if load_w is None and (load_ohm is None or volts is None):
+        raise RequestError("--load-ohm and --volts belong together: the load is volts x volts / ohms")
+    if load_tolerance is None:
+        raise RequestError("--load-tolerance is missing: how far may the load be off, e.g. 1%?")
+    tolerance = _share(load_tolerance)
+    if load_w is not None:
+        return Load.of_watts(load_w, tolerance)
+    assert load_ohm is not None
+    assert volts is not None
+    return Load.of_ohms(load_ohm, volts, tolerance)
+
+
+def _share(text: str) -> float:
+    """``1%`` or ``0.01``."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if rest or not 0 < value <= 0.15:
+        raise RequestError(f"--load-tolerance: expected a share up to 15 %, such as 1% or 0.01, not {text!r}")
+    return value
+
+
+@click.command()
+def sources() -> None:
+    """Say what can measure energy here, what cannot and why, and how to mend it."""
+    import hardware
+    from bench.cli.sources_page import page
+    from hardware.meters.link import candidates
+
+    click.echo(page(hardware.probe_all(), candidates()))

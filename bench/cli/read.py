@@ -1,0 +1,199 @@
+"""The commands that read finished runs: report, compare, export. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import JouletuneError, RequestError
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--base", "bases", multiple=True, metavar="BASE", help="Show RUN against BASE, or against `paper`, too.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
+def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
+    """Write tables, figures and report.html of one or more run folders; `paper` stands for the published tables.
+
+    --base may be given several times. What cannot be read is named and left out.
+    """
+    from rich.console import Console
+
+    from bench.catalog.paper import PUBLISHED
+    from bench.store.benchmark_json import is_json
+
+    if out is None and (len(runs) > 1 or runs[0] == PUBLISHED or is_json(runs[0])):
+        raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
+    if bases and len(runs) > 1:
+        raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
+    write_report_of([*runs], out or Path(runs[0]), Console(), bases)
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("base", metavar="BASE")
+@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a cell is worse by so much: joules:5%,accuracy:1.")
+@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
+@click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
+@click.option("--across", is_flag=True, help="Compare joules even across devices, sources and grades.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
+)
+def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
+    """Say per cell whether RUN is better or worse than BASE, or the same; `paper` stands for the published tables.
+
+    Nothing is called changed that may be chance. `not enough data` never fails a check.
+    """
+    from rich.console import Console
+
+    from bench.compare import compare as comparison_of
+    from bench.compare import load_run, make_rules, show
+
+    rules = make_rules(**options)  # a wrong option is told before anything is read
+    comparison = comparison_of(load_run(run), load_run(base), rules)
+    written: list[Path] = []
+    if out is not None:
+        from plots.beside_paper import draw
+        from plots.drawing.style import save
+
+        saved = [save(drawn, out) for drawn in draw(comparison)]
+        written = [*show.write(comparison, out), *(path for one in saved for path in (one.png, one.svg))]
+    console = Console(highlight=False)
+    console.width = min(console.width, show.WIDTH)
+    console.print(show.terminal(comparison))
+    if written:
+        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+    short = show.failing_sentence(comparison)
+    if short:
+        click.echo(short, err=True)
+    return 1 if short else 0
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
+@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
+def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
+    """Write the records of one or more runs as one table, a row per repeat; in Python: bench.load(RUN...).
+
+    RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
+    """
+    from bench.analysis import export as frame
+
+    frame.check_target(out)
+    results = frame.load_every_field(*runs)
+    for sentence in results.damage:
+        click.echo(f"warning: {sentence}", err=True)
+    rows = frame.export(results, out, cells=cells)
+    click.echo(f"{out}: {rows} rows")
+
+
+def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
+    """Tables, figures and page into a folder, and the table to the terminal."""
+    from bench.analysis.findings import analyse
+    from bench.analysis.terminal import terminal_table
+    from bench.catalog.paper import PUBLISHED
+    from bench.compare import compare, of_the_paper
+    from bench.read.results import load
+    from bench.store.run_dir import RunDir
+    from plots.report import write_report
+
+    results = load(*runs, skip_damaged=True)
+    others = [load(base, skip_damaged=True) for base in bases]
+    comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
+    if PUBLISHED not in bases and of_the_paper(results):
+        with contextlib.suppress(RequestError):  # nobody asked for it: a part of the suite may have nothing in common
+            comparisons.append(compare(results, load(PUBLISHED)))
+    damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
+    results = dataclasses.replace(results, damage=tuple(damage))
+    analysis = analyse(results)
+    console.print(terminal_table(results, analysis))
+    try:
+        written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
+    except JouletuneError as error:
+        names = " ".join(map(str, runs))
+        raise JouletuneError(
+            f"{error}. The records are safe: `jouletune report {names} --out DIR` writes the report elsewhere"
+        ) from error
+    for sentence in written.damage:
+        click.echo(f"warning: {sentence}", err=True)
+    console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@click.option("--index", type=click.Path(path_type=Path), metavar="FILE", help="Where summaries are kept.")
+@click.option("--like", metavar="RUN", help="The run whose device, meter and suite count.  [default: most runs']")
+@click.option("--across", is_flag=True, help="Take all runs, whatever device, meter and settings they have.")
+@click.option("--partial", is_flag=True, help="Count runs with fewer repeats than their suite asks for.")
+@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
+@click.option("--net", is_flag=True, help="Joules net of idle power instead of gross.")
+@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a change for the worse stands: joules:5%,accuracy:1.")
+@click.option("--since", metavar="DAY", help="Fail only on changes that began on this day or later, e.g. 2026-03-04.")
+@click.option("--html", is_flag=True, help="Also write history.html, a page.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for history.csv, history.md and the page.")
+def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
+    """Say since which night a cell costs more or less than it did, over many runs of one device.
+
+    DIR is a run folder or a folder of run folders; what is read of a run is kept in an index beside it.
+    Nothing is called a change that may be chance.
+    """
+    rules, since = _rules(**options)
+    from rich.console import Console
+
+    from bench.history import Choice, show
+    from bench.history import history as history_of
+    from bench.run.progress import RunProgress
+
+    choice = Choice(like=options["like"], across=options["across"], partial=options["partial"])
+    console = Console(highlight=False)
+    bars: list[RunProgress] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        if not bars:
+            bars.append(RunProgress(console, "runs read", total).__enter__())
+        bars[0].to(done)
+        bars[0].now(name)
+
+    try:
+        found = history_of(folders, rules=rules, choice=choice, index_file=options["index"], progress=progress)
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+    written = [*show.write(found, out)] if out is not None else []
+    if options["html"]:
+        from plots.page.history_page import write_history
+
+        written.append(write_history(found, (out or found.nights.home) / "history.html"))
+    console.width = min(console.width, show.WIDTH)
+    console.print(show.terminal(found))
+    if written:
+        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+    failing = found.failing(since)
+    if failing:
+        click.echo(show.failing_sentence(failing, found), err=True)
+    return 1 if failing else 0
+
+
+def _rules(fail_on: str | None, margin: str | None, net: bool, across: bool, since: str | None, **_: Any) -> Any:
+    """Rules and the day; a wrong option is told before anything is read.
+
+    Raises:
+        RequestError: an option is wrong.
+    """
+    from bench.compare import make_rules
+
+    rules = make_rules(fail_on=fail_on, margin=margin, net=net, across=across)
+    if since is not None:
+        if fail_on is None:
+            raise RequestError("--since says from when on to fail, so it needs --fail-on")
+        try:
+            since = date.fromisoformat(since).isoformat()
+        except ValueError:
+            raise RequestError(f"--since: expected a day such as 2026-03-04, not {since!r}") from None
+    return rules, since

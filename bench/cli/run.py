@@ -1,0 +1,118 @@
+"""The commands that run a suite, or say what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli import read
+from bench.errors import INTERRUPTED, RequestError, nearest
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: results/SUITE]")
+@click.option(
+    "--source", default="auto", show_default=True, metavar="NAME", help="Energy source; see `jouletune sources`."
+)
+@click.option(
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that trains, e.g. cuda."
+)
+@click.option("--cells", metavar="GLOB", help="Only cells whose id matches, e.g. 'digits-*/fc/*'.")
+@click.option("--repeats", type=click.IntRange(min=1), help="At most so many repeats of each cell, for a first look.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and stop.")
+@click.option("--fresh", is_flag=True, help="Set an old run in the folder aside and start anew.")
+@click.option("--retry", is_flag=True, help="Run again what failed, timed out or has grade X.")
+def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
+    """Run every cell of SUITE that the run folder lacks; SUITE is a shipped name or a path.
+
+    Ctrl-C or a kill loses the running repeat only; the same command goes on.
+    """
+    from bench.suite.load import load_suite
+
+    loaded = load_suite(suite)
+    if options["repeats"] is not None and options["repeats"] > loaded.suite.energy.repeats:
+        raise RequestError(f"--repeats {options['repeats']} is more than the suite's {loaded.suite.energy.repeats}")
+    folder = out if out is not None else Path("results") / loaded.suite.name
+    if dry_run:
+        return _dry_run(loaded.suite, folder, **options)
+    from rich.console import Console
+
+    from bench.run.runner import RunOptions, run_suite
+
+    console = Console()
+    result = run_suite(loaded, RunOptions(out=folder, **options), console)
+    if result.interrupted:
+        click.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
+        return INTERRUPTED
+    read.write_report_of([folder], folder, console)
+    if result.unmeasured:
+        click.echo(
+            f"{result.unmeasured} repeats without usable joules (grade X); --retry measures them again", err=True
+        )
+    if result.failed:
+        click.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
+    return 1 if result.failed else 0
+
+
+@click.command("ls")
+@click.argument("name", required=False)
+def list_suites(name: str | None) -> None:
+    """List the suites that come with jouletune; with NAME, print that one, to copy and change."""
+    from bench.suite.load import load_suite, shipped_suites
+
+    names = shipped_suites()
+    if name is not None:
+        if name not in names:
+            raise RequestError(f"no suite is called {name!r}; {nearest(name, names)}")
+        click.echo(names[name].read_text(encoding="utf-8"), nl=False)
+        return
+    width = max(map(len, names))
+    for known in names:
+        suite = load_suite(known).suite
+        click.echo(f"{known:{width}}  {len(suite.cells()):4} cells x {suite.energy.repeats}  {suite.title}")
+
+
+@click.command()
+@click.argument("suite")
+def validate(suite: str) -> None:
+    """Check a suite, print its cells and how long it may take."""
+    from bench.suite.estimate import suite_seconds
+    from bench.suite.load import load_suite
+    from bench.text import duration
+
+    checked = load_suite(suite).suite
+    cells = checked.cells()
+    click.echo("\n".join(cell.cell_id for cell in cells))
+    seconds = suite_seconds(checked, cells)
+    takes = "no estimate of the time for this model" if seconds is None else f"roughly {duration(seconds)} here"
+    click.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
+
+
+@click.command()
+@click.argument("name", required=False)
+def fetch(name: str | None) -> None:
+    """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
+    from rich.console import Console
+
+    from bench.data import fetch as downloads
+
+    if name is None:
+        for known, about in downloads.fetchable().items():
+            click.echo(f"{known:14} {about}")
+        return
+    click.echo(f"{name}: {downloads.fetch(name, Console())}")
+
+
+def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:
+    """Print the repeats that a command would run, in their order."""
+    from bench.run.plan import make_plan
+    from bench.store.run_dir import RunDir
+
+    plan = make_plan(suite, RunDir(folder).records(), cells=cells, repeats=repeats, retry=retry)
+    for repeat in plan.pending:
+        click.echo(f"{repeat.cell.cell_id} #{repeat.number}")
+    click.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {folder}", err=True)
+    return 0

@@ -1,0 +1,122 @@
+"""Left out: what a comparison does not use or must not hide, counted and named, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.quality import NO_ENERGY, provenance
+from bench.analysis.savings import measured
+from bench.analysis.wording import MISSING, count, size_label
+from bench.compare import comparable
+from bench.compare.differences import MIN_REPETITIONS
+from bench.compare.rules import Rules
+from bench.read.results import Results
+
+NAMED = 6
+"""Cells that a sentence names one by one; compare.csv has them all."""
+
+_CHANGES = 5
+
+
+def joule_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
+    """Why joules are not compared, or what a reader must know where --across compared them all the same."""
+    if "joules_verdict" not in cells:
+        return []
+    if rules.across:
+        crossed = comparable.refusal(run, base)
+        return [f"Joules are compared across: {crossed}."] if crossed else []
+    way_out = "--across compares them all the same."
+    if refused:
+        return [f"Joules are not compared: {refused}. {way_out}"]
+    parts = cells[cells["joules_verdict"] == ""].groupby("joules_why", sort=False)
+    return [f"Joules of {count(len(part), 'cell')} are not compared: {why}. {way_out}" for why, part in parts]
+
+
+def run_notes(run: Results, base: Results, cells: pd.DataFrame, unmatched: pd.DataFrame, rules: Rules) -> list[str]:
+    """What else a reader of one run against another must know."""
+    notes = unmatched_notes(unmatched)
+    for name, side in (("RUN", run), ("BASE", base)):
+        notes += excluded_notes(name, side, rules)
+    notes += _pairing(cells)
+    notes += _energy(run, base, cells)
+    if found := comparable.other_changes(run, base):
+        more = f", and {len(found) - _CHANGES} more" if len(found) > _CHANGES else ""
+        notes.append(f"Also changed from BASE to RUN: {'; '.join(found[:_CHANGES])}{more}.")
+    return notes
+
+
+def unmatched_notes(unmatched: pd.DataFrame) -> list[str]:
+    """Cells that only one side has, counted and named."""
+    parts = unmatched.groupby("only_in", sort=False)
+    return [f"{count(len(part), 'cell')} only in {side}: {name_cells(part, NAMED)}." for side, part in parts]
+
+
+def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
+    """Repeats of one side that are in no figure, or in no joules."""
+    records, joules = results.records, measured(results.records)
+    done = records[records["ok"]]
+    statuses = records["status"].value_counts()
+    parts = [
+        (int(statuses.get("failed", 0)), "failed"),
+        (int(statuses.get("timeout", 0)), "ran out of time"),
+        (int(statuses.get("skipped", 0)), "skipped"),
+        (int(((done["grade"] == "X") & done["energy_gross_j"].notna()).sum()), "of grade X, joules left out"),
+    ]
+    if len(joules):
+        parts.append((int(done["energy_gross_j"].isna().sum()), "without joules"))
+    if rules.basis == "net":
+        parts.append((int((~(joules["energy_net_j"] > 0)).sum()), "without positive net joules"))
+    said = [f"{count(n, 'repeat')} {what}" for n, what in parts if n]
+    return [f"{name}: {', '.join(said)}."] if said else []
+
+
+def name_cells(cells: pd.DataFrame, limit: int) -> str:
+    """'digits-noise 10 % block1, fc; digits-flip 10 % full', or more than `limit` as 'digits-noise (18)'.
+
+    Takes CELL and n_train.
+    """
+    if len(cells) > limit:
+        sizes = cells.groupby("data", sort=False).size()
+        more = f" and {len(sizes) - limit} more" if len(sizes) > limit else ""
+        return ", ".join(f"{data} ({n})" for data, n in sizes.head(limit).items()) + more
+    shown: dict[str, list[str]] = {}
+    for row in cells.to_dict("records"):
+        shown.setdefault(place(row), []).append(str(row["arm"]))
+    return "; ".join(f"{where} {', '.join(arms)}" for where, arms in shown.items())
+
+
+def place(row: dict[Hashable, Any]) -> str:
+    """Data and train size of a row."""
+    size = size_label(row["train_size"], row.get("n_train"))
+    return str(row["data"]) if size == MISSING else f"{row['data']} {size}"
+
+
+def _pairing(cells: pd.DataFrame) -> Iterable[str]:
+    for name, noun in (("accuracy", "seed"), ("joules", "repeat")):
+        if f"{name}_test" not in cells:
+            continue
+        test = cells[f"{name}_test"]
+        welch = int((test == "Welch").sum())
+        if welch:
+            yield (
+                f"{name.capitalize()} of {count(welch, 'cell')}: fewer than {MIN_REPETITIONS} pairs in common, so "
+                "compared as two samples (Welch)."
+            )
+        alone = int(cells.loc[test == "paired", f"{name}_unpaired"].sum())
+        if alone:
+            yield f"{name.capitalize()}: {count(alone, noun)} without a partner in the other run, left out."
+
+
+def _energy(run: Results, base: Results, cells: pd.DataFrame) -> Iterable[str]:
+    if "joules_verdict" not in cells:
+        yield "Neither run has joules: only accuracy is compared."
+        return
+    new, old = provenance(run.records), provenance(base.records)
+    for name, words in (("RUN", new), ("BASE", old)):
+        if words == NO_ENERGY:
+            yield f"{name} has no joules."
+    if NO_ENERGY not in (new, old):
+        yield f"Joules of both: {new}." if new == old else f"Joules of RUN: {new}; of BASE: {old}."

@@ -1,0 +1,212 @@
+"""A run against the published tables, or the other way round: accuracies, energy-saving rates and the headlines.
+
+The published joules are of one step on one image on another device. What can be compared are the rates they give.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.accuracy import accuracy_table, by_seed
+from bench.analysis.findings import Analysis, analyse
+from bench.analysis.savings import PAIR, average_savings, linear_savings, log_ratios
+from bench.analysis.statistics import independent_error, summarise
+from bench.compare import notes as left_out
+from bench.compare.comparison import Comparison, assemble
+from bench.compare.differences import CELL, CELL_FACTS, MIN_REPETITIONS
+from bench.compare.headlines import NARROW, headline_sentences
+from bench.compare.paper_terms import cost_labels, in_published_terms, plain_label, published_label
+from bench.compare.rules import Rules
+from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge_published
+from bench.errors import RequestError
+from bench.read.published import DATA, PIXELS, cost_label
+from bench.read.results import AVERAGE, GROUP, Results
+
+
+def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
+    """Every cell that the run shares with the published tables; one of the two is `paper`, or both.
+
+    Raises:
+        RequestError: nothing in common, or a check on joules.
+    """
+    if "joules" in rules.fail_on:
+        raise RequestError(
+            "--fail-on joules cannot be checked against the published tables: their joules are of one step on one "
+            "image; use accuracy, e.g. --fail-on accuracy:1"
+        )
+    mine, theirs = (base, run) if run.published else (run, base)
+    mine, theirs, made = in_published_terms(mine, theirs)
+    sign = -1.0 if run.published else 1.0
+    labels = _published_labels(mine)
+    analysis, published = analyse(mine), analyse(theirs)
+    facts = _facts(analysis)
+    figures = {
+        ACCURACY: _matched(_accuracies(mine), _accuracies(theirs), labels[ACCURACY]),
+        SAVING: _matched(_savings(mine, rules.basis), _savings(theirs, "gross"), labels[SAVING]),
+    }
+    shared = facts.index[[any(cell in part.index for part in figures.values()) for cell in facts.index]]
+    if shared.empty:
+        names = ", ".join(sorted({label for _, _, label in DATA.values()}))
+        raise RequestError(
+            f"nothing in common with the published tables: they have {names} at 10, 20 and 30 %, the run has "
+            f"{left_out.name_cells(facts.reset_index(drop=True), left_out.NAMED)}"
+        )
+    judged = {
+        measure: _judged(part.reindex(shared), measure, rules, sign) for measure, part in figures.items() if len(part)
+    }
+    cells = assemble(facts.loc[shared], judged, published=True)
+    alone = facts.iloc[:0] if mine.published else facts.drop(shared)  # a rate has `full` in it, and none of its own
+    unmatched = _unmatched(alone, published, shared, labels[ACCURACY], run_is_paper=run.published)
+    return Comparison(
+        run=run.runs[0],
+        base=base.runs[0],
+        published=True,
+        measures=tuple(judged),
+        cells=cells,
+        unmatched=unmatched,
+        headlines=tuple(headline_sentences(mine, analysis, published, labels, rules=rules, sign=sign)),
+        warnings=(),
+        notes=(*_notes(mine, labels, unmatched, rules, "BASE" if run.published else "RUN"), *made),
+        rules=rules,
+    )
+
+
+def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
+    """Data label of the run -> of the published accuracies, and -> of the published costs at its resolution.
+
+    By dataset and shift, or by the plain label: without the copy of the data, e.g. ' (JPEG)', that it may carry.
+    """
+    if mine.published:
+        own = {label: label for label in mine.records["data"].unique()}
+        return {ACCURACY: own, SAVING: own}
+    datasets = {label: dataset for dataset, _, label in DATA.values()}
+    accuracy: dict[str, str] = {}
+    for data, dataset, shift, target in mine.records[["data", "dataset", "shift", "target"]].drop_duplicates().values:
+        label = published_label(plain_label(data), dataset, shift, target)
+        if label is not None:
+            accuracy[data] = label
+    costs = {data: cost_label(PIXELS[datasets.get(label, "cifar10")]) for data, label in accuracy.items()}
+    known = cost_labels()
+    ways = mine.records[["data", "plain"]].drop_duplicates().to_numpy()
+    steps = {data: known[plain] for data, plain in ways if plain in known}
+    return {ACCURACY: accuracy, SAVING: costs | steps}
+
+
+def _facts(analysis: Analysis) -> pd.DataFrame:
+    facts = analysis.blocks[[*CELL, "role", "level"]].merge(analysis.shifts[[*GROUP, "n_train"]], on=GROUP, how="left")
+    return facts.set_index(CELL, drop=False)[CELL_FACTS]
+
+
+def _accuracies(results: Results) -> pd.DataFrame:
+    """mean, u (standard uncertainty), degrees and n of the accuracy per cell, Block Avg included."""
+    records = results.records
+    table = accuracy_table(records, by_seed(records))
+    table = table[["accuracy", "accuracy_sd", "accuracy_n"]].set_axis(["mean", "sd", "n"], axis=1)
+    return _uncertain(table[table["mean"].notna()], results.published)
+
+
+def _savings(results: Results, basis: str) -> pd.DataFrame:
+    """The same of the energy-saving rate; first-order expansion of the pairs, as in analysis.savings."""
+    ratios = log_ratios(results.records, basis)
+    pairs = linear_savings(ratios)[[*CELL, *PAIR, "saving"]]
+    average = average_savings(results.records, ratios).assign(arm=AVERAGE)
+    table = summarise(pd.concat([pairs, average[pairs.columns]]), "saving", CELL)[["mean", "sd", "n"]]
+    return _uncertain(table, results.published)
+
+
+def _uncertain(table: pd.DataFrame, published: bool) -> pd.DataFrame:
+    if published:
+        # over how many runs a printed mean goes is not stated: its standard deviation counts in full, as of one run.
+        # The rates have none; that their times are rounded to 0.01 s is within the margin of 2 points
+        return table.assign(u=table["sd"].fillna(0.0), degrees=math.inf, n=math.nan)
+    known = table["n"] >= MIN_REPETITIONS
+    return table.assign(
+        u=(table["sd"] / np.sqrt(table["n"])).where(known), degrees=(table["n"] - 1).astype(float).where(known)
+    )
+
+
+def _matched(mine: pd.DataFrame, theirs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Cells of `mine` that `theirs` has too; a cost has one train size and stands for all."""
+    mine = mine.reset_index()
+    mine = mine.assign(label=mine["data"].map(labels).astype("str"))
+    other = theirs.reset_index().rename(columns={"data": "label"})
+    costs = other["label"].isin([cost_label(pixels) for pixels in PIXELS.values()]).all()
+    keys = ["label", "arm"] if costs else ["label", "train_size", "arm"]
+    columns = [*keys, "mean", "u", "degrees"]
+    return mine.merge(other[columns], on=keys, suffixes=("", "_other")).set_index(CELL)
+
+
+def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) -> pd.DataFrame:
+    error, degrees = independent_error(
+        table["u"].to_numpy(),
+        table["degrees"].to_numpy(),
+        table["u_other"].to_numpy(),
+        table["degrees_other"].to_numpy(),
+    )
+    few = table["u"].isna().to_numpy()
+    name = "accuracy" if measure is ACCURACY else "joules"
+    judged = judge_published(
+        pd.DataFrame(
+            {
+                "change": sign * (table["mean"] - table["mean_other"]),
+                "error": np.where(few, np.nan, error),
+                "degrees": np.where(few, np.nan, degrees),
+                "n": table["n"],
+                "test": np.where(few, "", "published"),
+                "unpaired": 0,
+                "margin": rules.margins[name],
+            },
+            index=table.index,
+        ),
+        measure,
+        narrow=NARROW[measure],
+    )
+    sides = (table["mean"], table["mean_other"])
+    judged["run"], judged["base"] = sides if sign > 0 else sides[::-1]
+    absent = table["mean_other"].isna()
+    judged["verdict"] = judged["verdict"].mask(absent, "")
+    judged["why"] = judged["why"].mask(absent, "not published").mask((judged["verdict"] != NOT_ENOUGH) & ~absent, "")
+    return judged
+
+
+def _unmatched(
+    mine: pd.DataFrame, published: Analysis, shared: pd.Index, labels: dict[str, str], *, run_is_paper: bool
+) -> pd.DataFrame:
+    theirs = _facts(published)
+    accuracies = published.blocks["accuracy"].notna().to_numpy()
+    used = {(labels.get(data, ""), size, arm) for data, size, arm in shared}
+    theirs = theirs[accuracies & np.array([cell not in used for cell in theirs.index])]
+    names = ("BASE", "RUN") if run_is_paper else ("RUN", "BASE")
+    parts = [part.assign(only_in=name) for part, name in zip((mine, theirs), names, strict=True)]
+    unmatched: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return unmatched
+
+
+def _notes(
+    mine: Results, labels: dict[Measure, dict[str, str]], unmatched: pd.DataFrame, rules: Rules, name: str
+) -> list[str]:
+    notes = left_out.unmatched_notes(unmatched)
+    if mine.published:
+        return notes
+    notes += left_out.excluded_notes(name, mine, rules)
+    records = mine.records[mine.records["data"].isin([*labels[ACCURACY], *labels[SAVING]])]
+    notes += [
+        f"{data} stands against the published {label}." for data, label in labels[ACCURACY].items() if data != label
+    ]
+    for column, used, word in (("model", "resnet26", "model"), ("bn_mode", "train", "bn_mode")):
+        others = sorted({str(value) for value in records[column].dropna().unique()} - {used})
+        if others:
+            notes.append(f"The published {word} is {used}; that of {name} is {', '.join(others)}.")
+    if records["measured"].any():
+        notes.append(
+            "The published rates are of one step on one image on a Raspberry Pi; a run's are of whole fine-tunings, "
+            "whose number of epochs may differ."
+        )
+        if rules.basis == "net":
+            notes.append(f"The published rates are gross; those of {name} are net of idle power.")
+    else:
+        notes.append(f"{name} has no joules, so no energy-saving rate is compared.")
+    return notes

@@ -1,0 +1,69 @@
+"""A model's blocks: what trains and what is frozen, exact by module; by a part of a name only where a `*` says so."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from bench.catalog.models import FULL, BlockMap, BlockSet
+from bench.errors import RequestError, nearest
+
+
+def check_blocks(model: nn.Module, block_map: BlockMap) -> None:
+    """Make sure that every block exists in the model and that no parameter is in two.
+
+    Raises:
+        RequestError: a module path that the model does not have, a block without parameters, or an overlap.
+    """
+    owner: dict[int, str] = {}
+    for block in block_map:
+        parameters = block_parameters(model, block_map, block)
+        if not parameters:
+            raise RequestError(f"model.blocks.{block}: has no parameters to tune")
+        for parameter in parameters:
+            other = owner.setdefault(id(parameter), block)
+            # patterns may overlap: that is how the released script of TBFT selects
+            if other != block and not any("*" in path for name in (block, other) for path in block_map[name]):
+                raise RequestError(f"model.blocks.{block}: shares parameters with {other}")
+
+
+def block_parameters(model: nn.Module, block_map: BlockMap, block: str) -> list[nn.Parameter]:
+    """The parameters of one block, each once: those of its modules; those whose name a path with a `*` matches.
+
+    Raises:
+        RequestError: a module path that the model does not have.
+    """
+    found: dict[int, nn.Parameter] = {}
+    for path in block_map[block]:
+        if "*" in path:
+            named = model.named_parameters()
+            found |= {id(parameter): parameter for name, parameter in named if fnmatchcase(name, path)}
+            continue
+        try:
+            module = model.get_submodule(path)
+        except AttributeError:
+            names = [name for name, _ in model.named_modules() if name]
+            raise RequestError(
+                f"model.blocks.{block}: the model has no module {path!r}; {nearest(path, names)}"
+            ) from None
+        found |= {id(parameter): parameter for parameter in module.parameters()}
+    return list(found.values())
+
+
+def train_only(model: nn.Module, block_map: BlockMap, blocks: BlockSet) -> list[nn.Parameter]:
+    """Freeze all but a block set; what is frozen has requires_grad False, so no gradient is computed for it.
+
+    Returns:
+        The parameters that train, in the model's order.
+    """
+    if blocks == (FULL,):
+        chosen = {id(parameter) for parameter in model.parameters()}
+    else:
+        chosen = {id(p) for block in blocks for p in block_parameters(model, block_map, block)}
+    trained = []
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+        if id(parameter) in chosen:
+            trained.append(parameter)
+    return trained

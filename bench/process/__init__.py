@@ -1,0 +1,1 @@
+"""One cell in a fresh process: launcher, child, messages, worker, prepare."""

@@ -1,0 +1,94 @@
+"""Before any cell: data read, shifted and cached, source models trained, blocks checked. In a process of its own."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import RequestError
+from bench.process import child
+from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
+
+if TYPE_CHECKING:
+    import torch
+
+PROGRESS_S = 0.2
+
+
+def prepare(connection: Connection, job: PrepareJob, log: str) -> None:
+    """Entry point of the process that makes data and source models ready."""
+    child.run(connection, log, lambda: _prepare(connection, job))
+
+
+def _prepare(connection: Connection, job: PrepareJob) -> None:
+    import torch
+
+    from bench.data.domain import load_domain, make_domain
+    from bench.models.blocks import check_blocks
+    from bench.process.block_noise import make_noised_model
+    from bench.process.source_model import load_source_model, make_source_model
+    from bench.training.tuner import check_levers
+
+    if job.suite.train.threads is not None:
+        torch.set_num_threads(job.suite.train.threads)
+    device, device_name = _device(job.device)
+    prepared: dict[str, Prepared] = {}
+    for data in job.data:
+        folder = make_domain(data, _Reporter(connection, f"reading {data.label}"))
+        domain = load_domain(folder)
+        _check_sizes(job, data.label, len(domain.target.y))
+        training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
+        weights = make_source_model(job.suite.model, domain, job.base, device, training)
+        model = load_source_model(job.suite.model, domain, weights, job.base)
+        check_blocks(model, job.suite.block_map)
+        for cell in job.suite.cells():
+            check_levers(model, job.suite.tuning(cell), device)
+        facts: dict[str, Any] = {}
+        if data.noised_block is not None:
+            searching = _Reporter(connection, f"finding the noise for {data.noised_block}")
+            weights, facts = make_noised_model(
+                model.to(device), job.suite, data, domain, weights=weights, on_step=searching
+            )
+        prepared[data.label] = Prepared(folder, weights, facts)
+    connection.send(PrepareDone(prepared, device_name))
+
+
+class _Reporter:
+    """Tells the parent how far a long step is, a few times a second at most."""
+
+    def __init__(self, connection: Connection, what: str) -> None:
+        self._connection = connection
+        self._what = what
+        self._last_s = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._last_s > PROGRESS_S:
+            self._last_s = time.monotonic()
+            self._connection.send(Progress(self._what, done, total))
+
+
+def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
+    """What a suite of a user's own folders can only be checked for once they are read."""
+    split = job.suite.split
+    pool, n_val = round(split.pool * n_target), round(split.val * n_target)
+    if n_val < 1 or n_target - pool - n_val < 1:
+        raise RequestError(f"{label}: {n_target} target images leave none to validate or to test with")
+    for size in job.suite.train_size:
+        n_train = size if isinstance(size, int) else round(size * n_target)
+        if not 2 <= n_train <= pool:
+            raise RequestError(
+                f"{label}: train_size {size!r} is {n_train} images; expected 2 to {pool}, the pool of its {n_target}"
+            )
+
+
+def _device(name: str) -> tuple[torch.device, str]:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise RequestError(f"--device {name}: torch cannot use it here ({reason})") from None
+    return device, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

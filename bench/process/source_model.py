@@ -1,0 +1,81 @@
+"""The source model: a checkpoint's weights, or a model trained once on the source side and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.catalog.models import FULL
+from bench.data.domain import Domain
+from bench.data.locate import cache_dir, locate_checkpoint
+from bench.models.blocks import train_only
+from bench.models.build import build_model, users_code
+from bench.models.checkpoint import load_weights, save_weights
+from bench.suite.suite import ModelSpec
+from bench.training.augment import augment, keep
+from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
+
+VERSION = 2
+"""Raised when training a source model changes, so that nobody starts from an old one."""
+
+
+def load_source_model(spec: ModelSpec, domain: Domain, weights: Path, base: Path) -> torch.nn.Module:
+    """The model for a domain, filled from a file.
+
+    Raises:
+        RequestError: the weights do not fit.
+    """
+    model = _fresh(spec, domain, base)
+    load_weights(model, weights)
+    return model
+
+
+def make_source_model(
+    spec: ModelSpec, domain: Domain, base: Path, device: torch.device, on_epoch: Callable[[int, int], None]
+) -> Path:
+    """The file of the source model's weights; trains it if there is neither a checkpoint nor a cached one.
+
+    Args:
+        on_epoch: called with (done, total) after each epoch of training.
+
+    Raises:
+        RequestError: the checkpoint is missing or does not fit the model and the data.
+    """
+    if spec.checkpoint is not None:
+        path = locate_checkpoint(spec.checkpoint)
+        load_source_model(spec, domain, path, base)
+        return path
+    path = cache_dir() / "models" / f"{spec.name.replace(':', '-')}-{_key(spec, domain, base)[:16]}.pth"
+    if path.is_file():
+        return path
+    torch.manual_seed(spec.source_train.seed)
+    model = _fresh(spec, domain, base).to(device)
+    parameters = train_only(model, {}, (FULL,))
+    optimizer = make_optimizer(parameters, spec.source_train)
+    epochs = spec.source_train.epochs
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    generator = torch.Generator().manual_seed(spec.source_train.seed)
+    data = to_tensors(domain.source, device, spec.pixels)
+    change = augment if spec.source_train.augment else keep
+    for epoch in range(1, epochs + 1):
+        set_train_mode(model, spec.source_train.bn_mode, [])
+        train_epoch(model, optimizer, data, spec.source_train.batch_size, generator, change=change)
+        schedule.step()
+        on_epoch(epoch, epochs)
+    save_weights(model.cpu(), path)
+    return path
+
+
+def _fresh(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
+    _, height, _, channels = domain.source.x.shape
+    return build_model(spec, n_classes=len(domain.source.classes), in_channels=channels, image_size=height, base=base)
+
+
+def _key(spec: ModelSpec, domain: Domain, base: Path) -> str:
+    what = spec.model_dump(mode="json", exclude={"checkpoint", "blocks"})
+    what |= {"source": domain.source_key, "code": users_code(spec, base), "version": VERSION}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,5 @@
+"""What pytest gets from jouletune: suites as tests, the fixture `joules`, a table at the end."""
+
+from bench.pytest_plugin.plugin import JoulesPlugin
+
+__all__ = ["JoulesPlugin"]

@@ -1,0 +1,110 @@
+"""A suite and its cells as nodes of a test session: what they are called, grouped and selected by, and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import CellFailedError, JouletuneError
+from bench.run.plan import select_cells
+from bench.suite.load import LoadedSuite
+from bench.suite.suite import Cell
+
+PLUGIN = "jouletune-session"
+"""Name under which JoulesPlugin is registered."""
+
+
+class SuiteFile(pytest.File):
+    """A suite; its children are cells. Its node id is the suite's name, wherever the file lies."""
+
+    loaded: LoadedSuite
+
+    @classmethod
+    def of(cls, session: pytest.Session, loaded: LoadedSuite) -> SuiteFile:
+        name = loaded.suite.name
+        node: SuiteFile = cls.from_parent(session, path=session.path / name, name=name, nodeid=name)
+        node.loaded = loaded
+        return node
+
+    def collect(self) -> Iterator[CellItem]:
+        for cell in select_cells(self.loaded.suite, self.config.getoption("suite_cells")):
+            item: CellItem = CellItem.from_parent(self, name=cell.cell_id, callobj=_run_cell)
+            item.describe(cell)
+            yield item
+
+
+class TrainTime:
+    """The timer of a cell: it stands still but for the training, which took place in another process."""
+
+    __name__ = "train_time_s"
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class CellItem(pytest.Function):
+    """A cell. A Function, so that fixtures and pytest-benchmark know what to do with it."""
+
+    cell: Cell
+    clock: TrainTime
+
+    def describe(self, cell: Cell) -> None:
+        """Take the cell, with what it can be grouped and selected by."""
+        self.cell = cell
+        self.clock = TrainTime()
+        self.add_marker(pytest.mark.benchmark(group=cell.group, timer=self.clock))
+        words = (cell.data.dataset, cell.data.level, f"n{cell.train_size!r}", f"s{cell.seed}")
+        self.extra_keyword_matches.update(words)  # -k takes no '='
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        # a skipped test must have a line; a text that ends the node id would have its dots shown as '::'
+        return self.path, 0, f"cell {self.name}"
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, JouletuneError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+
+def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Body of every cell's test: the records first, then pytest-benchmark is told of their times."""
+    item = request.node
+    plugin: Any = request.config.pluginmanager.get_plugin(PLUGIN)
+    records: list[dict[str, Any]] = []
+    failure: JouletuneError | None = None
+    try:
+        records = plugin.finish(item) if benchmark.enabled else plugin.execute(item, tmp_path_factory.getbasetemp())
+        failure = next((_failure(item.name, record) for record in records if record["status"] != "ok"), None)
+    except JouletuneError as error:
+        failure = error
+    rounds = iter(records)
+
+    def fine_tuning() -> dict[str, Any] | None:
+        if failure is not None:  # raised in here, pytest-benchmark knows that the test is one without a result
+            raise failure
+        record = next(rounds, None)
+        item.clock.now_s += record["train_time_s"] if record else 0.0
+        return record
+
+    cell = item.cell
+    benchmark.param = cell.cell_id
+    benchmark.params = {
+        "data": cell.data.label,
+        "train_size": cell.train_size,
+        "blocks": cell.blocks_label,
+        "variant": cell.variant_label,
+        "seed": cell.seed,
+    }
+    benchmark.pedantic(fine_tuning, rounds=max(1, len(records)))
+    if benchmark.enabled:
+        plugin.note(item.nodeid, item.parent.name, records, benchmark.extra_info)
+
+
+def _failure(name: str, record: dict[str, Any]) -> CellFailedError:
+    return CellFailedError(f"{name} #{record['repeat']}: {record['status']}: {record['error']}")

@@ -1,0 +1,135 @@
+"""Joules of functions of one's own: windows with quiet around them, between idle baselines, as for a cell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import ValidationError
+
+import hardware
+from bench.errors import RequestError, nearest, show
+from bench.run.metering import Meter
+from bench.run.outcome import work_figures
+from bench.store.record import Record
+from bench.suite.suite import EnergySpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SETTINGS = ("repeats", "min_window_s", "idle_s", "guard_s")
+"""What the marker `joules` may set; the defaults are those of a suite's `energy:`."""
+
+
+class Joules:
+    """What the fixture `joules` gives: call it with the function whose energy is wanted.
+
+    Args:
+        where, name: of the test: they stand where a cell has its data and its blocks.
+        meter: called when something is to be measured; None where nothing is.
+        settings: SETTINGS that differ from the defaults.
+
+    Attributes:
+        enabled: False where benchmarks are disabled; then functions are called once and nothing is measured.
+        records: one per window.
+    """
+
+    def __init__(
+        self, where: str, name: str, meter: Callable[[], Meter] | None, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.enabled = meter is not None
+        self.records: list[Record] = []
+        self._where = where
+        self._name = name
+        self._meter = meter
+        self._energy = energy_spec(settings or {})
+
+    def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function, each time in a row until a window is long enough; returns what its last call did.
+
+        Raises:
+            RequestError: the energy source is not usable, or this was called before in the same test.
+            JouletuneError: the source does not open.
+        """
+        __tracebackhide__ = True  # a test that fails shows its own lines
+        if self._meter is None:
+            return function(*args, **kwargs)
+        if self.records:
+            raise RequestError("joules(...) was called before in this test; expected one function per test")
+        for number in range(self._energy.repeats):
+            sampler = self._meter().sampler(self._energy.idle_s)
+            result = self._window(sampler, number, function, *args, **kwargs)
+        return result
+
+    def _window(
+        self,
+        sampler: hardware.Sampler,
+        number: int,
+        function: Callable[P, T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        __tracebackhide__ = True
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        executions = 0
+        needed_s = hardware.window_needed_s(sampler.source.info, self._energy.min_window_s)
+        window = sampler.open_window(self._name, self._energy.guard_s)
+        try:
+            t0_s = time.monotonic()
+            while True:
+                result = function(*args, **kwargs)
+                executions += 1
+                t1_s = time.monotonic()
+                if t1_s > t0_s and t1_s - t0_s >= needed_s:
+                    break
+            energy = window.close(t0_s=t0_s, t1_s=t1_s, executions=executions, idle=sampler.idle_baseline)
+        finally:
+            window.cancel()  # the function may have raised
+        self.records.append(
+            Record(
+                cell_id=f"{self._where}::{self._name}",
+                repeat=number,
+                status="ok",
+                error=energy.error,
+                dataset="",
+                shift="",
+                level="",
+                data=self._where,
+                train_size=0.0,
+                blocks=self._name,
+                seed=0,
+                method="fixed",
+                model="",
+                bn_mode="",
+                source=sampler.source.info.name,
+                started_at=started_at,
+                **work_figures(t1_s - t0_s, executions, energy),
+            )
+        )
+        return result
+
+
+def energy_spec(settings: Mapping[str, Any]) -> EnergySpec:
+    """How to measure, from the arguments of the marker `joules`.
+
+    Raises:
+        RequestError: an argument that it does not have, or a value out of range.
+    """
+    for key in settings:
+        if key not in SETTINGS:
+            raise RequestError(f"the marker joules has no argument {show(key)}; {nearest(key, SETTINGS)}")
+    try:
+        return EnergySpec.model_validate(
+            {key: value if key == "repeats" else _number(value) for key, value in settings.items()}
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        raise RequestError(f"the marker joules: {key}={show(settings[key])}: {problem['msg'].lower()}") from None
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

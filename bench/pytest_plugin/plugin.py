@@ -1,0 +1,237 @@
+"""Cells of a suite as tests, timed by pytest-benchmark and measured as by `jouletune run`; and the fixture `joules`.
+
+`--suite` -> suites -> a SuiteFile with a CellItem per cell -> Campaign (the runner, a process per cell) -> records ->
+pytest-benchmark's table and JSON, and a table of our own. `jouletune_pytest` registers JoulesPlugin when it is wanted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pytest
+from rich.console import Console
+
+from bench.errors import JouletuneError, RequestError
+from bench.pytest_plugin.config import Lines, benchmarks_run, benchmarks_skipped, turn, why_not
+from bench.pytest_plugin.items import CellItem, SuiteFile
+from bench.pytest_plugin.joules import Joules
+from bench.pytest_plugin.report import Entry, summary_lines
+from bench.run.campaign import Campaign, unmeasured
+from bench.run.metering import Meter
+from bench.run.plan import block_order, select_cells
+from bench.run.runner import RunOptions, check
+from bench.store.benchmark_json import KEY, section
+from bench.suite.load import LoadedSuite, load_suite
+
+OWN = "joules"
+"""Name of the run that functions of one's own make up."""
+
+
+class JoulesPlugin:
+    """A test session's suites, campaigns and meter. One energy source is open at a time."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._source = str(config.getoption("joules_source"))
+        self._device = str(config.getoption("joules_device"))
+        self._suites: dict[str, LoadedSuite] = {}
+        self._campaigns: dict[str, Campaign] = {}
+        self._meter = Meter(self._source, self._device)
+        self._entries: list[Entry] = []
+        self._unmeasured = 0
+        self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self._finished = True
+
+    # -- collection --------------------------------------------------------------------------------
+
+    def load_suites(self) -> None:
+        """Read what `--suite` names.
+
+        Raises:
+            pytest.UsageError: there is no such suite, or it could not run; nothing was collected.
+        """
+        if not self._config.pluginmanager.hasplugin("benchmark"):
+            raise pytest.UsageError("--suite needs the plug-in pytest-benchmark, which is not loaded")
+        glob = self._config.getoption("suite_cells")
+        for wanted in self._config.getoption("suite"):
+            try:
+                loaded = load_suite(wanted)
+                if glob is not None:
+                    select_cells(loaded.suite, glob)
+            except JouletuneError as error:
+                raise pytest.UsageError(f"--suite {wanted}: {error}") from None
+            if loaded.suite.name in self._suites:
+                raise pytest.UsageError(f"--suite {wanted}: a suite called {loaded.suite.name!r} is given already")
+            self._suites[loaded.suite.name] = loaded
+        if self._config.args_source is not pytest.Config.ArgsSource.ARGS:
+            self._config.args = []  # who asks for a suite does not ask for all tests around it
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:
+            report.result = [*report.result, *(SuiteFile.of(collector, loaded) for loaded in self._suites.values())]
+        return report
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Cells in the order in which they are finished, so that each test takes its own time."""
+        if config.option.collectonly:
+            return
+        for loaded in self._suites.values():
+            places = [at for at, item in enumerate(items) if self._is_cell_of(item, loaded)]
+            ids = {items[at].name for at in places}
+            last = block_order(loaded.suite, select_cells(loaded.suite, ids), loaded.suite.energy.repeats - 1)
+            order = {cell.cell_id: rank for rank, cell in enumerate(last)}
+            mine = sorted((items[at] for at in places), key=lambda item: order[item.name])
+            for at, item in zip(places, mine, strict=True):
+                items[at] = item
+
+    def _is_cell_of(self, item: pytest.Item, loaded: LoadedSuite) -> bool:
+        return isinstance(item, CellItem) and item.parent is not None and item.parent.name == loaded.suite.name
+
+    # -- running -----------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Before the first test: is the data here, is the source usable, is the folder ours?"""
+        option = session.config.option
+        stops = session.testsfailed and not option.continue_on_collection_errors
+        if option.collectonly or stops or benchmarks_skipped(session.config):
+            return
+        for name, loaded in self._suites.items():
+            ids = frozenset(item.name for item in session.items if self._is_cell_of(item, loaded))
+            if not ids:
+                continue
+            options = RunOptions(
+                out=self._folder(name), source=self._source, device=self._device, cells=ids, retry=True
+            )
+            if not benchmarks_run(session.config):
+                options = dataclasses.replace(options, source="none")
+            try:
+                check(loaded, options)
+            except RequestError as error:
+                raise pytest.UsageError(str(error)) from None
+            self._campaigns[name] = Campaign(loaded, options, self._console())
+
+    def finish(self, item: CellItem) -> list[dict[str, Any]]:
+        """The records of a cell, from the run folder or measured now.
+
+        Raises:
+            JouletuneError: see `Campaign.finish`.
+        """
+        campaign = self._campaign(item)
+        self._let_go(but=campaign)
+        return campaign.finish(item.name)
+
+    def execute(self, item: CellItem, base: Path) -> list[dict[str, Any]]:
+        """The record of one bare execution, where benchmarks are disabled; it goes to a temporary folder.
+
+        Raises:
+            JouletuneError: see `Campaign.finish`.
+        """
+        self._unmeasured += 1
+        loaded = unmeasured(self._campaign(item).loaded)
+        out = base / "jouletune" / str(self._unmeasured)
+        options = RunOptions(out=out, source="none", device=self._device, cells=[item.name])
+        single = Campaign(loaded, options, Console(quiet=True))
+        try:
+            # xdist's workers share the parent folder: one of them trains the source model, the others find it made
+            with turn(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
+                single.begin()
+            return single.finish(item.name)
+        finally:
+            single.close()
+
+    def _campaign(self, item: CellItem) -> Campaign:
+        assert item.parent is not None
+        return self._campaigns[item.parent.name]
+
+    def joules(self, item: pytest.Item, benchmark: Any) -> Joules:
+        """What the fixture `joules` gives."""
+
+        def meter() -> Meter:
+            self._let_go(but=self._meter)
+            return self._meter
+
+        settings = {key: value for mark in [*item.iter_markers("joules")][::-1] for key, value in mark.kwargs.items()}
+        where, _, name = item.nodeid.partition("::")
+        try:
+            return Joules(where, name, meter if benchmark.enabled else None, settings)
+        except RequestError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def note_joules(self, item: pytest.Item, joules: Joules, benchmark: Any) -> None:
+        """Keep what a test function's joules were; nothing where it did not ask for them."""
+        if joules.records:
+            self.note(item.nodeid, OWN, [dataclasses.asdict(one) for one in joules.records], benchmark.extra_info)
+
+    def note(self, nodeid: str, run: str, records: list[dict[str, Any]], extra_info: dict[str, Any]) -> None:
+        """Keep what a finished test found for the table and the JSON."""
+        extra_info |= {"run": run, "records": records}
+        self._entries.append(Entry(nodeid, run, records, extra_info))
+
+    def _let_go(self, *, but: Campaign | Meter | None = None, finished: bool = True) -> None:
+        """A meter on a port can be open once, and two windows at a time would each see the other's joules."""
+        for campaign in self._campaigns.values():
+            if campaign is not but:
+                campaign.close(finished=finished)
+        if self._meter is not but:
+            self._meter.close(finished=finished)
+
+    def _folder(self, name: str) -> Path:
+        given = self._config.getoption("suite_out")
+        if given is None:
+            return Path("results") / "pytest" / f"{name}-{self._stamp}"
+        return Path(given) / name if len(self._suites) > 1 else Path(given)
+
+    def _console(self) -> Console:
+        return Console(
+            file=cast(IO[str], Lines(self._config)),
+            force_terminal=False,
+            width=self._config.get_terminal_writer().fullwidth,
+        )
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._finished = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        """Before pytest-benchmark writes its file: the last idle baseline, and the figures that hang on it."""
+        self._let_go(finished=self._finished)
+        manifests = self._manifests()
+        for entry in self._entries:
+            entry.complete(manifests.get(entry.run, {}))
+        return (yield)
+
+    def _manifests(self) -> dict[str, dict[str, Any]]:
+        found = {
+            name: campaign.folder.read_manifest() or {} for name, campaign in self._campaigns.items() if campaign.begun
+        }
+        if self._meter.manifest is not None:
+            found[OWN] = self._meter.manifest
+        return found
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        if self._entries:
+            output_json[KEY] = section(self._manifests())
+
+    @pytest.hookimpl(tryfirst=True)  # a regression of pytest-benchmark's ends the summary with a traceback
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        folders = {name: campaign.folder.path for name, campaign in self._campaigns.items() if campaign.begun}
+        lines = summary_lines(self._entries, self._manifests(), folders)
+        idle = self._unmeasured or (self._suites and not benchmarks_run(self._config))
+        if idle and not self._config.option.collectonly:
+            lines.append(f"Cells were executed once each, and nothing was measured: {why_not(self._config)}.")
+        if lines:
+            terminalreporter.section("joules and accuracies")
+            for line in lines:
+                terminalreporter.write_line(line)

@@ -1,0 +1,127 @@
+"""Columns: from the lines of a run to one row per repeat, with what is compared and whether it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.catalog.models import TARGET_BLOCKS
+from bench.errors import RequestError
+from bench.read import published
+from bench.store.record import UNITS
+
+NAMED_METHODS = ("fixed", "tbft")
+"""Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
+
+_TEXT = [
+    "cell_id",
+    "status",
+    "error",
+    "dataset",
+    "shift",
+    "level",
+    "data",
+    "blocks",
+    "method",
+    "model",
+    "bn_mode",
+    "variant",
+    "engine",
+    "started_at",
+    "data_variant",
+    "device",
+    "source",
+    "source_kind",
+    "grade",
+    "trace",
+    "target",
+    "governor",
+    "cache_note",
+    "target_block",
+]
+_NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
+             "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
+             "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
+             "cache_note"}  # fmt: skip
+"""They stand in the record for whoever asks about one repeat; no table is made of them."""
+
+_LISTS = ("flags", "levers")
+"""They become texts, joined by ';'."""
+
+EVERY_FIELD = (*(name for name in UNITS if name != "energy_terms"), "accuracy_sd", "target")
+"""All that fits into one column."""
+
+READ = (*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target")
+"""Of those, what the analysis reads."""
+
+_NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
+
+
+def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]:
+    """The values of a line of cells.jsonl under these names, None for what it lacks.
+
+    A hundred thousand lines fit into memory as such tuples, and hardly as dictionaries.
+    """
+    return tuple(map(line.get, names))
+
+
+def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] = READ) -> pd.DataFrame:
+    """One row per repeat, with what `bench.read.results.Results` says of its columns.
+
+    Args:
+        rows: of `row`, with the same names.
+        run: what they are of.
+
+    Raises:
+        RequestError: a line with text where a number belongs.
+    """
+    columns = {}
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        try:
+            columns[name] = _column(name, values)
+        except (TypeError, ValueError, OverflowError):
+            raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
+    frame = pd.DataFrame(columns)
+    frame["run"] = run
+    # which copy of the data it was belongs to every figure that comes from it: re-encoded images cost accuracy
+    variants = frame.dropna(subset=["data_variant"]).groupby("data")["data_variant"].first().to_dict()
+    frame["data"] = frame["data"].map(
+        {v: f"{v} ({variants[v]})" if v in variants else v for v in frame["data"].unique()}
+    )
+    # ways of training are compared with each other apart (bench.analysis.variants); here each is data of its own, so
+    # that blocks are only ever compared within one
+    frame["plain"] = frame["data"]
+    frame["variant"] = frame["variant"].fillna("")
+    varied = frame["variant"] != ""
+    frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
+    chosen = ~frame["method"].isin(NAMED_METHODS)
+    frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
+    frame["role"] = np.select(
+        [
+            chosen,
+            frame["blocks"] == published.PRINTED_AVERAGE,
+            frame["blocks"] == "full",
+            frame["blocks"].str.contains("+", regex=False),
+        ],
+        ["method", "average", "full", "set"],
+        default="single",
+    )
+    by_level = frame["level"].map(dict(TARGET_BLOCKS))  # records of an older version have no block of their own
+    frame["target"] = frame["target"].fillna(frame["target_block"]).fillna(by_level).fillna("")
+    frame["ok"] = frame["status"] == "ok"
+    frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
+    return frame
+
+
+def _column(name: str, values: Sequence[Any]) -> Any:
+    if name in _LISTS:
+        return [";".join(map(str, value)) if value else "" for value in values]
+    if name in {"seed", "repeat"}:
+        return np.array([int(value or 0) for value in values], dtype=np.int64)
+    if name in _TEXT:
+        empty = "" if name in _NEVER_NULL else None
+        return pd.Series([empty if value is None else str(value) for value in values], dtype="str")
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)

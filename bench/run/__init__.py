@@ -1,0 +1,1 @@
+"""A run in its folder: plan, runner, session, metering, progress."""

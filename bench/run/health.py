@@ -1,0 +1,128 @@
+"""Health: is this device fit to be measured now? One quiet look at it and its meter, and at what an earlier run saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import hardware
+from bench.store.manifest import machine
+from hardware.device import machine as device
+from hardware.device.changes import changes
+from hardware.measure import idle
+
+MIN_FREE_BYTES = 200_000_000
+"""What a night's records and traces take, with room to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        what: its name.
+        fit: whether nothing speaks against measuring.
+        said: the figure, and what it should have been.
+    """
+
+    what: str
+    fit: bool
+    said: str
+
+
+def examine(
+    choice: hardware.Choice, *, seconds: float, max_busy: float, folder: Path, like: Mapping[str, Any] | None
+) -> Iterator[Finding]:
+    """The checks, each as soon as it is made. Without a meter that answers there is nothing to check after it.
+
+    Args:
+        choice: the energy source, not yet open; it is closed at the end.
+        seconds: length of the idle baseline.
+        max_busy: share of the processor's time, 0 to 1, that may be in use meanwhile.
+        folder: whose disk must have room.
+        like: manifest of a run that this one is to be compared with.
+    """
+    if like is not None:
+        yield from _same_device(like)
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", free >= MIN_FREE_BYTES, f"{free / 1e9:.1f} GB free, {MIN_FREE_BYTES / 1e9:.1f} GB needed")
+    sampler = hardware.Sampler(choice.source)
+    before = device.snapshot()
+    try:
+        try:
+            sampler.start()
+        except hardware.HardwareError as error:
+            yield Finding("energy source", False, str(error))
+            return
+        baseline = sampler.measure_idle(seconds)
+        health = choice.source.health
+        problem = sampler.error or (health.problem if baseline.power_w is None or not health.connected else None)
+    finally:
+        sampler.stop()
+    lost = f"; {health.lost} samples lost, {health.bad_frames} broken" if health.lost or health.bad_frames else ""
+    if problem is not None or baseline.power_w is None:
+        yield Finding("energy source", False, f"no idle power from it: {problem or 'too few samples, or a gap'}{lost}")
+        return
+    yield Finding("energy source", health.disconnects == 0, f"{baseline.n_samples} readings in {seconds:g} s{lost}")
+    yield _idle_power(baseline, like)
+    yield from _quiet(baseline, max_busy)
+    after = device.snapshot()
+    changed = changes(before, after)
+    yield Finding("steady", not changed, f"{', '.join(changed) or 'not throttled'}; {_temperature(after)}")
+    if like is not None:
+        yield _same("governor", after.governor, _facts(like).get("governor"))
+
+
+def _same_device(like: Mapping[str, Any]) -> Iterator[Finding]:
+    try:
+        old = machine(like)
+    except (KeyError, TypeError):
+        yield Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
+        return
+    yield _same("machine", machine({"device": dataclasses.asdict(device.facts())}), old)
+
+
+def _idle_power(baseline: idle.IdleBaseline, like: Mapping[str, Any] | None) -> Finding:
+    assert baseline.power_w is not None
+    u_w = f" \N{PLUS-MINUS SIGN} {2 * baseline.u_power_w:.2g}" if baseline.u_power_w is not None else ""
+    said = f"{baseline.power_w:.3g}{u_w} W"
+    earlier_w = _idle_powers_w(like) if like is not None else []
+    if not earlier_w:
+        return Finding("idle power", True, said)
+    usual_w = median(earlier_w)
+    return Finding(
+        "idle power", not idle.differ(baseline.power_w, usual_w), f"{said}, {usual_w:.3g} W in the earlier run"
+    )
+
+
+def _quiet(baseline: idle.IdleBaseline, max_busy: float) -> Iterator[Finding]:
+    if baseline.busy_fraction is not None:
+        said = f"{baseline.busy_fraction:.1%} in use, at most {max_busy:.1%} allowed"
+        yield Finding("processor", baseline.busy_fraction <= max_busy, said)
+
+
+def _same(what: str, new: str | None, old: str | None) -> Finding:
+    return Finding(what, new == old, "as in the earlier run" if new == old else f"{new}, {old} in the earlier run")
+
+
+def _idle_powers_w(manifest: Mapping[str, Any]) -> list[float]:
+    """Every idle power of a run; [] where its manifest holds none that can be read."""
+    try:
+        powers = [one["power_w"] for session in manifest["sessions"] for one in session["idle"]]
+    except (KeyError, TypeError):
+        return []
+    return [float(power) for power in powers if isinstance(power, int | float)]
+
+
+def _facts(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    facts = manifest.get("device")
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _temperature(now: device.Snapshot) -> str:
+    return "no thermometer" if now.temperature_c is None else f"{now.temperature_c:.0f} degC"

@@ -1,0 +1,118 @@
+"""What a person sees while a run goes on. Drawn when something happened: the parent sleeps while a child trains."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from bench.store.record import Record
+from bench.text import duration
+from hardware import FATAL, FLAGS
+
+LINE_EVERY_S = 15.0
+"""Without a terminal a bar cannot be redrawn; then one line says how far it is, this often."""
+
+
+class _TimeLeft(ProgressColumn):
+    """From the mean duration of what this command has done, so that a resumed run does not begin with nonsense."""
+
+    def render(self, task: Task) -> Text:
+        left_s = task.fields.get("left_s")
+        return Text("" if left_s is None else f"{duration(left_s)} left", style="cyan")
+
+
+class RunProgress:
+    """A bar on a terminal, lines elsewhere. Use as a context manager.
+
+    Args:
+        total: everything that the command asks for.
+        done: of that, finished before.
+    """
+
+    def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
+        self._console = console
+        self._what = what
+        self._total = total
+        self._done = self._before = done
+        self._now = ""
+        self._start_s = self._line_s = time.monotonic()
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _TimeLeft(),
+            TextColumn("[dim]{task.fields[now]}"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bars.add_task(what, total=total, completed=done, now="", left_s=None)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._bars.stop()
+
+    def now(self, what: str) -> None:
+        """Say what is being done."""
+        self._now = what
+        self._show()
+
+    def life(self) -> None:
+        """Redraw, to show that a long step goes on."""
+        self._show()
+
+    def to(self, done: int) -> None:
+        """So many are finished."""
+        self._done = done
+        if not self._console.is_terminal and (time.monotonic() - self._line_s >= LINE_EVERY_S or done == self._total):
+            self._line_s = time.monotonic()
+            left = self._left_s()
+            tail = f", {duration(left)} left" if left else ""
+            self._console.print(f"{self._what}: {done}/{self._total}{tail}", highlight=False)
+        self._show()
+
+    def step(self) -> None:
+        """One more is finished."""
+        self.to(self._done + 1)
+
+    def _left_s(self) -> float | None:
+        finished = self._done - self._before
+        if not finished:
+            return None
+        return (time.monotonic() - self._start_s) / finished * (self._total - self._done)
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            self._bars.update(self._task, completed=self._done, left_s=self._left_s(), now=self._now, refresh=True)
+
+
+class GradeNotice:
+    """Says once that a source gives no usable joules any more, while it may still be plugged in, and when it does."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lost = False
+
+    def hear(self, record: Record) -> None:
+        """Of each repeat as it ends. One that failed says nothing of the source."""
+        if record.grade is None or (record.grade == "X") == self._lost:
+            return
+        self._lost = record.grade == "X"
+        where = f"{record.cell_id} #{record.repeat}"
+        reasons = [record.error] if record.error else [FLAGS[flag] for flag in record.flags if flag in FATAL]
+        what = f"no usable joules since {where}: {'; '.join(reasons)}" if self._lost else f"joules again since {where}"
+        style = "yellow" if self._lost else ""
+        self._console.print(f"{record.source}: {what}", style=style, highlight=False, markup=False, soft_wrap=True)

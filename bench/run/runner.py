@@ -1,0 +1,169 @@
+"""The runner: may this suite run here, in this folder, with this meter? Then what is left of it to do is done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import hardware
+from bench.data.locate import locate, locate_checkpoint
+from bench.errors import RequestError
+from bench.run.plan import Plan, make_plan, select_cells
+from bench.run.session import Session
+from bench.run.surroundings import make_manifest
+from bench.store import manifest as manifests
+from bench.store.run_dir import RunDir
+from bench.suite.load import LoadedSuite
+from bench.suite.suite import DataSpec, Suite
+from hardware.calibration.corrected import with_profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a command line adds to a suite. See `jouletune run --help`.
+
+    Attributes:
+        cells: a glob over cell ids, or the ids themselves; None is all.
+    """
+
+    out: Path
+    source: str = "auto"
+    device: str = "cpu"
+    cells: str | Collection[str] | None = None
+    repeats: int | None = None
+    fresh: bool = False
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `failed` counts the repeats in the folder, among those asked for, that are not ok, `unmeasured`
+    those that are, with joules of grade X."""
+
+    finished: int
+    failed: int
+    unmeasured: int
+    interrupted: bool
+
+
+def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> RunResult:
+    """Run every repeat that the folder lacks.
+
+    Raises:
+        RequestError: the request is wrong, the data is missing, or the folder holds another run; nothing was written.
+        JouletuneError: the disk is full, or the energy source does not open.
+    """
+    with opened(loaded, options, console) as session:
+        interrupted = not session.execute() if session.plan.pending else False
+        records = session.folder.records()
+        done, good = (
+            make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=retry)
+            for retry in (False, True)
+        )
+    unmeasured = len(good.pending) - len(done.pending) - done.failed_before
+    return RunResult(done.wanted - len(done.pending), done.failed_before, unmeasured, interrupted)
+
+
+@contextlib.contextmanager
+def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterator[Session]:
+    """Check the request, take hold of its folder, and lay out what is left to do; the session has not begun.
+
+    Raises:
+        RequestError, JouletuneError: as `run_suite`.
+    """
+    choice = check(loaded, options)
+    folder = RunDir(options.out)
+    known = None if options.fresh else folder.read_manifest()
+    fresh_manifest = make_manifest(loaded, choice, torch_device=options.device)
+    _check_folder(folder, known, fresh_manifest, fresh=options.fresh)
+    if options.fresh:
+        _set_aside(folder, console)
+    with folder.locked():
+        folder.repair()
+        plan = make_plan(
+            loaded.suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry
+        )
+        _announce(loaded, plan, choice, folder, console)
+        sampler = hardware.Sampler(choice.source, folder.traces_dir)
+        manifest = known or fresh_manifest
+        session = Session(
+            loaded, options.device, folder=folder, manifest=manifest, plan=plan, sampler=sampler, console=console
+        )
+        try:
+            yield session
+        except RequestError:
+            folder.remove_if_blank()  # a request that turns out to be wrong leaves nothing behind
+            raise
+
+
+def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
+    """Whether the data is here and the energy source usable; the source, which is not yet open.
+
+    Raises:
+        RequestError: it is not; nothing was written.
+    """
+    cells = select_cells(loaded.suite, options.cells)
+    _check_inputs(loaded.suite, {cell.data.label: cell.data for cell in cells}.values())
+    folder = RunDir(options.out)
+    folder.check_usable()
+    known = None if options.fresh else folder.read_manifest()
+    # a run goes on with the source it began with; `auto` must not find another one half-way
+    wanted = known["source"]["name"] if known and options.source == "auto" else options.source
+    try:
+        return with_profile(hardware.choose(wanted, device=options.device))
+    except hardware.HardwareError as error:
+        raise RequestError(str(error)) from None
+
+
+def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
+    """Find checkpoint and data; whoever lacks both is told of both at once.
+
+    Raises:
+        RequestError: one line with everything that is missing, each thing once.
+    """
+    missing: dict[str, None] = {}
+    wanted: list[Callable[[], object]] = [partial(locate, data) for data in points]
+    if suite.model.checkpoint is not None:
+        wanted.append(partial(locate_checkpoint, suite.model.checkpoint))
+    for find in wanted:
+        try:
+            find()
+        except RequestError as error:
+            missing[str(error)] = None
+    if missing:
+        raise RequestError("; and ".join(missing))
+
+
+def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:
+    """Refuse a folder that is not ours or holds another run, before anything is written to it."""
+    if known is not None:
+        manifests.check_same(known, new, folder.path)
+    elif folder.path.is_dir() and not folder.manifest_path.exists() and not folder.is_blank():
+        raise RequestError(f"{folder.path}: not empty and not a run's folder; choose another --out")
+
+
+def _set_aside(folder: RunDir, console: Console) -> None:
+    """Give the old run another name. Nothing finished is ever deleted."""
+    if not folder.manifest_path.exists():
+        return
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    aside = folder.path.with_name(f"{folder.path.name}.{stamp}")
+    with folder.locked():
+        folder.path.rename(aside)
+    console.print(f"the old run is now {aside}", highlight=False)
+
+
+def _announce(loaded: LoadedSuite, plan: Plan, choice: hardware.Choice, folder: RunDir, console: Console) -> None:
+    suite = loaded.suite
+    title = f" ({suite.title})" if suite.title else ""
+    finished = plan.wanted - len(plan.pending)
+    resumed = f", {finished} of them finished before" if finished else ""
+    console.print(f"[bold]{suite.name}[/]{title}: {plan.wanted} repeats{resumed} -> {folder.path}", highlight=False)
+    console.print(f"energy: {choice.why}", highlight=False)

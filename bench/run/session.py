@@ -1,0 +1,258 @@
+"""Session: one command's share of a run, from the idle baseline before its first repeat to the one after its last."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+
+import hardware
+from bench.catalog.datasets import DATASETS
+from bench.errors import CellFailedError, JouletuneError, RequestError
+from bench.process.launcher import CellTimeoutError, Launcher
+from bench.process.messages import GO, RELEASE, CellJob, Evaluated, PrepareDone, PrepareJob, Progress, Ready, Trained
+from bench.process.prepare import prepare
+from bench.process.worker import run_cell
+from bench.run.outcome import NO_ACCURACY, figures, identity
+from bench.run.plan import Plan, Repeat
+from bench.run.progress import GradeNotice, RunProgress
+from bench.run.surroundings import now
+from bench.store.record import Record
+from bench.store.run_dir import RunDir
+from bench.suite.load import LoadedSuite
+from hardware.device import machine as device
+
+
+class Session:
+    """Runs the pending repeats of a plan, each in a process of its own, and keeps each record as it ends.
+
+    `execute` does them all, in the plan's order. Who wants to do something between two enters the session as a context
+    manager, calls `run` for each, and `end` after the last.
+
+    Args:
+        loaded: the suite.
+        torch_device: that trains.
+        folder: locked by the caller.
+        manifest: of the run; gets an entry for this session.
+        plan: what to do.
+        sampler: not yet started.
+        console: for the progress.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedSuite,
+        torch_device: str,
+        *,
+        folder: RunDir,
+        manifest: dict[str, Any],
+        plan: Plan,
+        sampler: hardware.Sampler,
+        console: Console,
+    ) -> None:
+        self._suite = loaded.suite
+        self._base = loaded.base
+        self._torch_device = torch_device
+        self.folder = folder
+        self._manifest = manifest
+        self.plan = plan
+        self._sampler = sampler
+        self._console = console
+        self._launcher = Launcher(folder.log_path)
+        self._entry: dict[str, Any] = {"started_at": now(), "idle": [], "ended_at": None}
+        self._open = contextlib.ExitStack()
+        self._begun = False
+        self._notice = GradeNotice(console)
+
+    def execute(self) -> bool:
+        """Do all pending repeats. Returns False when a person stopped it."""
+        try:
+            with _terminate_is_interrupt(), self:
+                for repeat in self.plan.pending:
+                    self.run(repeat)
+                self.end()
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        """Make data and source models ready, open the energy source.
+
+        Raises:
+            RequestError: the request turns out to be wrong; nothing was written.
+            JouletuneError: the source does not open, the disk is full.
+        """
+        try:
+            self._prepared = self._prepare()
+            self._sampler.start()
+            if not self._manifest["sessions"]:
+                # some meters say what they are only once they are open
+                self._manifest["source"] |= self._sampler.source.info.to_dict()
+            self._manifest["sessions"].append(self._entry)
+            self._begun = True
+            facts = {label: one.facts for label, one in self._prepared.prepared.items() if one.facts}
+            if facts:
+                self._manifest.setdefault("noise", {}).update(facts)
+            self._start_c = device.snapshot().temperature_c
+            self.folder.write_manifest(self._manifest)
+            done = self.plan.wanted - len(self.plan.pending)
+            self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
+        except BaseException as error:
+            self._stop()
+            if isinstance(error, hardware.HardwareError):
+                raise JouletuneError(str(error)) from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def run(self, repeat: Repeat) -> Record:
+        """One pending repeat, in a process of its own; its record is on the disk when this returns.
+
+        A new idle baseline comes first where one is due, and the wait until the device has cooled down.
+        """
+        progress = self._progress
+        if self._sampler.idle_due():
+            self._measure_idle(progress)
+        cooled_s = self._cool_down(progress)
+        progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
+        record = self._one(repeat, progress, cooled_s)
+        self.folder.append(record)
+        self._notice.hear(record)
+        progress.step()
+        return record
+
+    def end(self) -> None:
+        """After the last repeat: the idle baseline on its other side."""
+        self._measure_idle(self._progress)
+
+    def _stop(self) -> None:
+        self._open.close()
+        self._sampler.stop()
+        if self._begun:
+            self._begun = False
+            self._entry["ended_at"] = now()
+            with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
+                self.folder.write_manifest(self._manifest)
+
+    def _prepare(self) -> PrepareDone:
+        """Data and source models, made in a process of their own so that the parent stays small and still."""
+        points = {repeat.cell.data.label: repeat.cell.data for repeat in self.plan.pending}
+        job = PrepareJob(self._suite, tuple(points.values()), self._base, self._torch_device)
+        child = self._launcher.start(prepare, job)
+        bars: dict[str, RunProgress] = {}
+        with contextlib.ExitStack() as stack:
+
+            def show(message: object) -> None:
+                if isinstance(message, Progress):
+                    if message.what not in bars:
+                        stack.close()
+                        bars[message.what] = stack.enter_context(
+                            RunProgress(self._console, message.what, message.total)
+                        )
+                    bars[message.what].to(message.done)
+
+            try:
+                done = child.receive(PrepareDone, on_other=show)
+            except CellFailedError as error:
+                raise JouletuneError(f"could not make data and source model ready: {error}") from None
+            except BaseException:
+                child.kill()
+                raise
+        child.close()
+        return done
+
+    def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
+        """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        cell = repeat.cell
+        prepared = self._prepared.prepared[cell.data.label]
+        window_s = hardware.window_needed_s(self._sampler.source.info, self._suite.energy.min_window_s)
+        job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
+        deadline_s = time.monotonic() + self._suite.timeout_s
+        child = self._launcher.start(run_cell, job)
+        window: hardware.Window | None = None
+        measured: dict[str, Any] = {}
+        try:
+            child.receive(Ready, deadline_s=deadline_s)
+            ready_s = time.monotonic()
+            window = self._sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
+            guarded_s = time.monotonic() - ready_s
+            child.send(GO)
+            trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.life())
+            result = window.close(
+                t0_s=trained.t0_s,
+                t1_s=trained.t1_s,
+                executions=trained.executions,
+                idle=self._sampler.idle_baseline,
+            )
+            child.send(RELEASE)
+            evaluated = child.receive(Evaluated, deadline_s=deadline_s)
+            measured = figures(trained, evaluated, result)
+            if not DATASETS[cell.data.dataset].labelled:
+                measured |= NO_ACCURACY
+            measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
+            child.close()
+            status, error = "ok", result.error
+        except CellTimeoutError:
+            status, error = "timeout", f"not done after {self._suite.timeout_s:g} s; its process group was killed"
+        except (CellFailedError, RequestError) as failure:
+            status, error = "failed", str(failure)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            if window is not None:
+                window.cancel()
+        return Record(
+            repeat=repeat.number,
+            status=status,  # type: ignore[arg-type]  # one of the literals, by the lines above
+            error=error,
+            source=self._sampler.source.info.name,
+            started_at=started_at,
+            cooldown_s=cooled_s,
+            **identity(self._suite, cell, self._prepared),
+            **measured,
+        )
+
+    def _measure_idle(self, progress: RunProgress) -> None:
+        if self._suite.energy.idle_s > 0 and self._sampler.source.info.kind != "none":
+            progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
+            baseline = self._sampler.measure_idle(self._suite.energy.idle_s)
+            self._entry["idle"].append(dataclasses.asdict(baseline))
+            self.folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
+
+    def _cool_down(self, progress: RunProgress) -> float | None:
+        """Wait until the device is as cool as it was at first; None where it has no thermometer."""
+        if self._start_c is None or self._suite.energy.cooldown_s == 0:
+            return None
+        progress.now("cooling down")
+        return hardware.cool_down(self._start_c, limit_s=self._suite.energy.cooldown_s).waited_s
+
+
+@contextlib.contextmanager
+def _terminate_is_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: whoever called us keeps its own ways
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,81 @@
+"""What joules depend on besides the suite: versions, machine, torch device, energy source."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import hardware
+from bench import __version__
+from bench.store.manifest import SCHEMA
+from bench.suite.load import LoadedSuite
+from hardware.device import machine as device_facts
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "codecarbon", "zeus")
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
+    """Everything that must stay the same while a run goes on."""
+    suite = loaded.suite
+    return surroundings(choice, torch_device=torch_device) | {
+        "suite": {
+            "name": suite.name,
+            "title": suite.title,
+            "version": suite.version,
+            "origin": loaded.origin,
+            "sha256": suite.digest(),
+            "text": loaded.text,
+            "content": suite.model_dump(mode="json"),
+        },
+        "seeds": list(suite.seeds),
+    }
+
+
+def surroundings(choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
+    """What joules depend on besides what is run: versions, machine, torch device, energy source. No session yet."""
+    return {
+        "schema": SCHEMA,
+        "jouletune": __version__,
+        "git_commit": _git_commit(),
+        "created_at": now(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "device": dataclasses.asdict(device_facts.facts()),
+        "torch_device": torch_device,
+        "source": {**choice.source.info.to_dict(), "why": choice.why},
+        "sessions": [],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that this code runs from; None for an installed wheel."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

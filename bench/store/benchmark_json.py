@@ -1,0 +1,86 @@
+"""pytest-benchmark's JSON as a store of records: what the plug-in adds to it, and how it is read back.
+
+A benchmark's `extra_info` holds the figures for people and, under `records`, the lines of cells.jsonl that they come
+from; `extra_info["run"]` names one of the manifests in the file's top-level key `jouletune`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RequestError
+from bench.store.record import SCHEMA as RECORD_SCHEMA
+
+KEY = "jouletune"
+SCHEMA = 1
+"""Version of what stands under KEY. 1: first."""
+
+
+def section(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What goes into the file under KEY: name of a run -> its manifest."""
+    return {"schema": SCHEMA, "runs": {name: dict(manifest) for name, manifest in manifests.items()}}
+
+
+def is_json(path: Path | str) -> bool:
+    """Whether a path given as a run means such a file."""
+    return str(path).endswith(".json") and not Path(path).is_dir()
+
+
+def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Name of each run in the file -> its manifest and its lines, one for each repeat.
+
+    Args:
+        wrong: what is wrong with a line is added here, and the line is skipped.
+
+    Raises:
+        RequestError: not a file, not JSON, not pytest-benchmark's, of a newer version, or without anything of ours.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: not readable as JSON ({error}); is it whole?") from None
+    benchmarks = content.get("benchmarks") if isinstance(content, dict) else None
+    if not isinstance(benchmarks, list):
+        raise RequestError(f"{path}: not a file of pytest-benchmark (it has no list of benchmarks)")
+    added = content.get(KEY)
+    if not isinstance(added, dict) or not isinstance(added.get("runs"), dict):
+        raise RequestError(
+            f"{path}: holds times only, no joules and no accuracies; they come with `pytest --suite` or the fixture "
+            "joules, and `pytest-benchmark compare` compares times"
+        )
+    if added.get("schema") != SCHEMA:
+        raise RequestError(f"{path}: has schema {added.get('schema')}, this version reads {SCHEMA}; upgrade jouletune")
+    manifests = {str(name): manifest for name, manifest in added["runs"].items() if isinstance(manifest, dict)}
+    lines: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for number, benchmark in enumerate(benchmarks):
+        info = benchmark.get("extra_info") if isinstance(benchmark, dict) else None
+        records = info.get("records", []) if isinstance(info, dict) else None
+        if not isinstance(info, dict) or not isinstance(records, list):
+            wrong.append(f"benchmark {number} is not one of pytest-benchmark's")
+            continue
+        for record in records:
+            if problem := fault(record):
+                wrong.append(f"benchmark {number} {problem}")
+            else:
+                lines.setdefault(str(info.get("run")), {})[record["cell_id"], record["repeat"]] = record
+    if not lines:
+        raise RequestError(f"{path}: no finished cell and no measured function in it")
+    # a comparison goes by the settings of the first: a suite has more of them than a function of one's own
+    order = sorted(lines, key=lambda name: "suite" not in manifests.get(name, {}))
+    return {name: (manifests.get(name, {}), [*lines[name].values()]) for name in order}
+
+
+def fault(record: object) -> str:
+    """Why something is not a line of cells.jsonl, '' where it is one."""
+    try:
+        # `record` may be anything that JSON holds: what cannot be indexed is what the except clause is for
+        hash((record["cell_id"], record["repeat"], record["status"]))  # type: ignore[index]
+        schema = record["schema"]  # type: ignore[index]
+    except (TypeError, KeyError):
+        return "holds something that is not a record"
+    return "" if schema == RECORD_SCHEMA else f"holds a record of schema {schema}, this version reads {RECORD_SCHEMA}"

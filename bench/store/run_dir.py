@@ -1,0 +1,204 @@
+"""RunDir: the one place that knows which file of a run lies where."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.errors import JouletuneError, RequestError, RunFolderBusyError
+from bench.store.durable import append_line, cut_torn_line, write_atomic
+from bench.store.record import SCHEMA, Record
+
+MIN_FREE_BYTES = 1_000_000
+
+
+class RunDir:
+    """The files of one run.
+
+    Attributes:
+        path: the folder itself, results/RUN.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.manifest_path = self.path / "manifest.json"
+        self.cells_path = self.path / "cells.jsonl"
+        self.traces_dir = self.path / "traces"
+        self.summary_path = self.path / "summary.csv"
+        self.figures_dir = self.path / "figures"
+        self.tables_dir = self.path / "tables"
+        self.report_path = self.path / "report.html"
+        self.log_path = self.path / "worker.log"
+        self._lock_path = self.path / ".lock"
+        self._made = False
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunDir:
+        """A folder that holds a run.
+
+        Raises:
+            RequestError: the folder holds none.
+        """
+        run = cls(path)
+        if not run.cells_path.is_file():
+            raise RequestError(
+                f"{path}: not a run folder (it has no cells.jsonl); expected a folder that `jouletune run` made"
+            )
+        return run
+
+    def is_blank(self) -> bool:
+        """Whether the folder holds nothing but what a run killed before its first line leaves."""
+        ours = {self._lock_path.name, self.log_path.name, self.traces_dir.name}
+        return all(entry.name in ours or entry.name.endswith(".tmp") for entry in self.path.iterdir())
+
+    def check_usable(self) -> None:
+        """Refuse a path that cannot become a run folder, before anything is written.
+
+        Raises:
+            RequestError: a file is in the way, or the disk has no room for even a small run.
+        """
+        try:
+            parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+            if not parent.is_dir():
+                raise RequestError(f"{self.path}: {parent} is a file; --out must be a folder")
+            usage = shutil.disk_usage(parent)
+        except OSError as error:
+            raise RequestError(
+                f"{self.path}: cannot be a run folder ({error.strerror}); choose another --out"
+            ) from None
+        if usage.total and usage.free < MIN_FREE_BYTES:
+            raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
+
+    def remove_if_blank(self) -> None:
+        """Take back a folder that this process made and in which nothing was begun. Call it with the lock held."""
+        if self._made and self.is_blank():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    # -- one run at a time -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder. The kernel releases the lock with the process, so a kill leaves none behind.
+
+        Raises:
+            RunFolderBusyError: another process holds it.
+            RequestError: the folder cannot be made or written to.
+        """
+        try:
+            self._made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock_file = self._lock_path.open("a+")
+        except OSError as error:
+            raise RequestError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
+        with lock_file as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip() or "unknown"
+                raise RunFolderBusyError(
+                    f"{self.path}: another run (process {owner}) is writing here; wait for it or choose another --out"
+                ) from None
+            if not self._lock_path.exists() or self._lock_path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                # whoever held it took the folder back in between: what we hold is the lock of nothing
+                raise RunFolderBusyError(f"{self.path}: another run has just ended here; run the same command again")
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    # -- manifest ----------------------------------------------------------------------------------
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None where there is none yet.
+
+        Raises:
+            RequestError: it is there and cannot be read.
+        """
+        try:
+            text = self.manifest_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            manifest = json.loads(text)
+        except ValueError as error:
+            raise RequestError(
+                f"{self.manifest_path}: not readable as JSON ({error}); --fresh starts the run anew"
+            ) from None
+        if not isinstance(manifest, dict):
+            raise RequestError(f"{self.manifest_path}: expected an object; --fresh starts the run anew")
+        return manifest
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_atomic(self.manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def repair(self) -> int:
+        """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
+        return cut_torn_line(self.cells_path)
+
+    def append(self, record: Record) -> None:
+        """Add one line and wait until it is on the disk.
+
+        Raises:
+            JouletuneError: the disk is full or gone; what stood there before is whole.
+        """
+        # an error may name a file whose name is no UTF-8; its stray bytes become JSON's own escapes
+        line = (record.to_json() + "\n").encode(errors="backslashreplace")
+        try:
+            append_line(self.cells_path, line)
+        except OSError as error:
+            raise JouletuneError(
+                f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "
+                "free some space and run the same command again"
+            ) from error
+
+    def records(self, damage: list[str] | None = None) -> list[dict[str, Any]]:
+        """One line of each repeat, oldest first; of a repeat that was run again, the newest.
+
+        Args, Raises: as `each_record`.
+        """
+        return list(dict(self.each_record(damage)).values())
+
+    def each_record(self, damage: list[str] | None = None) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+        """((cell id, number of the repeat), its line) of each line, oldest first; later ones replace earlier ones.
+
+        For who needs a part of each of very many: parsed, a line takes about ten times its memory in a table.
+
+        Args:
+            damage: where given, what is wrong with a line is added here, with its number, and the line is skipped.
+
+        Raises:
+            RequestError: a line that is not a record of this schema, with its number; or the file cannot be read.
+        """
+        if not self.cells_path.exists():
+            return
+        with self.cells_path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    # still being written, or torn: the repeat does not count
+                    if damage is not None:
+                        damage.append(f"line {number} is unfinished")
+                    break
+                try:
+                    record = json.loads(line)
+                    schema, key = record["schema"], (record["cell_id"], record["repeat"])
+                    record["status"]
+                    hash(key)
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    wrong = f"line {number} is not a record"
+                else:
+                    if schema == SCHEMA:
+                        yield key, record
+                        continue
+                    wrong = f"line {number} has schema {schema}, this version reads {SCHEMA}; upgrade jouletune"
+                if damage is None:
+                    raise RequestError(f"{self.cells_path}: {wrong}") from None
+                damage.append(wrong)

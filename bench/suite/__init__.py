@@ -1,0 +1,21 @@
+"""suite.yaml -> Suite -> cells: what a user asks to be run, checked before anything runs.
+
+`load_suite` reads a file or a shipped suite; `Suite.cells` is its matrix.
+"""
+
+from bench.suite.load import LoadedSuite, load_suite, shipped_suites
+from bench.suite.suite import Cell, DataSpec, EnergySpec, ModelSpec, SplitSpec, Suite
+from bench.suite.training import TuneSpec
+
+__all__ = [
+    "Cell",
+    "DataSpec",
+    "EnergySpec",
+    "LoadedSuite",
+    "ModelSpec",
+    "SplitSpec",
+    "Suite",
+    "TuneSpec",
+    "load_suite",
+    "shipped_suites",
+]

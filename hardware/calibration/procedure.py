@@ -1,0 +1,243 @@
+"""Calibrator: takes an open meter or counter through the steps of a calibration, in the order in which they disturb.
+
+quiet -> pairs of equal windows -> how often values were new in all of that -> a known load, if there is one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from hardware.calibration import figures as calibration
+from hardware.calibration.delegate import Delegate
+from hardware.calibration.figures import MIN_CHANGES, Load
+from hardware.calibration.profile import Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
+from hardware.calibration.work import Work, busy_core, quiet
+from hardware.clock import Clock
+from hardware.errors import HardwareError, SourceError
+from hardware.measure.energy import MAX_GUARD_S, guard_needed_s, memory_s
+from hardware.measure.grade import MAX_IDLE_BUSY
+from hardware.measure.idle import IdleBaseline
+from hardware.measure.sampler import GUARD_SLACK_S, Sampler
+from hardware.source import CounterSource, PowerSource, Sample, Source, SourceInfo
+
+BURST_S = 2.0
+BURST_STEP_S = 0.0005
+"""A counter may be new every millisecond; the sampler reads it ten times a second."""
+
+GUARD_S = 0.1
+"""The sampler makes the quiet around a window as long as the source needs."""
+
+MIN_LOAD_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do. Spans in s; ``work`` is what fills the windows: one busy core, or nothing."""
+
+    idle_s: float = 60.0
+    pairs: int = 5
+    window_s: float = 10.0
+    work: Literal["cpu", "quiet"] = "cpu"
+    load: Load | None = None
+
+    @property
+    def load_s(self) -> float:
+        """Each of the three spans without the load, with it, and without it again."""
+        return max(MIN_LOAD_S, self.idle_s / 2)
+
+    def total_s(self, info: SourceInfo) -> float:
+        """Roughly how long it takes, without the time that a person needs to connect a load."""
+        guard_s = min(guard_needed_s(info) + GUARD_SLACK_S, MAX_GUARD_S)
+        windows_s = 2 * self.pairs * (self.window_s + 2 * guard_s)
+        burst_s = BURST_S if info.kind == "counter" else 0.0
+        # before each span what the source still remembers has to pass
+        spans_s = [self.idle_s, *([self.load_s] * 3 if self.load is not None else [])]
+        return burst_s + windows_s + sum(span_s + min(memory_s(info), MAX_GUARD_S) for span_s in spans_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What was found, and whose it is."""
+
+    source: Identity
+    idle: IdleNoise
+    noise_floor: NoiseFloor
+    update: UpdatePeriod
+    gain: Gain | None
+
+
+def calibrate(
+    source: Source,
+    plan: Plan,
+    *,
+    say: Callable[[str], None],
+    switch_load: Callable[[bool], None],
+    clock: Clock = time,
+    work: Work = busy_core,
+    make_sampler: Callable[[Source], Sampler] | None = None,
+) -> Calibration:
+    """Do all steps. Opens the source and closes it again.
+
+    Args:
+        source: not open.
+        say: hears what begins and what was found, a line each.
+        switch_load: called with True when the load is to be connected and with False when it is to be taken off;
+            returns when that is done.
+        work: what keeps the device busy when the plan says so.
+        make_sampler: tests bring their own.
+
+    Raises:
+        HardwareError: it is no meter or counter, died meanwhile, or its figures tell nothing.
+    """
+    if not isinstance(source, CounterSource | PowerSource):
+        raise HardwareError(f"{source.info.name} is no counter and no meter: there is nothing to calibrate")
+    burst = _burst(source, clock) if isinstance(source, CounterSource) else []
+    heard: list[Sample] = []
+    overheard = _HeardCounter(source, heard) if isinstance(source, CounterSource) else _HeardPower(source, heard)
+    sampler = make_sampler(overheard) if make_sampler is not None else Sampler(overheard, clock=clock)
+    sampler.start()
+    try:
+        say(f"idle noise: leave the device alone for {plan.idle_s:g} s")
+        baseline = _measure(sampler, plan.idle_s)
+        if (baseline.busy_fraction or 0) > MAX_IDLE_BUSY:
+            say(f"  the device was not idle: {baseline.busy_fraction:.0%} of its processor was in use")
+        since_s = clock.monotonic() - baseline.duration_s
+        # the sampler's thread goes on appending
+        quiet_samples = [sample for sample in heard[:] if sample[0] >= since_s]
+        noise = calibration.idle_noise(source.info, quiet_samples)
+        # known at once, the windows can be as a later run's are: with the quiet around them that this period needs
+        update = _update(burst, quiet_samples)
+        overheard.period_s = update.period_s or 0.0
+        energies_j = _windows(sampler, plan, clock, work, say)
+        floor = calibration.noise_floor(source.info, energies_j, window_s=plan.window_s, work=plan.work)
+        if update.period_s is None:  # too steady when quiet; work brings other values
+            update = calibration.update_period(heard[:])
+        found = _gain(sampler, plan, plan.load, say, switch_load) if plan.load is not None else None
+        return Calibration(source=Identity.of(source.info), idle=noise, noise_floor=floor, update=update, gain=found)
+    finally:
+        sampler.stop()
+
+
+def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, say: Callable[[str], None]) -> list[float]:
+    """The energy of each of the equal windows. A pair with an unusable one is measured again, as often as there are."""
+    what = "one busy core" if plan.work == "cpu" else "quiet"
+    say(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
+    make = work if plan.work == "cpu" else quiet(clock)
+    # where all is quiet there is no work to be told from the idle power, and noise would look like another load
+    idle = sampler.idle_baseline if plan.work == "cpu" else None
+    energies_j: list[float] = []
+    problem = ""
+    for _ in range(2 * plan.pairs):
+        pair_j = []
+        for half in range(2):
+            with make(plan.window_s) as go:
+                window = sampler.open_window(f"pair-{half}", GUARD_S)
+                try:
+                    t0_s, t1_s = go()
+                    result = window.close(t0_s=t0_s, t1_s=t1_s, idle=idle)
+                finally:
+                    window.cancel()
+            if result.energy_gross_j is None:
+                problem = result.error or "it gave none"
+                break
+            # what the windows differ in length is not the meter's noise
+            pair_j.append(result.energy_gross_j / result.duration_s * plan.window_s)
+        if sampler.error is not None:
+            break
+        if len(pair_j) < 2:
+            say(f"  a window has no energy ({problem}); its pair is measured again")
+            continue
+        energies_j += pair_j
+        if len(energies_j) == 2 * plan.pairs:
+            return energies_j
+    raise HardwareError(
+        f"{sampler.source.info.name}: only {len(energies_j) // 2} of {plan.pairs} pairs of windows could be measured: "
+        f"{sampler.error or problem}"
+    )
+
+
+def _gain(
+    sampler: Sampler, plan: Plan, load: Load, say: Callable[[str], None], switch_load: Callable[[bool], None]
+) -> Gain:
+    say(f"gain: {plan.load_s:g} s each without the load, with it, and without it")
+    before = _measure(sampler, plan.load_s)
+    switch_load(True)
+    under = _measure(sampler, plan.load_s)
+    switch_load(False)
+    after = _measure(sampler, plan.load_s)
+    return calibration.gain(sampler.source.info, load, before=before, under=under, after=after)
+
+
+def _measure(sampler: Sampler, seconds: float) -> IdleBaseline:
+    """The mean power of a steady span."""
+    baseline = sampler.measure_idle(seconds)
+    if baseline.power_w is None:
+        raise SourceError(
+            f"{sampler.source.info.name} gave no power for {seconds:g} s: "
+            f"{sampler.error or sampler.source.health.problem or 'too few samples, or a gap among them'}"
+        )
+    return baseline
+
+
+def _burst(source: CounterSource, clock: Clock) -> list[Sample]:
+    """A counter, read as fast as it goes for a moment."""
+    source.open()
+    try:
+        readings = [source.read()]
+        end_s = readings[0][0] + BURST_S
+        while readings[-1][0] < end_s:
+            clock.sleep(BURST_STEP_S)
+            readings.append(source.read())
+        return readings
+    finally:
+        source.close()
+
+
+def _update(burst: list[Sample], quiet_samples: list[Sample]) -> UpdatePeriod:
+    if len(burst) > MIN_CHANGES:
+        fine = calibration.update_period(burst)
+        if fine.period_s is not None:
+            return fine
+    return calibration.update_period(quiet_samples)  # a meter, or too slow a counter for a burst
+
+
+def _note(heard: list[Sample], new: Iterable[Sample]) -> None:
+    """Keep what is a number and comes after what is there, as the recorder does."""
+    heard.extend((t_s, value) for t_s, value in new if math.isfinite(value) and (not heard or t_s > heard[-1][0]))
+
+
+class _Heard(Delegate):
+    """Notes what comes by. Its period is no shorter than the measured one, once that is known."""
+
+    def __init__(self, inner: Source, heard: list[Sample]) -> None:
+        super().__init__(inner)
+        self._heard = heard
+        self.period_s = 0.0
+
+    @property
+    def info(self) -> SourceInfo:
+        info = self._inner.info
+        return dataclasses.replace(info, period_s=max(info.period_s, self.period_s))
+
+
+class _HeardCounter(_Heard, CounterSource):
+    _inner: CounterSource
+
+    def read(self) -> Sample:
+        reading = self._inner.read()
+        _note(self._heard, [reading])
+        return reading
+
+
+class _HeardPower(_Heard, PowerSource):
+    _inner: PowerSource
+
+    def poll(self) -> list[Sample]:
+        samples = self._inner.poll()
+        _note(self._heard, samples)
+        return samples

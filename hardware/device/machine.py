@@ -1,0 +1,191 @@
+"""Device: what the machine is, for the manifest, and what state it is in, before and after a cell.
+
+Read from /proc and /sys, so most of it is Linux only; what a machine does not tell is None. The host's name is left
+out on purpose: results are made to be published.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardware.device import vcgencmd
+
+ROOT = Path("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What does not change during a run.
+
+    Attributes:
+        board: name of the board, e.g. "Raspberry Pi 5 Model B Rev 1.0"; None where firmware tells none.
+        cpu_model: as the processor calls itself.
+        machine: instruction set, e.g. ``aarch64``.
+        logical_cores: that this process may run on.
+        memory_bytes: physical memory.
+        os: name and release of the system.
+        kernel: release of the kernel.
+        governor: of the first core, e.g. ``schedutil``; None where frequency is not the kernel's business.
+        frequency_min_hz, frequency_max_hz: the range that the governor may use.
+        virtual: True in a virtual machine, where power is at best a share of someone else's.
+    """
+
+    board: str | None
+    cpu_model: str | None
+    machine: str
+    logical_cores: int | None
+    memory_bytes: int | None
+    os: str
+    kernel: str
+    governor: str | None
+    frequency_min_hz: float | None
+    frequency_max_hz: float | None
+    virtual: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The state of the device at one moment. Costs well under a millisecond per core.
+
+    On a Raspberry Pi whose kernel does not show the throttle bits it costs a process more, some 10 ms.
+
+    Attributes:
+        temperature_c: the hottest thermal zone.
+        frequency_hz, frequency_min_hz, frequency_max_hz: mean, slowest and fastest of the cores.
+        governor: of the first core.
+        throttle_bits: ``get_throttled`` of a Raspberry Pi: bits 0-3 undervoltage, frequency capped, throttled, soft
+            temperature limit, each now; 16-19 the same at any time since it was switched on.
+        throttle_count: how often an x86 processor has slowed itself down for heat, all its packages together; only a
+            rise means anything.
+    """
+
+    temperature_c: float | None
+    frequency_hz: float | None
+    governor: str | None
+    throttle_bits: int | None = None
+    throttle_count: int | None = None
+    frequency_min_hz: float | None = None
+    frequency_max_hz: float | None = None
+
+
+def facts(root: Path = ROOT) -> DeviceFacts:
+    """What this machine is. Never raises."""
+    cpuinfo = _cpuinfo(root)
+    policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    flags = cpuinfo.get("flags")
+    return DeviceFacts(
+        board=_text(root / "proc/device-tree/model") or _text(root / "sys/class/dmi/id/product_name"),
+        cpu_model=cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or None,
+        machine=platform.machine(),
+        logical_cores=_cores(),
+        memory_bytes=_memory_bytes(root),
+        os=_os_name(root),
+        kernel=platform.release(),
+        governor=_text(policy / "scaling_governor"),
+        frequency_min_hz=_scaled(policy / "scaling_min_freq", 1e3),
+        frequency_max_hz=_scaled(policy / "scaling_max_freq", 1e3),
+        virtual=None if flags is None else "hypervisor" in flags.split(),
+    )
+
+
+def snapshot(root: Path = ROOT) -> Snapshot:
+    """The state the machine is in now. Never raises."""
+    zones = [_scaled(path, 1e-3) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
+    cpus = root / "sys/devices/system/cpu"
+    frequencies = [_scaled(path, 1e3) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    known_hz = [hz for hz in frequencies if hz is not None]
+    return Snapshot(
+        temperature_c=max((zone for zone in zones if zone is not None), default=None),
+        frequency_hz=sum(known_hz) / len(known_hz) if known_hz else None,
+        governor=_text(cpus / "cpu0/cpufreq/scaling_governor"),
+        throttle_bits=_throttle_bits(root),
+        throttle_count=_throttle_count(root),
+        frequency_min_hz=min(known_hz, default=None),
+        frequency_max_hz=max(known_hz, default=None),
+    )
+
+
+def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
+    """(busy, total) time of all cores since the start of the machine, in clock ticks; None where unknown.
+
+    The share busy / total between two calls is the load of the whole machine.
+    """
+    line = (_text(root / "proc/stat") or "").partition("\n")[0].split()
+    if len(line) < 6 or line[0] != "cpu":
+        return None
+    # user nice system idle iowait irq softirq steal; what follows is part of user and nice
+    ticks = [float(text) for text in line[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def _throttle_bits(root: Path) -> int | None:
+    # the folder carries an address on a Raspberry Pi 5 and none on the older ones
+    found = [_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")]
+    bits = found[0] if found else _asked_throttle() if root == ROOT else None
+    try:
+        return None if bits is None else int(bits, 16)
+    except ValueError:
+        return None
+
+
+def _throttle_count(root: Path) -> int | None:
+    counters = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/package_throttle_count")
+    counts = [count for count in (_scaled(path, 1) for path in counters) if count is not None]
+    return int(sum(counts)) if counts else None
+
+
+def _asked_throttle() -> str | None:
+    """What ``vcgencmd get_throttled`` says, e.g. ``0x50005``; None where it is not here or not allowed to ask."""
+    if not vcgencmd.is_here():
+        return None
+    try:
+        return vcgencmd.ask("get_throttled").partition("=")[2].strip()
+    except vcgencmd.VcgencmdError:
+        return None
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """The first value of each key; the cores repeat them."""
+    found: dict[str, str] = {}
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def _memory_bytes(root: Path) -> int | None:
+    for line in (_text(root / "proc/meminfo") or "").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _os_name(root: Path) -> str:
+    for line in (_text(root / "etc/os-release") or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return f"{platform.system()} {platform.release()}"
+
+
+def _cores() -> int | None:
+    # a container or taskset may leave fewer than the machine has
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _scaled(path: Path, factor: float) -> float | None:
+    text = _text(path)
+    try:
+        return float(text) * factor if text is not None else None
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        # the device tree ends its strings with a zero byte
+        return path.read_text(errors="replace").strip().strip("\x00").strip() or None
+    except OSError:
+        return None

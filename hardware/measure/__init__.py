@@ -1,0 +1,1 @@
+"""Samples -> joules with uncertainty and grade."""

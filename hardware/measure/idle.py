@@ -1,0 +1,118 @@
+"""Idle: the power of the quiet device, before and after the work, and energies moved from one baseline to another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hardware.measure.grade import MAX_IDLE_SHIFT, MAX_IDLE_SHIFT_W
+from hardware.source import SourceInfo
+
+RETAKE_S = 900.0
+"""A baseline older than this is taken again: rooms and boards change temperature."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleBaseline:
+    """The power of the quiet device.
+
+    Attributes:
+        power_w: mean power, None if the source gave none.
+        u_power_w: standard uncertainty (k = 1) of that mean, from the scatter within the measurement.
+        duration_s: how long it was measured.
+        n_samples: samples of a meter, readings of a counter, parts of an estimate.
+        started_at: UTC, ISO 8601.
+        busy_fraction: share of all cores' time that something used meanwhile; None where unknown.
+        drifted: two baselines in one, and they differ by more than one idle power does.
+        trace_file: name of the file in the trace folder that has its samples.
+    """
+
+    power_w: float | None
+    u_power_w: float | None
+    duration_s: float
+    n_samples: int
+    started_at: str
+    busy_fraction: float | None = None
+    drifted: bool = False
+    trace_file: str | None = None
+
+
+def differ(first_w: float, second_w: float) -> bool:
+    """Whether two powers of the quiet device are too far apart to be one."""
+    shift_w = abs(first_w - second_w)
+    return shift_w > MAX_IDLE_SHIFT_W or shift_w > MAX_IDLE_SHIFT * min(abs(first_w), abs(second_w))
+
+
+def bracket(before: IdleBaseline, after: IdleBaseline) -> IdleBaseline:
+    """The mean of the baselines before and after some work; the one that there is, if the other gave nothing.
+
+    Its uncertainty is that of a mean of two, and of where between the two the power was: evenly spread over their
+    difference d, d / sqrt(12) (JCGM 100:2008, 4.3.7).
+    """
+    if before.power_w is None or after.power_w is None:
+        return before if after.power_w is None else after
+    scatter_w = math.hypot(before.u_power_w or 0.0, after.u_power_w or 0.0) / 2
+    busy = [one.busy_fraction for one in (before, after) if one.busy_fraction is not None]
+    return IdleBaseline(
+        power_w=(before.power_w + after.power_w) / 2,
+        u_power_w=math.hypot(scatter_w, (after.power_w - before.power_w) / math.sqrt(12)),
+        duration_s=min(before.duration_s, after.duration_s),
+        n_samples=min(before.n_samples, after.n_samples),
+        started_at=before.started_at,
+        busy_fraction=max(busy, default=None),
+        drifted=differ(before.power_w, after.power_w),
+    )
+
+
+def bracketing(baselines: Sequence[IdleBaseline], started_at: str) -> IdleBaseline | None:
+    """The bracket of work that began at that moment (UTC, ISO 8601), None without any baseline.
+
+    Args:
+        baselines: of one session, in the order in which they were measured.
+    """
+    known = [one for one in baselines if one.power_w is not None]
+    before = [one for one in known if _second(one.started_at) <= _second(started_at)]
+    after = [one for one in known if _second(one.started_at) > _second(started_at)]
+    if before and after:
+        return bracket(before[-1], after[0])
+    return before[-1] if before else after[0] if after else None
+
+
+def rebase(
+    gross_j: float, net_j: float, *, from_w: float, to_w: float, work_s: float, band_s: float
+) -> tuple[float, float]:
+    """(gross, net) for another idle power than the one they were computed with.
+
+    What was integrated is E = E_net + P x band, and E_gross = E_net + P x work: of these E alone was measured.
+
+    Args:
+        work_s, band_s: of one execution, like the energies; ``duration_s`` and ``band_s`` of a result.
+    """
+    shift_w = to_w - from_w
+    return gross_j - shift_w * (band_s - work_s), net_j - shift_w * band_s
+
+
+def of_means(means_w: Sequence[float], info: SourceInfo) -> tuple[float | None, float | None]:
+    """(mean, its standard uncertainty) of the means of equal parts of a quiet span; None for what they do not give.
+
+    The scatter of n values understates itself when n is small: s / sqrt(n) is widened to the standard deviation of the
+    t distribution that it stands for, by sqrt((n - 1) / (n - 3)) (JCGM 101:2008, 6.4.9.4). A meter that shows the same
+    figure all the time is no better than its rounding.
+    """
+    n = len(means_w)
+    if n == 0:
+        return None, None
+    mean_w = math.fsum(means_w) / n
+    if n == 1:
+        return mean_w, None
+    variance = math.fsum((value - mean_w) ** 2 for value in means_w) / (n - 1) / n
+    if n > 3:
+        variance *= (n - 1) / (n - 3)
+    rounding_w = (info.resolution or 0.0) / math.sqrt(12) if info.kind == "power" else 0.0
+    return mean_w, math.hypot(math.sqrt(variance), rounding_w)
+
+
+def _second(moment: str) -> str:
+    # one may have milliseconds and the other not; to the second they compare as text
+    return moment[:19]

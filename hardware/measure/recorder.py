@@ -1,0 +1,193 @@
+"""Recorder: a source in use. Polls it while something else runs, and turns its death into a fact to be read.
+
+Nothing here raises because of a source: the first error ends the recording for good and stays in ``error``. A meter
+that is unplugged for a while is no error: it gives no samples, and the windows without them know what to make of that.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import TypeVar
+
+from hardware.clock import Clock
+from hardware.errors import SourceError
+from hardware.measure.trace_file import TraceFile
+from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source
+
+KEEP_S = 60.0
+"""Samples older than this are dropped, unless a window needs them."""
+
+FIRST_REPLY_S = 10.0
+"""How long a meter may take to give its first sample. One real UM24C took 4.5 s."""
+
+FETCH_S = 1.0
+"""How often samples are fetched from a source whose own thread takes and stamps them: nothing is lost in between."""
+
+AHEAD_S = 1.0
+"""A sample from further in the future has a wrong time, and would keep out all that come before it."""
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Polls a counter or a meter from a thread, and at once when asked to. An estimate has no samples.
+
+    Attributes:
+        error: why the source died; None while it lives.
+        keep_from_s: samples since then are kept, however old they get.
+        trace: is told of each sample that is kept, while it is set.
+        rejected: samples that were no numbers, or out of their order.
+    """
+
+    def __init__(self, source: Source, clock: Clock, *, background: bool = True) -> None:
+        self.source = source
+        self.clock = clock
+        self.rejected = 0
+        self._background = background
+        self.error: str | None = None
+        self.keep_from_s: float | None = None
+        self.trace: TraceFile | None = None
+        self.sampled = isinstance(source, CounterSource | PowerSource)
+        self._samples: list[Sample] = []
+        self._counts: list[OwnCounter] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def interval_s(self) -> float:
+        """Time between two polls: each wakes up a processor that is being measured."""
+        return FETCH_S if self.source.self_timed else self._refresh_s
+
+    @property
+    def _refresh_s(self) -> float:
+        """How soon it is worth asking again. A counter loses nothing meanwhile: it serves the trace and shows wraps.
+
+        A meter with its own clock needs no hurry either: its samples say themselves when they were taken.
+        """
+        info = self.source.info
+        unhurried = isinstance(self.source, CounterSource) or info.clock == "device"
+        return min(max(info.period_s, 0.1 if unhurried else 0.01), 1.0)
+
+    @property
+    def asked_s(self) -> float:
+        """How often samples can come, as far as that is up to the polling: 0 if they carry a time of their own."""
+        return 0.0 if self.source.info.clock == "device" or self.source.self_timed else self.interval_s
+
+    def start(self) -> None:
+        """Wait for a first sample, so that every later moment has one before it; then go on in a thread."""
+        if self.sampled:
+            self.await_sample(self.clock.monotonic(), at_least_s=FIRST_REPLY_S)
+            if self.error is None and not self._samples:
+                self.error = "it gives no reading"
+            if self._background:
+                self._thread = threading.Thread(target=self._run, name="energy-recorder", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. A source that hangs is left behind after 2 s: the thread is a daemon."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            self._thread = None
+
+    def poll(self) -> None:
+        """Take what the source has now."""
+        source = self.source
+        with self._lock:
+            new: list[Sample] | None = None
+            if isinstance(source, CounterSource):
+                reading = self._safely(source.read)
+                new = None if reading is None else [reading]
+            elif isinstance(source, PowerSource):
+                new = self._safely(source.poll)
+            taken = self._take(new or [])
+            if taken:
+                count = self._safely(source.own_counter)
+                if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
+                    self._counts.append(count)
+            self._forget()
+
+    def begin(self) -> None:
+        """Begin an estimate, if the source is one."""
+        if isinstance(self.source, EstimateSource):
+            self._safely(self.source.begin)
+
+    def end(self) -> float | None:
+        """End the estimate: joules, or None if the source gave none."""
+        return self._safely(self.source.end) if isinstance(self.source, EstimateSource) else None
+
+    def await_sample(self, until_s: float, *, at_least_s: float = 0.0) -> None:
+        """Wait for a sample at or after until_s, no longer than a living source can take, or at_least_s."""
+        if not self.sampled:
+            return
+        info = self.source.info
+        wait_s = max(3 * info.period_s + info.latency_s + 1.0, at_least_s)
+        give_up_s = self.clock.monotonic() + wait_s
+        self.poll()
+        while self._latest_s() < until_s and self.error is None and self.clock.monotonic() < give_up_s:
+            self.clock.sleep(self._refresh_s / 2)
+            self.poll()
+
+    def samples(self, start_s: float, end_s: float) -> list[Sample]:
+        """The samples in [start_s, end_s] and one more on each side, to interpolate with."""
+        with self._lock:
+            first = bisect_right(self._samples, start_s, key=_time) - 1
+            last = bisect_left(self._samples, end_s, key=_time)
+            return self._samples[max(first, 0) : last + 1]
+
+    def counts(self, start_s: float, end_s: float) -> list[OwnCounter]:
+        """What the meter's own energy counter said in [start_s, end_s]."""
+        with self._lock:
+            return [count for count in self._counts if start_s <= count.t_s <= end_s]
+
+    def _take(self, new: list[Sample]) -> bool:
+        """Keep what is a number and comes after what is there. Returns whether anything was kept."""
+        latest_s = self._samples[-1][0] if self._samples else float("-inf")
+        now_s = self.clock.monotonic()
+        before = len(self._samples)
+        for t_s, value in new:
+            if not (latest_s < t_s <= now_s + AHEAD_S and math.isfinite(value)):
+                self.rejected += 1
+                continue
+            latest_s = t_s
+            self._samples.append((t_s, value))
+        trace = self.trace  # the window's thread takes it away when the span is over
+        if trace is not None:
+            trace.add(self._samples[before:], now_s)
+        return len(self._samples) > before
+
+    def _latest_s(self) -> float:
+        with self._lock:
+            return self._samples[-1][0] if self._samples else float("-inf")
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.interval_s) and self.error is None:
+            self.poll()
+
+    def _safely(self, ask: Callable[[], T]) -> T | None:
+        if self.error is not None:
+            return None
+        try:
+            return ask()
+        except SourceError as error:
+            self.error = str(error)
+        except Exception as error:  # a driver may raise anything; the window must only learn that it did
+            self.error = f"{type(error).__name__}: {error}"
+        return None
+
+    def _forget(self) -> None:
+        horizon_s = self.clock.monotonic() - KEEP_S
+        if self.keep_from_s is not None:
+            horizon_s = min(horizon_s, self.keep_from_s - KEEP_S)
+        # in large bites: dropping one sample at a time would copy the list at every poll
+        if self._samples and self._samples[0][0] < horizon_s - KEEP_S:
+            del self._samples[: bisect_left(self._samples, horizon_s, key=_time)]
+            self._counts = [count for count in self._counts if count.t_s >= horizon_s]
+
+
+def _time(sample: Sample) -> float:
+    return sample[0]

@@ -1,0 +1,147 @@
+"""Trace: the samples of one window or idle baseline in a file of their own, written and read."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hardware.source import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COLUMNS = {"power": "power_w", "counter": "energy_j"}
+"""The column of each kind of source that has samples."""
+
+WHOLE, PARTIAL = ".csv.gz", ".partial.csv"
+"""Ends of the names of a trace, and of what `hardware.measure.trace_file` keeps of one that is still being taken."""
+
+MAX_BYTES = 200_000_000
+"""Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What `write_trace` wrote.
+
+    Attributes:
+        kind: power (W) or counter (J so far).
+        t_s: shape (n,), this host's monotonic clock, rising.
+        values: shape (n,).
+        facts: what stood above the header; moments such as t0_s are seconds of the same clock.
+    """
+
+    kind: str
+    t_s: np.ndarray
+    values: np.ndarray
+    facts: dict[str, str]
+
+    def moment_s(self, name: str) -> float | None:
+        """A fact that is a moment, None where it is missing or no number."""
+        try:
+            value = float(self.facts[name])
+        except (KeyError, ValueError):
+            return None
+        return value if math.isfinite(value) else None
+
+
+def read_trace(path: Path) -> Trace:
+    """Read what `write_trace` wrote.
+
+    Raises:
+        ValueError: damaged, cut short, or not of this form; says which in a few words.
+        OSError: not there, or it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        with gzip.open(path) as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError("cut short" if isinstance(error, EOFError) else "not readable as gzip") from None
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"longer than {MAX_BYTES / 1e6:.0f} MB")
+    facts, at = {}, 0
+    while text.startswith("# ", at):
+        end = text.find("\n", at)
+        name, colon, value = text[at + 2 : end].partition(": ")
+        if end < 0 or not colon:
+            raise ValueError("a line above its header is not '# name: value'")
+        facts[name], at = value, end + 1
+    header, _, body = text[at:].partition("\n")
+    kind = next((kind for kind, column in COLUMNS.items() if header == f"t_mono_s,{column}"), None)
+    if kind is None:
+        raise ValueError(f"its header is {header[:40]!r}, not 't_mono_s,power_w' or 't_mono_s,energy_j'")
+    lines = body.count("\n")
+    if lines < 2:
+        raise ValueError(f"it holds {lines} samples, fewer than 2")
+    try:
+        numbers = np.array(body.replace("\n", ",").rstrip(",").split(","), dtype=np.float64)
+    except ValueError:
+        raise ValueError("a line is not two numbers") from None
+    if len(numbers) != 2 * lines or not np.isfinite(numbers).all():
+        raise ValueError("a line is not two numbers")
+    t_s, values = numbers[::2], numbers[1::2]
+    if not (np.diff(t_s) > 0).all():
+        raise ValueError("its times do not rise")
+    return Trace(kind=kind, t_s=t_s, values=values, facts=facts)
+
+
+def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
+    """Write a gzipped CSV with the columns ``t_mono_s`` and ``column``; return the file's name.
+
+    The facts stand above the header, in lines that begin with ``#``. The file appears whole and on the disk or not at
+    all, and never in place of another: the second one of a name gets a number. A trace of powers can be played back
+    with ``replay:FILE``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    return write_whole(folder, free_stem(folder, name), samples, column=column, facts=facts)
+
+
+def write_whole(folder: Path, stem: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
+    """`write_trace` under a name that is known to be free."""
+    file_name = f"{stem}{WHOLE}"
+    temporary = folder / f".{file_name}.part"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as raw:
+            with gzip.open(raw, "wt", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(lines(samples, column=column, facts=facts))
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(folder / file_name)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return file_name
+
+
+def free_stem(folder: Path, name: str) -> str:
+    """The beginning of a file name that no trace in the folder has, whole or partial. What no name may hold is `_`."""
+    base = re.sub(r"[^\w.=+-]+", "_", name)[:180]
+    stems = itertools.chain([base], (f"{base}~{number}" for number in itertools.count(2)))
+    return next(stem for stem in stems if not any((folder / f"{stem}{end}").exists() for end in (WHOLE, PARTIAL)))
+
+
+def lines(
+    samples: Iterable[Sample], *, column: str | None = None, facts: Mapping[str, object] | None = None
+) -> Iterator[str]:
+    """The lines of a trace; without a column those of the samples alone."""
+    if column is not None:
+        yield from (f"# {key}: {value}\n" for key, value in (facts or {}).items())
+        yield f"t_mono_s,{column}\n"
+    yield from (f"{t_s:.6f},{value:.6f}\n" for t_s, value in samples)

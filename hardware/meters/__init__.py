@@ -1,0 +1,1 @@
+"""What the meters on a cable share."""

@@ -1,0 +1,268 @@
+"""Meter: what all meters on a cable or over Bluetooth share. One thread talks, `poll` takes what it has heard.
+
+The thread alone touches the connection, so nobody who polls ever waits for a slow or dead meter, and a sample gets the
+time at which it arrived, not the time at which somebody asked. When the connection breaks the thread connects again
+for ever; `poll` has no samples meanwhile, which is a gap to be judged by whoever integrates, and no error. The source
+dies only of what does not mend itself, e.g. a meter of another model.
+
+What a subclass brings: how to connect, what to say first and last, and one step of the dialogue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from hardware.errors import SourceError
+from hardware.meters.clockfit import ClockFit
+from hardware.meters.energy_count import EnergyCount
+from hardware.meters.link import Link, Tap
+from hardware.meters.raw_log import RawLog
+from hardware.source import Health, OwnCounter, PowerSource, Sample
+from hardware.wire.reading import JOULES_PER_MWH, Reading, Scale
+
+FIRST_S = 12.0
+"""Longest wait for a first good sample. A real UM24C took 4.5 s for its first reply, an Arduino starts for 2 s."""
+
+RETRY_S = (0.2, 2.0)
+"""First and longest pause before connecting again."""
+
+KEPT = 1_000_000
+"""Samples kept for a caller who never asks."""
+
+Clock = Callable[[], float]
+
+
+class SilentError(OSError):
+    """The connection stands, but the meter has said nothing of use for too long."""
+
+
+class Meter(PowerSource):
+    """Base of the meters. Subclasses implement `info` and the four methods that begin with an underscore and a verb."""
+
+    self_timed = True
+    count_j = JOULES_PER_MWH
+    """One count of the meter's own energy counter, if it has one."""
+
+    silent_s = 10.0
+    """A connection that has brought no good sample for so long is taken for broken."""
+
+    def __init__(self, name: str, dial: Callable[[], Link], scale: Scale, *, clock: Clock = time.monotonic) -> None:
+        self.name = name
+        self.first: Reading | None = None
+        self._dial = dial
+        self._scale = scale
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._alive = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._raw: RawLog | None = None
+        self._fatal: str | None = None
+        self._problem: str | None = None
+        self._connected = False
+        self._disconnects = self._implausible = 0
+        self._good_s = self._last_s = 0.0
+        self._energy = EnergyCount()
+        self._fit = ClockFit()
+
+    # what a subclass brings
+
+    def _begin(self, link: Link) -> None:
+        """Say what has to be said on a fresh connection."""
+
+    @abstractmethod
+    def _step(self, link: Link) -> None:
+        """One exchange or one read, of half a second or so at most; gives what it heard to `_give`."""
+
+    def _end(self, link: Link) -> None:
+        """Say goodbye, and read what is still under way, so that the meter starts cleanly next time."""
+
+    def _lost(self) -> int:
+        """Samples known to be lost since the start."""
+        return 0
+
+    def _bad(self) -> int:
+        """Broken frames since the start."""
+        return 0
+
+    # what everybody calls
+
+    @property
+    def health(self) -> Health:
+        return Health(
+            connected=self._connected,
+            disconnects=self._disconnects,
+            lost=self._lost(),
+            bad_frames=self._bad(),
+            implausible=self._implausible,
+            problem=self._fatal or self._problem,
+        )
+
+    def record_raw(self, path: Path) -> bool:
+        log = RawLog(path, self.name)
+        old, self._raw = self._raw, log
+        if old is not None:
+            old.close()
+        return True
+
+    def open(self) -> None:
+        """Connect and wait for a first good sample, `FIRST_S` at most.
+
+        Raises:
+            SourceError: no connection, no answer, or another meter than the name says.
+        """
+        self._stop.clear()
+        self._alive.clear()
+        self._fatal = self._problem = None
+        self._energy = EnergyCount()
+        try:
+            link = self._dial()
+        except OSError as error:
+            taken = error.errno in (errno.EAGAIN, errno.EBUSY)
+            reason = "another program has the port open; end that one first" if taken else error
+            raise SourceError(f"{self.name} cannot be opened: {reason}") from error
+        self._good_s = self._clock()
+        self._thread = threading.Thread(target=self._run, args=(link,), name=f"meter-{self.name}", daemon=True)
+        self._thread.start()
+        self._alive.wait(FIRST_S)
+        if self._fatal is not None or not self._alive.is_set():
+            heard = f"{self._bad()} broken frames" if self._bad() else "nothing of use"
+            why = (
+                self._fatal
+                or f"it does not answer: {heard} in {FIRST_S:.0f} s ({self._problem or 'is it switched on?'})"
+            )
+            self.close()
+            raise SourceError(f"{self.name}: {why}")
+
+    def close(self) -> None:
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=3.0)  # one that hangs in a driver is left behind
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
+        self._connected = False
+
+    def poll(self) -> list[Sample]:
+        if self._fatal is not None:
+            raise SourceError(f"{self.name}: {self._fatal}")
+        with self._lock:
+            samples = list(self._samples)
+            self._samples.clear()
+        return samples
+
+    def own_counter(self) -> OwnCounter | None:
+        return self._energy.counter
+
+    # what a subclass calls
+
+    def _give(self, reading: Reading, arrived_s: float) -> None:
+        """Take a reading that arrived at arrived_s, unless it cannot be true. Its own time counts where it has one."""
+        complaint = self._scale.complaint(reading)
+        if complaint is not None:
+            self._refuse(complaint)
+            return
+        self._sample(self._taken_s(reading, arrived_s), reading.watts)
+        self._energy.follow(reading.energy_j, self._last_s, self.count_j)
+        self._hear(reading, arrived_s)
+
+    def _refuse(self, complaint: str) -> None:
+        """Count a reading that cannot be true."""
+        self._implausible += 1
+        self._problem = f"a reading cannot be true: {complaint}"
+
+    def _sample(self, t_s: float, watts: float) -> None:
+        """Queue a sample. Times only rise: a clock fit that mends itself may give two samples out of order."""
+        with self._lock:
+            self._last_s = max(t_s, self._last_s + 1e-6)
+            self._samples.append((self._last_s, watts))
+
+    def _hear(self, reading: Reading, arrived_s: float) -> None:
+        """Note that the meter lives."""
+        self.first = self.first or reading
+        self._good_s = arrived_s
+        self._connected = True
+        self._alive.set()
+
+    def _drain(self, link: Link, *, wait: bool = True, up_to_s: float = 1.0) -> None:
+        """Read and forget what is there, or with wait also what is still under way. Some meters never fall silent."""
+        deadline_s = self._clock() + up_to_s
+        while link.read(wait=wait) and self._clock() < deadline_s:
+            pass
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, but not beyond `close`."""
+        if seconds > 0:
+            self._stop.wait(seconds)
+
+    def _new_clock(self) -> None:
+        """Forget the meter's clock: it was set back."""
+        self._fit = ClockFit()
+
+    # the rest
+
+    def _taken_s(self, reading: Reading, arrived_s: float) -> float:
+        if reading.device_s is None:
+            return arrived_s
+        self._fit.add(reading.device_s, arrived_s)
+        return self._fit.host_s(reading.device_s)
+
+    def _note(self, direction: str, data: bytes) -> None:
+        raw = self._raw
+        if raw is None:
+            return
+        try:
+            raw.write(self._clock(), direction, data)
+        except (OSError, ValueError) as error:  # a full disk ends the log, not the measurement
+            self._raw = None
+            self._problem = f"the raw log ended: {error}"
+
+    def _run(self, link: Link | None) -> None:
+        retry_s = RETRY_S[0]
+        while not self._stop.is_set():
+            try:
+                link = Tap(link or self._dial(), self._note)
+                self._new_clock()
+                self._good_s = self._clock()
+                self._converse(link)
+            except OSError as error:
+                self._problem = f"{type(error).__name__}: {error}"
+            except SourceError as error:
+                self._die(str(error))
+            except Exception as error:  # a driver may raise anything, and a thread dies unheard
+                self._die(f"{type(error).__name__}: {error}")
+            finally:
+                if link is not None:
+                    link.close()
+                link = None
+            if self._connected and not self._stop.is_set():
+                self._disconnects += 1
+                retry_s = RETRY_S[0]
+            self._connected = False
+            self._pause(retry_s)
+            retry_s = min(2 * retry_s, RETRY_S[1])
+
+    def _converse(self, link: Link) -> None:
+        try:
+            self._begin(link)
+            while not self._stop.is_set():
+                self._step(link)
+                if self._clock() - self._good_s > self.silent_s:
+                    raise SilentError(f"no good sample for {self.silent_s:.0f} s")
+        finally:
+            with contextlib.suppress(OSError):
+                self._end(link)
+
+    def _die(self, why: str) -> None:
+        self._fatal = why
+        self._stop.set()
+        self._alive.set()

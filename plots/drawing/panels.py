@@ -1,0 +1,142 @@
+"""Panels: one small chart per data label, laid out in pages with a title, a legend and a caption."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plots.drawing.style import INK, MUTED, WIDTH_IN, Drawn, context, new_figure
+
+COLUMNS = 3
+PER_PAGE = 6
+MAX_PAGES = 8
+"""Beyond that a reader is better served by the tables, which hold everything."""
+
+_PANEL_IN = 2.05
+_GAP_X_IN, _GAP_Y_IN = 0.3, 0.55
+_LEFT_IN, _RIGHT_IN = 0.62, 0.12
+_TITLE_IN, _LEGEND_IN, _CAPTION_IN = 0.19, 0.19, 0.135
+"""Heights of a line of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """What a figure says around its panels.
+
+    Attributes:
+        name: file name without ending; pages after the first get a number.
+        title: heading.
+        x_label, y_label: with units.
+        caption: n, spread, source and grade.
+        alt: what the figure shows, in words.
+        legend: handles, in reading order.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    caption: str
+    alt: str
+    legend: Sequence[Artist]
+
+
+def draw_pages(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None]) -> list[Drawn]:
+    """One Drawn per page; `paint` fills the axes of one label."""
+    pages = [labels[start : start + PER_PAGE] for start in range(0, len(labels), PER_PAGE)]
+    shown = pages[:MAX_PAGES]
+    left_out = len(labels) - sum(map(len, shown))
+    drawn = []
+    for number, part in enumerate(shown, start=1):
+        page = f" Page {number} of {len(shown)}." if len(shown) > 1 else ""
+        more = f" {left_out} more shifts are in the tables only." if left_out and number == len(shown) else ""
+        with context():
+            figure = _page(dataclasses.replace(chart, caption=chart.caption + page + more), part, paint)
+        drawn.append(Drawn(chart.name if number == 1 else f"{chart.name}-{number}", figure, chart.alt + page))
+    return drawn
+
+
+def _page(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None]) -> Figure:
+    """A figure laid out in inches: letters and panels keep their size, only the figure grows."""
+    columns = min(COLUMNS, len(labels))
+    rows = math.ceil(len(labels) / columns)
+    width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
+    title = textwrap.wrap(chart.title, int(width * 11))
+    caption = textwrap.wrap(chart.caption, int(width * 19.5))
+    legend_columns = _legend_columns(chart.legend, width)
+    top = 0.42 + _TITLE_IN * len(title) + _LEGEND_IN * math.ceil(len(chart.legend) / legend_columns)
+    bottom = 0.56 + _CAPTION_IN * len(caption)
+    height = top + bottom + rows * _PANEL_IN + (rows - 1) * _GAP_Y_IN
+    figure = new_figure(width, height)
+    panel_width = (width - _LEFT_IN - _RIGHT_IN - _GAP_X_IN * (columns - 1)) / columns
+    axes: list[Axes] = []
+    for index, label in enumerate(labels):
+        row, column = divmod(index, columns)
+        x = _LEFT_IN + column * (panel_width + _GAP_X_IN)
+        y = height - top - (row + 1) * _PANEL_IN - row * _GAP_Y_IN
+        panel = figure.add_axes((x / width, y / height, panel_width / width, _PANEL_IN / height))
+        axes.append(panel)
+        paint(panel, label)
+        panel.set_title(_cut(label, panel_width), loc="left", parse_math=False, pad=5)
+        panel.tick_params(labelleft=column == 0)
+        if column == 0:
+            panel.set_ylabel(chart.y_label)
+        if index + columns >= len(labels):
+            panel.set_xlabel(chart.x_label)
+    _same_height(axes)
+    words: dict[str, Any] = {"x": 0.1 / width, "parse_math": False}
+    for line, text in enumerate(title):
+        figure.text(y=1 - (0.1 + _TITLE_IN * line) / height, s=text, size=10, weight="bold", va="top", **words)
+    figure.legend(
+        handles=_row_major(chart.legend, legend_columns),
+        loc="upper left",
+        bbox_to_anchor=(0.02 / width, 1 - (0.1 + _TITLE_IN * len(title)) / height),
+        ncols=legend_columns,
+        handlelength=1.3,
+        columnspacing=1.2,
+        handletextpad=0.5,
+        borderaxespad=0.2,
+        labelcolor=INK,
+    )
+    for line, text in enumerate(caption, start=1):
+        figure.text(
+            y=(0.06 + _CAPTION_IN * (len(caption) - line)) / height, s=text, size=6.8, color=MUTED, va="bottom", **words
+        )
+    return figure
+
+
+def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
+    """One row if it fits, else as many equal columns as do."""
+    widths = [0.45 + 0.068 * len(str(handle.get_label())) for handle in legend]
+    if sum(widths) <= width_in - 0.1:
+        return max(1, len(legend))
+    return max(1, int((width_in - 0.1) / max(widths)))
+
+
+def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
+    """Handles in the order that makes matplotlib, which fills columns first, read along the rows."""
+    return [handle for column in range(columns) for handle in legend[column::columns]]
+
+
+def _cut(label: str, panel_width_in: float) -> str:
+    """Both ends of a label too long for its panel: the beginning names the data, the end the shift."""
+    keep = int(panel_width_in * 13.5) - 1
+    if len(label) <= keep + 1:
+        return label
+    return f"{label[: keep // 2]}\N{HORIZONTAL ELLIPSIS}{label[-(keep - keep // 2) :]}"
+
+
+def _same_height(axes: Sequence[Axes]) -> None:
+    """Panels of a page share their y range, so that bars can be compared across them."""
+    low = min(panel.get_ylim()[0] for panel in axes)
+    high = max(panel.get_ylim()[1] for panel in axes)
+    for panel in axes:
+        panel.set_ylim(low, high)

@@ -1,0 +1,150 @@
+"""Style of all figures: one colour per block everywhere, sizes, and how a figure is written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import warnings
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bench.errors import JouletuneError
+from bench.store.durable import write_atomic
+
+INK = "#1b1f24"
+MUTED = "#5b6570"
+GRID = "#dfe3e8"
+PAPER = "#ffffff"
+"""The four colours that are not data. A page may replace them in the SVG, e.g. to go dark."""
+
+BLOCK_COLOURS = {"block1": "#0072b2", "block2": "#56b4e9", "block3": "#009e73", "fc": "#e69f00"}
+"""Colours told apart with every kind of colour vision (Okabe and Ito 2008)."""
+
+FULL_COLOUR = "#7a7f87"
+OTHER_COLOURS = (
+    *("#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#b8a800"),
+    *("#332288", "#44aa99", "#aa4499", "#999933", "#882255"),
+)
+PNG_DPI = 150
+WIDTH_IN = 7.2
+"""Full text width; a lone panel takes half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure and what a page needs to show it.
+
+    Attributes:
+        name: file name without ending.
+        figure: the figure itself.
+        alt: what it shows, in words, for those who cannot see it.
+    """
+
+    name: str
+    figure: Figure
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A written figure: its files, its SVG text, its words and its width."""
+
+    name: str
+    png: Path
+    svg: Path
+    markup: str
+    alt: str
+    width_in: float
+
+
+def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Colour per arm, from (arm, role) in table order: the paper's blocks have theirs, others take the next free."""
+    arms = list(arms)
+    fixed = {"full": FULL_COLOUR, "average": INK}
+    named = {arm: fixed.get(role) or BLOCK_COLOURS.get(arm) for arm, role in arms}
+    free = itertools.cycle([colour for colour in OTHER_COLOURS if colour not in named.values()] or OTHER_COLOURS)
+    return {arm: colour or next(free) for arm, colour in named.items()}
+
+
+def context() -> AbstractContextManager[None]:
+    """Settings of all figures, for the time of drawing and writing only."""
+    return mpl.rc_context(
+        {
+            "font.family": ["DejaVu Sans"],
+            "font.size": 8.0,
+            "axes.titlesize": 8.5,
+            "axes.titleweight": "bold",
+            "axes.labelsize": 8.0,
+            "axes.edgecolor": MUTED,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "axes.facecolor": PAPER,
+            "axes.linewidth": 0.7,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": GRID,
+            "grid.linewidth": 0.7,
+            "xtick.color": MUTED,
+            "ytick.color": MUTED,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "xtick.labelsize": 7.5,
+            "ytick.labelsize": 7.5,
+            "xtick.major.width": 0.7,
+            "ytick.major.width": 0.7,
+            "text.color": INK,
+            "legend.frameon": False,
+            "legend.fontsize": 7.5,
+            "figure.facecolor": PAPER,
+            "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
+            "svg.hashsalt": "jouletune",  # the same figure gives the same file
+        }
+    )
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """A figure of its own, outside pyplot's global list."""
+    figure = Figure(figsize=(width_in, height_in))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(drawn: Drawn, folder: Path) -> Saved:
+    """Write NAME.png (150 dpi) and NAME.svg as wholes.
+
+    Raises:
+        JouletuneError: the disk is full or the folder cannot be written.
+    """
+    png, svg = io.BytesIO(), io.StringIO()
+    with context(), warnings.catch_warnings():
+        # a label in a script that the font lacks shows boxes in the PNG; the SVG has the text itself
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing")
+        drawn.figure.savefig(png, format="png", dpi=PNG_DPI)
+        drawn.figure.savefig(svg, format="svg", metadata={"Date": None, "Title": drawn.name})
+    paths = folder / f"{drawn.name}.png", folder / f"{drawn.name}.svg"
+    _write_bytes(paths[0], png.getvalue())
+    write_atomic(paths[1], svg.getvalue())
+    return Saved(drawn.name, *paths, svg.getvalue(), drawn.alt, drawn.figure.get_figwidth())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error

@@ -1,0 +1,58 @@
+"""A table to search, filter and sort in the browser; its rows travel packed, so 10,000 of them are no burden."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, Literal
+
+from plots.page.widgets import widget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column; all of a table are equally long.
+
+    Attributes:
+        heading: its name, with the unit.
+        values: texts; numbers, None or nan where not known; lists of words; or for an action, what it is told.
+        kind: how values sort and look. An action is a button that sends the event `jt-action` with its value.
+        digits: after the point of a number.
+        texts: what is shown instead of the values, which then only sort.
+        choice: whether the table can be narrowed to one of its values.
+        hidden: whether it only serves for that, because another column says the same.
+        about: what the column is, in words; of an action, what it does.
+        tones: value -> good, bad or dim.
+    """
+
+    heading: str
+    values: Sequence[Any]
+    kind: Literal["text", "number", "list", "action"] = "text"
+    digits: int = 1
+    texts: Sequence[str] | None = None
+    choice: bool = False
+    hidden: bool = False
+    about: str = ""
+    tones: Mapping[str, str] = field(default_factory=dict)
+
+
+def data_table(name: str, label: str, columns: Sequence[Column], *, plain: str, sort: int | None = None) -> str:
+    """Markup of a table; the first column names the row.
+
+    Args:
+        name: id, once per page.
+        label: what it holds, for those who cannot see it.
+        sort: number of the column to sort by at first; None keeps the order of the rows.
+        plain: a plain text for readers without scripts: where else the rows are.
+    """
+    content = [
+        dataclasses.asdict(column) | {"values": [_known(value) for value in column.values]} for column in columns
+    ]
+    return widget("table", name, {"label": label, "sort": sort, "columns": content}, plain=f"<p>{escape(plain)}</p>")
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,238 @@
+"""Tables as Markdown, LaTeX, CSV and in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.analysis import analyse, from_records, load
+from bench.analysis.formats import escape_latex, summary_csv, to_latex, to_markdown
+from bench.analysis.sentences import headline_sentences, quality_sentences, shift_sentences
+from bench.analysis.tables import Grid, grids
+from bench.analysis.terminal import terminal_table
+from bench.analysis.wording import MISSING, joules, size_label
+from bench.store.record import Record
+
+ACCURACY = {"block1": 0.2, "block2": 0.4, "fc": 0.9, "full": 0.95}
+JOULES = {"block1": 80.0, "block2": 60.0, "fc": 30.0, "full": 100.0}
+
+
+def lines(seeds: int = 2, data: str = "digits-flip", size: float = 0.1, **more: Any) -> list[dict[str, Any]]:
+    """Every block on every seed; accuracies rise by a point per seed, joules by 10 %."""
+    fixed = {"source": "meter", "source_kind": "power", "grade": "B"}
+    return [
+        json.loads(
+            Record(
+                **{
+                    "cell_id": f"{data}/n={size:g}/{block}/s={seed}",
+                    "repeat": 0,
+                    "status": "ok",
+                    "dataset": "digits",
+                    "shift": "flip",
+                    "level": "output",
+                    "data": data,
+                    "train_size": size,
+                    "blocks": block,
+                    "seed": seed,
+                    "method": "fixed",
+                    "model": "resnet8",
+                    "bn_mode": "train",
+                    "started_at": "2025-01-01T00:00:00+00:00",
+                    "accuracy_before": 0.1,
+                    "accuracy_after": ACCURACY[block] + seed / 100,
+                    "n_train": 140,
+                    "n_test": 360,
+                    "energy_gross_j": JOULES[block] * 1.1**seed,
+                    "train_time_s": 2.0,
+                }
+                | fixed
+                | more
+            ).to_json()
+        )
+        for seed in range(seeds)
+        for block in ACCURACY
+    ]
+
+
+def made(records: list[dict[str, Any]]) -> dict[str, Grid]:
+    results = from_records(records)
+    return {grid.name: grid for grid in grids(results, analyse(results))}
+
+
+def shown(records: list[dict[str, Any]], width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(terminal_table(from_records(records)))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_accuracy_grid_in_the_papers_form() -> None:
+    grid = made(lines())["accuracy"]
+    assert grid.header == ("Data", "Level", "Train size", "block1", "block2", "fc", "Block Avg", "full", "Gain")
+    row = grid.rows[0]
+    # mean of 0.90 and 0.91; half of the interval: 12.706 * 0.00707 / sqrt(2) = 0.0635
+    assert [entry.text for entry in row[:3]] == ["digits-flip", "output", "10 %"]
+    assert (row[5].text, row[5].best, row[5].target) == ("90.5 ± 6.4", True, True)
+    assert [entry.best for entry in row] == [index == 5 for index in range(9)]  # full is higher, and no single block
+    assert row[6].text == "50.5 ± 6.4"
+    assert row[8].text == "+40.0 [40.0, 40.0]"
+
+
+def test_saving_and_joule_grids_name_source_kind_and_grade() -> None:
+    grid = made(lines())
+    assert [entry.text for entry in grid["energy_saving"].rows[0][3:]] == [
+        "20.0 [20.0, 20.0]", "40.0 [40.0, 40.0]", "70.0 [70.0, 70.0]", "43.3 [43.3, 43.3]",
+    ]  # fmt: skip
+    assert grid["energy"].rows[0][5].best  # the least joules
+    for name in ("energy_saving", "energy"):
+        assert "meter (power, grade B)" in grid[name].note
+    assert "energy_saving_net" not in grid
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"source": "simulated?power_w=5", "flags": ("simulated",)}, "simulated"),
+        ({"source": "replay:x.csv", "flags": ("replayed",)}, "replayed"),
+        ({"source_kind": "estimate", "grade": "C"}, "estimate"),
+    ],
+)
+def test_what_was_not_measured_is_named_in_every_joule_table(fields: dict[str, Any], word: str) -> None:
+    records = lines(**fields)
+    for name, grid in made(records).items():
+        if name != "accuracy":
+            assert f"not measured: {word}" in to_markdown(grid)
+            assert f"not measured: {word}" in to_latex(grid)
+    assert f"not measured: {word}" in " ".join(shown(records).split())
+    assert {row["caveat"] for row in csv.DictReader(io.StringIO(summary_csv(analyse(from_records(records)))))} == {word}
+
+
+def test_without_joules_there_is_no_joule_table() -> None:
+    blank = {"source": None, "source_kind": None, "grade": None, "energy_gross_j": None}
+    assert list(made(lines(**blank))) == ["accuracy"]
+    text = shown(lines(**blank))
+    assert "No energy measured" in text
+    assert " J" not in text
+
+
+def test_latex_escapes_what_a_user_may_write() -> None:
+    assert escape_latex(r"a_b & 50 % #1 {x} ~^\ $") == (
+        r"a\_b \& 50 \% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
+    )
+    text = to_latex(made(lines(data="my_data & 100%"))["accuracy"])
+    assert r"my\_data \& 100\%" in text
+    assert "my_data" not in text
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllrrrrrr}"):
+        assert rule in text
+    assert r"\textbf{90.5 $\pm$ 6.4}$^\dagger$" in text
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    assert body.replace(r"\&", "").count("&") == 8
+
+
+def test_markdown_escapes_pipes_and_html() -> None:
+    text = to_markdown(made(lines(data="a|b<script>"))["accuracy"])
+    assert r"a\|b\<script\>" in text
+    assert "**90.5 ± 6.4** †" in text
+
+
+def test_summary_has_one_row_per_cell_and_leaves_nulls_empty() -> None:
+    records = lines()
+    records[0] |= {"status": "failed", "accuracy_after": None, "energy_gross_j": None, "grade": None}
+    text = summary_csv(analyse(from_records(records)))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 8
+    failed, done = rows[0], rows[1]
+    assert (failed["failed"], failed["accuracy_percent"], failed["energy_gross_j"]) == ("1", "", "")
+    assert (done["ok"], done["accuracy_percent"], done["energy_gross_j"], done["n_train"]) == (
+        "1",
+        "40.0",
+        "60.0",
+        "140",
+    )
+    assert float(done["accuracy_wilson_lo95_percent"]) < 40 < float(done["accuracy_wilson_hi95_percent"])
+    assert done["energy_net_j"] == done["energy_gross_sd_j"] == ""
+    assert pd.read_csv(io.StringIO(text))["energy_gross_j"].notna().sum() == 7
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_terminal_table_fits(width: int) -> None:
+    text = shown(lines(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "90.5 %†" in text  # the target
+    assert "\N{MINUS SIGN}70 %" in text  # its joules against full
+    sentence = (
+        "digits-flip (output): fc wins clearly, 90.5 % vs Block Avg 50.5 %, gain +40.0 [40.0, 40.0] points over 2 seeds"
+    )
+    assert sentence in " ".join(text.split())
+
+
+def test_terminal_table_with_failures_and_many_rows() -> None:
+    records = [entry for n in range(30) for entry in lines(1, data=f"d{n}")]
+    records[1] |= {"status": "failed", "accuracy_after": None, "energy_gross_j": None}
+    text = shown(records)
+    assert "failed" in text
+    assert "and 6 more rows in the report" in text
+    assert "(n=1, no interval)" in " ".join(text.split())
+    assert "1 repeat failed; in no average." in text
+
+
+def test_rich_markup_in_a_label_is_only_text() -> None:
+    assert "[bold]x[/bold]" in shown(lines(data="[bold]x[/bold]"), 100)
+
+
+def test_sentences_over_several_sizes_and_a_target_that_loses() -> None:
+    records = [entry for size in (0.1, 0.2) for entry in lines(size=size)]
+    assert shift_sentences(analyse(from_records(records))) == [
+        "digits-flip (output): fc wins clearly at all 2 train sizes, gain +40.0 to +40.0 points over 2 seeds"
+    ]
+    wrong = [entry | {"level": "input"} for entry in lines(1)]
+    assert shift_sentences(analyse(from_records(wrong))) == [
+        "digits-flip (input): fc leads, 90.0 %, not the target block1 (20.0 %) vs Block Avg 50.0 %, "
+        "gain \N{MINUS SIGN}30.0 points (n=1, no interval)"
+    ]
+
+
+def test_headlines_of_the_paper_in_words() -> None:
+    results = load("paper")
+    analysis = analyse(results)
+    gain, saving = headline_sentences(analysis, published=True)
+    assert "15.31 points" in gain
+    assert "41.57 %" in saving
+    assert "53.65" in quality_sentences(analysis, published=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0341, "34.1 mJ"), (2030.0, "2.03 kJ"), (98.8, "98.8 J"), (None, MISSING), (float("nan"), MISSING)],
+)
+def test_joules_in_words(value: float | None, text: str) -> None:
+    assert joules(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "n_train", "text"),
+    [(0.1, 140, "10 %"), (64, 64, "64 images"), (1, 1400, "100 %"), (1, 1, "1 image"), (0, None, MISSING)],
+)
+def test_train_sizes_in_words(size: float, n_train: float | None, text: str) -> None:
+    assert size_label(size, n_train) == text
+
+
+def test_theory_stands_beside_the_measured_saving() -> None:
+    macs = {"block1": 80, "block2": 70, "fc": 25, "full": 100}
+    records = [one | {"train_macs": macs[one["blocks"]] * 10, "step_macs": macs[one["blocks"]]} for one in lines()]
+    grid = made(records)["energy_saving"]
+    row = dict(zip(grid.header, (entry.text for entry in grid.rows[0]), strict=True))
+    assert row["fc"] == "70.0 [70.0, 70.0]; theory 75.0"
+    assert row["Block Avg"].endswith("theory 41.7")
+    assert "multiply-accumulates" in grid.note
+    assert "theory" not in to_markdown(made(lines())["energy_saving"])  # records of an older version have none
+    rows = {row["cell_id"]: row for row in csv.DictReader(io.StringIO(summary_csv(analyse(from_records(records)))))}
+    fc, full = rows["digits-flip/n=0.1/fc/s=1"], rows["digits-flip/n=0.1/full/s=1"]
+    assert (float(fc["saving_gross_percent"]), float(fc["saving_theory_percent"])) == (70.0, 75.0)
+    assert (float(full["saving_theory_percent"]), float(full["step_macs"])) == (0.0, 100)
