@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bench.text import shown
+
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C or SIGTERM stopped."""
 
@@ -16,7 +18,7 @@ class JouletuneError(Exception):
 
     def __str__(self) -> str:
         # what a file or a path holds is repeated to its user, and may hold newlines or a terminal's control codes
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return shown(super().__str__())
 
 
 class RequestError(JouletuneError):

@@ -1,12 +1,90 @@
-"""Text for people: a duration, a series in one line."""
+"""Text for people: foreign text made safe to print, a duration, a series in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import codecs
+import functools
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+REPLACE = "jouletune"
+"""Name of the codec error handler that writes what an encoding lacks in ASCII: see `replace_unencodable`."""
+
+BARS = "▁▂▃▄▅▆▇█"
+_ASCII = {
+    **dict(zip(map(ord, BARS), "_.:-=+*#", strict=True)),
+    **dict.fromkeys((0x2212, 0x2013, 0x2014), "-"),  # minus sign and dashes
+    **{0xD7: "x", 0xB1: "+/-", 0x2192: "->", 0x2020: "+", 0x2026: "...", 0x2502: "|"},
+}
+
+
+def shown(text: object, keep: str = "") -> str:
+    """Replace what a terminal would obey, or could not show, by a visible escape such as ``\\x1b``.
+
+    That is every character that Unicode does not call printable: control characters (newlines too), the start of
+    CSI and OSC sequences, bidirectional controls, invisible characters, lone surrogates of file names.
+
+    Args:
+        text: of any origin; turned into a `str` first.
+        keep: characters to leave as they are, such as a newline.
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in whole)
+
+
+def echo(*lines: object, err: bool = False) -> None:
+    """Print lines to stdout, or to stderr, each `shown`: a newline within one cannot forge another."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:
+        print(*map(shown, lines), sep="\n", file=stream, flush=True)
+
+
+def console(**options: Any) -> Console:
+    """Make the console of a command: no string is taken for markup, and every text is `shown`.
+
+    Args:
+        options: of `rich.console.Console`.
+    """
+    return _console_class()(markup=False, emoji=False, highlight=False, **options)
+
+
+@functools.cache
+def _console_class() -> type[Console]:
+    # rich is imported late: `jouletune --help` does without
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class ShownConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(shown(text, "\n\t"), **options)  # before a table measures it
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else shown(text, "\n"), style, control)
+
+    return ShownConsole
+
+
+def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """Write what the encoding of a stream lacks in ASCII: ``±`` as ``+/-``, a surrogate as its escape, else ``?``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(_ASCII)
+    return "".join(c if c.isascii() else shown(c) if not c.isprintable() else "?" for c in lacking), error.end
+
+
+codecs.register_error(REPLACE, replace_unencodable)
 
 
 def duration(seconds: float) -> str:
-    """75 -> `1 min 15 s`."""
+    """Write seconds for a person: 75 -> `1 min 15 s`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -16,11 +94,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-BARS = "▁▂▃▄▅▆▇█"
-
-
 def spark(values: Sequence[float | None]) -> str:
-    """One block per value, from the lowest to the highest; a blank for None."""
+    """Draw one bar per value, from the lowest to the highest; a blank for None."""
     known = [value for value in values if value is not None]
     if not known:
         return " " * len(values)
