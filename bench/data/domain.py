@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.catalog.datasets import BLOCK_NOISE, DATASETS
+from bench.data import cached
 from bench.data.breeds import read_breeds
 from bench.data.cifar10c import read_cifar10c
 from bench.data.corruptions import corrupt
@@ -21,10 +17,8 @@ from bench.data.images import Images, Progress, random_images, read_cifar10, rea
 from bench.data.locate import Located, cache_dir, check_tree, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
-from bench.errors import JouletuneError, RequestError
+from bench.errors import RequestError
 from bench.suite.suite import DataSpec
-
-PARTS = ("source", "target")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,53 +30,45 @@ class Domain:
         target: what it is tuned and tested on, memory-mapped.
         variant: which copy of the data, e.g. JPEG.
         source_key: hash of the source side alone: shifts that share it share a source model.
+        sha256: fingerprint of the images, labels and class names of both sides.
     """
 
     source: Images
     target: Images
     variant: str | None
     source_key: str
+    sha256: str = ""
 
 
 def load_domain(folder: Path) -> Domain:
     """The domain that `make_domain` cached in a folder."""
-    facts = json.loads((folder / "facts.json").read_text())
-    classes = tuple(facts["classes"])
-    source, target = (_load(folder, part, classes) for part in PARTS)
-    return Domain(source, target, facts["variant"], facts["source_key"])
+    source, target, facts = cached.load(folder)
+    return Domain(source, target, facts["variant"], facts["source_key"], cached.fingerprint(facts))
 
 
 def make_domain(data: DataSpec, progress: Progress) -> Path:
-    """Read, shift and cache a dataset, unless that was done before. Returns the cache folder.
+    """Read, shift and cache a dataset, unless that was done before and is whole. Returns the cache folder.
 
     Raises:
         RequestError: the data is missing or unreadable.
         JouletuneError: the cache cannot be written.
     """
-    folder = _folder(data)
-    if (folder / "facts.json").is_file():
-        return folder
     located = locate(data)
-    clean = _clean_cifar10(data, located, progress)
-    source, target = _sides(data, located, clean, progress)
-    with _new_folder(folder) as temporary:
-        for part, images in zip(PARTS, (source, target), strict=True):
-            if clean is not None and images is clean.source:
-                _share(clean.folder, temporary, part)
-            else:
-                _save(temporary, part, images)
-        facts = {
-            "classes": source.classes,
-            "variant": located.variant,
-            "source_key": domain_key(data, located, source_only=True),
-        }
-        (temporary / "facts.json").write_text(json.dumps(facts))
+    name = f"{data.dataset}-{data.shift}" if data.shift == BLOCK_NOISE else data.label  # one for all noised blocks
+    folder = cache_dir() / "domains" / f"{name}-{domain_key(data, located, source_only=False)[:16]}"
+    if cached.read_facts(folder) is None:
+        clean = _clean_cifar10(data, located, progress)
+        sides = _sides(data, located, clean, progress)
+        facts = {"variant": located.variant, "source_key": domain_key(data, located, source_only=True)}
+        # a suite of 15 corruptions keeps its training images once
+        shared = {"source": clean.folder} if clean is not None and sides[0] is clean.source else {}
+        cached.write(folder, sides, facts, shared)
     return folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Clean:
-    """CIFAR-10 as it is, cached: a suite of 15 corruptions decodes it once, and keeps its training images once."""
+    """CIFAR-10 as it is, cached: a suite of 15 corruptions decodes it once."""
 
     folder: Path
     source: Images
@@ -94,32 +80,10 @@ def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Cle
         return None
     images = located.clean or located
     folder = cache_dir() / "images" / f"cifar10-{images_key(images)[:16]}"
-    if not (folder / "facts.json").is_file():
-        sides = read_cifar10(images, progress)
-        with _new_folder(folder) as temporary:
-            for part, side in zip(PARTS, sides, strict=True):
-                _save(temporary, part, side)
-            (temporary / "facts.json").write_text(json.dumps({"classes": sides[0].classes}))
-    classes = tuple(json.loads((folder / "facts.json").read_text())["classes"])
-    return _Clean(folder, *(_load(folder, part, classes) for part in PARTS))
-
-
-def _save(folder: Path, part: str, images: Images) -> None:
-    np.save(folder / f"{part}_x.npy", np.ascontiguousarray(images.x))
-    np.save(folder / f"{part}_y.npy", images.y)
-
-
-def _load(folder: Path, part: str, classes: tuple[str, ...]) -> Images:
-    return Images(np.load(folder / f"{part}_x.npy", mmap_mode="r"), np.load(folder / f"{part}_y.npy"), classes)
-
-
-def _share(of: Path, folder: Path, part: str) -> None:
-    """The same files under another name; a copy where the disk has no links."""
-    for name in (f"{part}_x.npy", f"{part}_y.npy"):
-        try:
-            os.link(of / name, folder / name)
-        except OSError:
-            shutil.copyfile(of / name, folder / name)
+    if cached.read_facts(folder) is None:
+        cached.write(folder, read_cifar10(images, progress), {}, {})
+    source, target, _ = cached.load(folder)
+    return _Clean(folder, source, target)
 
 
 def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Progress) -> tuple[Images, Images]:
@@ -191,36 +155,3 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
 def _read_folder(data: DataSpec, progress: Progress) -> Images:
     assert data.source is not None
     return read_tree(Path(data.source), data.image_size, progress)
-
-
-def _folder(data: DataSpec) -> Path:
-    name = f"{data.dataset}-{data.shift}" if data.shift == BLOCK_NOISE else data.label  # one for all noised blocks
-    return cache_dir() / "domains" / f"{name}-{domain_key(data, locate(data), source_only=False)[:16]}"
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that appears whole or not at all; where two make the same, the first to finish wins.
-
-    Raises:
-        JouletuneError: it cannot be written.
-    """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if (folder / "facts.json").is_file():
-                return
-            shutil.rmtree(folder, ignore_errors=True)  # not one of ours: ours are whole
-            temporary.rename(folder)
-    except OSError as error:
-        raise JouletuneError(
-            f"{folder}: cannot write ({error.strerror}); set JOULETUNE_CACHE to a roomier folder"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import RequestError
+from bench.store.durable import write_through
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -85,13 +88,25 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a state dict as a whole: a reader sees it complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_through(path, lambda temporary: torch.save(model.state_dict(), temporary))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is one that `save_weights` wrote: an archive whose parts have their CRC-32."""
     try:
-        torch.save(model.state_dict(), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers with their names, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.cpu().flatten().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _some(names: list[str], limit: int = 3) -> str:

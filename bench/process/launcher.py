@@ -28,8 +28,8 @@ PRELOAD = [
     "bench.training.tuner",
     "bench.methods.fixed",
     "bench.models.build",
-    "bench.process.block_noise",
-    "bench.process.source_model",
+    "bench.models.block_noise",
+    "bench.models.source",
     "bench.training.loop",
     "torch._dynamo",  # making the first optimizer imports it, which takes a second
 ]

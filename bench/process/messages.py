@@ -14,11 +14,15 @@ class Prepared:
     """What a data point needs, made and cached: the domain's folder and the source model's weights.
 
     Attributes:
-        facts: of the noise that was put into the model, see `bench.process.block_noise`; empty without any.
+        data_sha256: fingerprint of the images, labels and class names.
+        weights_sha256: fingerprint of the source model's tensors, before any noise.
+        facts: of the noise that was put into the model, see `bench.models.block_noise`; empty without any.
     """
 
     domain: Path
     weights: Path
+    data_sha256: str
+    weights_sha256: str
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,8 +45,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PrepareDone:
+    """All data points are ready.
+
+    Attributes:
+        prepared: by the data point's label.
+        code_sha256: of the file of a user's own model; None for a model of the catalogue.
+    """
+
     prepared: dict[str, Prepared]
     device_name: str
+    code_sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)

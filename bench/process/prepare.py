@@ -25,9 +25,11 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
     import torch
 
     from bench.data.domain import load_domain, make_domain
+    from bench.models.block_noise import make_noised_model
     from bench.models.blocks import check_blocks
-    from bench.process.block_noise import make_noised_model
-    from bench.process.source_model import load_source_model, make_source_model
+    from bench.models.build import users_code
+    from bench.models.checkpoint import fingerprint
+    from bench.models.source import load_source_model, make_source_model
     from bench.training.tuner import check_levers
 
     if job.suite.train.threads is not None:
@@ -41,6 +43,7 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
         model = load_source_model(job.suite.model, domain, weights, job.base)
+        weights_sha256 = fingerprint(model)
         check_blocks(model, job.suite.block_map)
         for cell in job.suite.cells():
             check_levers(model, job.suite.tuning(cell), device)
@@ -48,10 +51,10 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
         if data.noised_block is not None:
             searching = _Reporter(connection, f"finding the noise for {data.noised_block}")
             weights, facts = make_noised_model(
-                model.to(device), job.suite, data, domain, weights=weights, on_step=searching
+                model.to(device), job.suite, data, domain, weights_sha256=weights_sha256, on_step=searching
             )
-        prepared[data.label] = Prepared(folder, weights, facts)
-    connection.send(PrepareDone(prepared, device_name))
+        prepared[data.label] = Prepared(folder, weights, domain.sha256, weights_sha256, facts)
+    connection.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base)))
 
 
 class _Reporter:

@@ -32,7 +32,7 @@ def _run_cell(connection: Connection, job: CellJob) -> None:
     from bench.data.locate import cache_dir
     from bench.data.splits import split_target
     from bench.methods import fixed
-    from bench.process.source_model import load_source_model
+    from bench.models.source import load_source_model
     from bench.training.loop import Batchable, accuracy, to_tensors
     from bench.training.tuner import Tuner
 

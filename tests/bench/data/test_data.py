@@ -439,6 +439,41 @@ def test_what_a_kill_leaves_is_passed_over(own_cache: Path) -> None:
     assert not stale.exists()
 
 
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda content: bytes(len(content)),  # as a power loss leaves a file that was not synced
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "a flipped bit": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["source_x.npy", "target_y.npy", "facts.json"])
+def test_a_damaged_domain_is_made_again(own_cache: Path, name: str, damage: str) -> None:
+    folder = make_domain(spec(), quiet)
+    fingerprint = load_domain(folder).sha256
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(DAMAGE[damage](whole))
+    assert make_domain(spec(), quiet) == folder
+    assert (folder / name).read_bytes() == whole
+    assert load_domain(folder).sha256 == fingerprint
+
+
+def test_the_fingerprint_is_of_the_images_and_not_of_their_dates(tree: Tree, own_cache: Path) -> None:
+    folder = tree()
+    data = spec("folder", "noise", source=str(folder), image_size=16)
+
+    def fingerprint() -> str:
+        return load_domain(make_domain(data, quiet)).sha256
+
+    before = fingerprint()
+    for file in folder.rglob("*.png"):
+        os.utime(file, ns=(1, 1))
+    assert fingerprint() == before
+    Image.new("RGB", (16, 16)).save(folder / "cat" / "000.png")
+    assert fingerprint() != before
+
+
 def test_a_making_that_fails_leaves_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -22,9 +22,9 @@ from bench.data.locate import locate, locate_checkpoint
 from bench.errors import RequestError
 from bench.models.blocks import block_parameters, check_blocks, train_only
 from bench.models.build import build_model
-from bench.models.checkpoint import load_weights, read_state, save_weights
+from bench.models.checkpoint import fingerprint, load_weights, read_state, save_weights
 from bench.models.resnet import ResNet
-from bench.process.source_model import load_source_model, make_source_model
+from bench.models.source import load_source_model, make_source_model
 from bench.suite.suite import DataSpec, ModelSpec
 from bench.suite.training import SourceTrainSpec
 from bench.training.loop import accuracy, to_tensors
@@ -460,6 +460,33 @@ def test_a_source_model_is_trained_once_and_learns(
     assert accuracy(model, to_tensors(tiny_domain.source, CPU)) > 0.9
     other = make_source_model(spec.model_copy(update={"width": 5}), tiny_domain, tmp_path, CPU, lambda *_: None)
     assert other != path
+
+
+@pytest.mark.parametrize("damage", ["zeros", "cut", "bit"])
+def test_a_damaged_source_model_is_trained_again(
+    tiny_domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("JOULETUNE_CACHE", str(tmp_path))
+    spec = ModelSpec(name="resnet8", width=4, source_train=SourceTrainSpec(epochs=1, batch_size=8))
+    path = make_source_model(spec, tiny_domain, tmp_path, CPU, lambda *_: None)
+    before = fingerprint(load_source_model(spec, tiny_domain, path, tmp_path))
+    whole = path.read_bytes()
+    middle = len(whole) // 2  # within the values of a convolution
+    damaged = whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :]
+    path.write_bytes({"zeros": bytes(len(whole)), "cut": whole[:middle], "bit": damaged}[damage])
+    make_source_model(spec, tiny_domain, tmp_path, CPU, lambda *_: None)
+    assert fingerprint(load_source_model(spec, tiny_domain, path, tmp_path)) == before
+
+
+def test_the_fingerprint_of_weights_is_of_their_values(tmp_path: Path) -> None:
+    model = build("resnet8")
+    before = fingerprint(model)
+    save_weights(model, tmp_path / "a.pth")
+    with torch.no_grad():
+        model.get_submodule("fc").bias[0] += 1e-6
+    assert fingerprint(model) != before
+    load_weights(model, tmp_path / "a.pth")
+    assert fingerprint(model) == before
 
 
 def test_a_checkpoint_for_other_classes_is_refused_before_any_cell(tiny_domain: Domain, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bench.data.domain import load_domain, make_domain
 from bench.data.images import Images
 from bench.errors import RequestError
-from bench.process.source_model import make_source_model
+from bench.models.source import make_source_model
 from bench.suite.suite import ModelSpec
 from bench.suite.training import SourceTrainSpec
 from bench.training.augment import augment, keep

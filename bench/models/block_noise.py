@@ -21,7 +21,7 @@ from bench.data.locate import cache_dir
 from bench.data.splits import interleave
 from bench.errors import RequestError
 from bench.models.blocks import block_parameters
-from bench.models.checkpoint import save_weights
+from bench.models.checkpoint import is_whole, save_weights
 from bench.store.durable import write_atomic
 from bench.suite.suite import DataSpec, Suite
 from bench.training.loop import accuracy, to_tensors
@@ -49,7 +49,7 @@ def make_noised_model(
     data: DataSpec,
     domain: Domain,
     *,
-    weights: Path,
+    weights_sha256: str,
     on_step: Callable[[int, int], None],
 ) -> tuple[Path, dict[str, Any]]:
     """The file of the model's weights with noise in one block, and what is known of it.
@@ -58,7 +58,8 @@ def make_noised_model(
     sigma, so that the accuracy falls as sigma grows; sigma is doubled until it is low enough and then bisected.
 
     Args:
-        model: with the weights of the file `weights`; is left with noise in it.
+        model: with the source weights; may be left with noise in it.
+        weights_sha256: fingerprint of the source weights.
         on_step: called with (done, total) after each accuracy.
 
     Returns:
@@ -71,7 +72,7 @@ def make_noised_model(
     assert data.noised_block is not None
     wanted = data.noised_accuracy or CHANCES / len(domain.source.classes)
     what = {
-        "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights": weights_sha256,
         "block": suite.block_map[data.noised_block],
         "wanted": wanted,
         "source": domain.source_key,
@@ -81,7 +82,7 @@ def make_noised_model(
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir() / "models" / f"{suite.model.name.replace(':', '-')}-noise-{data.noised_block}-{key}.pth"
     facts_path = path.with_suffix(".json")
-    if path.is_file() and facts_path.is_file():
+    if is_whole(path) and facts_path.is_file():
         facts: dict[str, Any] = json.loads(facts_path.read_text())
         return path, facts
     noise = _Noise(model, suite, data.noised_block, domain)

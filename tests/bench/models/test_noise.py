@@ -12,11 +12,11 @@ import torch
 from bench.analysis import from_records
 from bench.data.domain import load_domain, make_domain
 from bench.errors import RequestError
+from bench.models.block_noise import make_noised_model
 from bench.models.blocks import block_parameters, check_blocks, train_only
 from bench.models.build import build_model
-from bench.models.checkpoint import read_state, save_weights
+from bench.models.checkpoint import read_state
 from bench.models.resnet import ResNet
-from bench.process.block_noise import make_noised_model
 from bench.suite.load import load_suite
 from bench.suite.suite import DataSpec, Suite
 from bench.training.loop import accuracy, fine_tune, to_tensors
@@ -68,11 +68,10 @@ def test_noise_of_the_size_that_leaves_the_wanted_accuracy(suite: Suite, tmp_pat
     model = build_model(suite.model, n_classes=10, in_channels=1, image_size=8, base=tmp_path)
     source = to_tensors(domain.source, torch.device("cpu"))
     fine_tune(model, list(model.parameters()), source, source, suite.train, seed=0)
-    save_weights(model, tmp_path / "source.pth")
     clean = {name: value.clone() for name, value in model.state_dict().items()}
     for data in suite.data:
         model.load_state_dict(clean)
-        path, facts = make_noised_model(model, suite, data, domain, weights=tmp_path / "source.pth", on_step=quiet)
+        path, facts = make_noised_model(model, suite, data, domain, weights_sha256="source", on_step=quiet)
         noised = read_state(path)
         changed = {name for name in clean if not torch.equal(clean[name], noised[name])}
         model.load_state_dict(noised)
@@ -85,18 +84,15 @@ def test_noise_of_the_size_that_leaves_the_wanted_accuracy(suite: Suite, tmp_pat
         drawn = torch.cat([(noised[name] - clean[name]).flatten() for name in sorted(changed)])
         assert float(drawn.std()) == pytest.approx(facts["sigma"], rel=0.25)
         # found once: with the weights at hand the model is not even looked at
-        again = make_noised_model(
-            torch.nn.Identity(), suite, data, domain, weights=tmp_path / "source.pth", on_step=quiet
-        )
+        again = make_noised_model(torch.nn.Identity(), suite, data, domain, weights_sha256="source", on_step=quiet)
         assert again == (path, facts)
 
 
 def test_noise_cannot_leave_more_than_there_is(suite: Suite, tmp_path: Path) -> None:
     domain = load_domain(make_domain(suite.data[0], quiet))
     model = build_model(suite.model, n_classes=10, in_channels=1, image_size=8, base=tmp_path)  # knows nothing
-    save_weights(model, tmp_path / "w.pth")
     with pytest.raises(RequestError, match=r"without noise; none can leave it 0\.300"):
-        make_noised_model(model, suite, suite.data[0], domain, weights=tmp_path / "w.pth", on_step=quiet)
+        make_noised_model(model, suite, suite.data[0], domain, weights_sha256="w", on_step=quiet)
 
 
 def test_a_record_names_the_target_itself() -> None:

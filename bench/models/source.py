@@ -14,7 +14,7 @@ from bench.data.domain import Domain
 from bench.data.locate import cache_dir, locate_checkpoint
 from bench.models.blocks import train_only
 from bench.models.build import build_model, users_code
-from bench.models.checkpoint import load_weights, save_weights
+from bench.models.checkpoint import is_whole, load_weights, save_weights
 from bench.suite.suite import ModelSpec
 from bench.training.augment import augment, keep
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
@@ -50,7 +50,7 @@ def make_source_model(
         load_source_model(spec, domain, path, base)
         return path
     path = cache_dir() / "models" / f"{spec.name.replace(':', '-')}-{_key(spec, domain, base)[:16]}.pth"
-    if path.is_file():
+    if is_whole(path):
         return path
     torch.manual_seed(spec.source_train.seed)
     model = _fresh(spec, domain, base).to(device)
