@@ -14,7 +14,7 @@ from bench.read.columns import EVERY_FIELD
 from bench.read.results import Results, load
 from bench.store.durable import write_through
 
-DERIVED = ("run", "arm", "role", "ok", "measured")
+DERIVED = ("run", "role", "ok", "measured")
 """Columns beside the fields of a record; there are others, for the analysis alone."""
 
 WRITERS = {".csv": "CSV", ".parquet": "Parquet"}

@@ -133,7 +133,7 @@ def _check_whole(run: RunDir) -> None:
 
 def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
     records, suite = results.records, _suite(manifest)
-    content = manifest["suite"].get("content") if suite is None else suite.model_dump(mode="json")
+    content = manifest["suite"].get("content") if suite is None else suite.content()
     statuses = records["status"].value_counts()
     grades = records.loc[records["ok"], "grade"].fillna("none").value_counts()
     sessions = [session for session in manifest.get("sessions") or [] if isinstance(session, dict)]

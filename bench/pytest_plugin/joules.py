@@ -102,6 +102,7 @@ class Joules:
                 blocks=self._name,
                 seed=0,
                 method="fixed",
+                arm=self._name,
                 model="",
                 bn_mode="",
                 source=sampler.source.info.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.read import published
 from bench.store.record import UNITS
 
 NAMED_METHODS = ("fixed", "tbft")
-"""Methods whose `blocks` are the suite's own words. Others choose for themselves and stand under their name."""
+"""Methods whose arm is their `blocks`, in records that lack the field `arm`; others stand under their name there."""
 
 _TEXT = [
     "cell_id",
@@ -26,6 +27,7 @@ _TEXT = [
     "data",
     "blocks",
     "method",
+    "arm",
     "model",
     "bn_mode",
     "variant",
@@ -42,8 +44,8 @@ _TEXT = [
     "cache_note",
     "target_block",
 ]
-_NOT_READ = {"energy_terms", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j", "governor",
-             "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
+_NOT_READ = {"energy_terms", "options", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j",
+             "governor", "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
              "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
              "cache_note"}  # fmt: skip
 """They stand in the record for whoever asks about one repeat; no table is made of them."""
@@ -98,7 +100,8 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     varied = frame["variant"] != ""
     frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
-    frame["arm"] = frame["blocks"].where(~chosen, frame["method"])
+    of_older = frame["blocks"].where(~chosen, frame["method"])
+    frame["arm"] = frame["arm"].fillna(of_older) if "arm" in frame else of_older
     frame["role"] = np.select(
         [
             chosen,
@@ -119,6 +122,8 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
 def _column(name: str, values: Sequence[Any]) -> Any:
     if name in _LISTS:
         return [";".join(map(str, value)) if value else "" for value in values]
+    if name == "options":
+        return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
     if name in {"seed", "repeat"}:
         return np.array([int(value or 0) for value in values], dtype=np.int64)
     if name in _TEXT:

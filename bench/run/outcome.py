@@ -7,6 +7,7 @@ from typing import Any
 
 import hardware
 from bench.process.messages import Evaluated, PrepareDone, Trained
+from bench.suite.arm import FIXED
 from bench.suite.suite import Cell, Suite
 
 NO_ACCURACY = {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
@@ -27,7 +28,9 @@ def identity(suite: Suite, cell: Cell, prepared: PrepareDone) -> dict[str, Any]:
         "train_size": cell.train_size,
         "blocks": cell.blocks_label,
         "seed": cell.seed,
-        "method": "fixed",
+        "method": cell.arm.method,
+        "arm": cell.arm.label,
+        "options": None if cell.arm.method == FIXED else dict(cell.arm.options),
         "model": suite.model.name,
         "bn_mode": spec.bn_mode,
         "engine": spec.engine,

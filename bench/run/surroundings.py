@@ -35,7 +35,7 @@ def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device:
             "origin": loaded.origin,
             "sha256": suite.digest(),
             "text": loaded.text,
-            "content": suite.model_dump(mode="json"),
+            "content": suite.content(),
         },
         "seeds": list(suite.seeds),
     }

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.catalog.datasets import SEVERITIES, Level, Superclasses
-from bench.catalog.models import FULL, TARGET_BLOCKS, BlockMap, BlockSet
+from bench.catalog.models import FULL, TARGET_BLOCKS, BlockSet
 from bench.catalog.spec import Name, Seed, Spec, TrainSize
+from bench.suite.arm import Arm
 from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, variant_label
 
 Variant = tuple[tuple[str, Any], ...]
@@ -109,13 +110,18 @@ class EnergySpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the matrix."""
+    """One point of the matrix: a condition with a seed."""
 
     data: DataSpec
     train_size: float
-    blocks: BlockSet
+    arm: Arm
     seed: int
     variant: Variant = ()
+
+    @property
+    def blocks(self) -> BlockSet:
+        """The block set that the arm names; empty where its method chooses."""
+        return self.arm.blocks
 
     @property
     def blocks_label(self) -> str:
@@ -123,7 +129,7 @@ class Cell:
 
     @property
     def group(self) -> str:
-        """Cells that differ only in what is tuned share it."""
+        """What conditions that differ only in their arm share."""
         return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [self.variant_label])])
 
     @property
@@ -132,8 +138,14 @@ class Cell:
         return variant_label(self.variant)
 
     @property
+    def condition_id(self) -> str:
+        """The cell's id without its seed."""
+        return f"{self.group}/{self.arm.label}"
+
+    @property
     def cell_id(self) -> str:
-        return f"{self.group}/{self.blocks_label}/s={self.seed}"
+        """Readable and stable: `digits-flip/n=0.1/fc/s=0`."""
+        return f"{self.condition_id}/s={self.seed}"
 
     def n_train(self, n_target: int) -> int:
         """Labelled images to train on, of n_target images in the target domain."""
@@ -154,6 +166,7 @@ class Suite(Spec):
     data: tuple[DataSpec, ...]
     train_size: tuple[TrainSize, ...]
     blocks: tuple[BlockSet, ...]
+    methods: tuple[Arm, ...] = ()
     seeds: tuple[Seed, ...]
     train: TuneSpec = TuneSpec()
     axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
@@ -162,20 +175,30 @@ class Suite(Spec):
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     exclude: tuple[dict[str, Any], ...] = ()
 
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        labels = [arm.label for arm in self.arms]
+        for number, label in enumerate(labels):
+            if label in labels[:number]:
+                raise ValueError(f"two arms are called {label!r}; their results could not be told apart")
+        return self
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared: an arm of `fixed` for each of `blocks`, `tbft` among them, then those of other methods."""
+        return (*map(Arm.of_blocks, self.blocks), *self.methods)
+
     def cells(self) -> list[Cell]:
-        """The matrix less what is excluded, in the order data, train size, seed, variant, blocks."""
+        """The matrix less what is excluded, in the order data, train size, seed, variant, arm."""
         return [cell for cell in self.matrix() if not any(excludes(rule, cell) for rule in self.exclude)]
 
     def matrix(self) -> Iterator[Cell]:
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
         points = itertools.product(self.data, self.train_size, self.seeds, self.variants())
         for data, size, seed, variant in points:
-            seen: set[BlockSet] = set()
-            for listed in self.blocks:
-                blocks = (data.target_block or FULL,) if listed == (TBFT,) else listed
-                if blocks not in seen:
-                    seen.add(blocks)
-                    yield Cell(data, size, blocks, seed, variant)
+            arms = (Arm.of_blocks((data.target_block or FULL,)) if arm.blocks == (TBFT,) else arm for arm in self.arms)
+            for arm in dict.fromkeys(arms):
+                yield Cell(data, size, arm, seed, variant)
 
     def variants(self) -> list[Variant]:
         """Every point on the axes of `train`; the empty one where it has none."""
@@ -183,15 +206,17 @@ class Suite(Spec):
 
     def tuning(self, cell: Cell) -> TuneSpec:
         """How a cell is fine-tuned."""
-        return self.train.for_blocks(cell.blocks_label, dict(cell.variant))
+        return self.train.for_arm(cell.arm.label, dict(cell.variant))
 
-    def trained_modules(self, blocks: BlockSet) -> BlockMap:
-        """Block -> module paths of what a block set tunes; `full` is every block there is and the rest too."""
-        return self.block_map if blocks == (FULL,) else {name: self.block_map[name] for name in blocks}
+    def content(self) -> dict[str, Any]:
+        """The suite as plain data for a manifest; `methods` only where there are some, as before there were any."""
+        return self.model_dump(mode="json", exclude=set() if self.methods else {"methods"})
 
     def digest(self) -> str:
         """Hash of the meaning: comments, order of keys and the title do not change it."""
-        content = self.model_dump(mode="json", exclude={"title", "version"})
+        content = self.content()
+        for key in ("title", "version"):
+            del content[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from bench.catalog.spec import NonNegative, Positive, Seed, Spec
+from bench.suite.arm import as_written
 
 Engine = Literal["reference", "truncated", "fast"]
 BnMode = Literal["train", "train_tuned", "eval", "adapt_once_then_eval"]
@@ -98,13 +99,14 @@ class TuneSpec(EngineSpec):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     per_block: dict[str, TrainOverride] = Field(default_factory=dict)
 
-    def for_blocks(self, blocks: str, variant: Mapping[str, Any] = MappingProxyType({})) -> TuneSpec:
-        """What holds for one block set, named as in a record (`fc`, `block2+block3`).
+    def for_arm(self, label: str, variant: Mapping[str, Any] = MappingProxyType({})) -> TuneSpec:
+        """What holds for one arm.
 
         Args:
+            label: of the arm, as `fc` or `block2+block3`.
             variant: the cell's point on the axes of `train`.
         """
-        override = self.per_block.get(blocks)
+        override = self.per_block.get(label)
         own = override.model_dump(exclude_none=True) if override else {}
         return self.model_copy(update={**own, **variant, "per_block": {}})
 
@@ -116,11 +118,7 @@ AXES = ("engine", "bn_mode", "cache", "channels_last", "keep_memory", "micro_bat
 
 def variant_label(point: Iterable[tuple[str, object]]) -> str:
     """A point on the axes as in a cell's id: `engine=fast,bn_mode=eval`."""
-    return ",".join(f"{key}={_as_written(value)}" for key, value in point)
-
-
-def _as_written(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return ",".join(f"{key}={as_written(value)}" for key, value in point)
 
 
 class SourceTrainSpec(TrainSpec):

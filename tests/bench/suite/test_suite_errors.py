@@ -741,9 +741,9 @@ def test_per_block_settings_reach_the_cells_protocol(make_suite: Callable[..., A
     train = make_suite(
         train={"lr": 0.01, "momentum": 0.5, "per_block": {"block2+block3": {"lr": 0.2, "epochs": 3}}}
     ).train
-    assert (train.for_blocks("block2+block3").lr, train.for_blocks("block2+block3").epochs) == (0.2, 3)
-    assert train.for_blocks("block2+block3").momentum == 0.5
-    assert (train.for_blocks("fc").lr, train.for_blocks("fc").epochs) == (0.01, 10)
+    assert (train.for_arm("block2+block3").lr, train.for_arm("block2+block3").epochs) == (0.2, 3)
+    assert train.for_arm("block2+block3").momentum == 0.5
+    assert (train.for_arm("fc").lr, train.for_arm("fc").epochs) == (0.01, 10)
 
 
 def test_digest_is_of_the_meaning(write_suite: Callable[..., Path], valid: dict[str, Any]) -> None:

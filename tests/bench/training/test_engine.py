@@ -534,4 +534,4 @@ def test_nothing_is_refused_of_the_engines_themselves() -> None:
 
 def test_one_block_may_have_its_head_solved_while_others_train() -> None:
     suite = TuneSpec.model_validate({"per_block": {"fc": {"head": "closed_form"}}, "bn_mode": "eval"})
-    assert (suite.for_blocks("fc").head, suite.for_blocks("block1").head) == ("closed_form", "sgd")
+    assert (suite.for_arm("fc").head, suite.for_arm("block1").head) == ("closed_form", "sgd")
