@@ -86,7 +86,7 @@ with open(sys.argv[2], "w", buffering=1) as ends:
 # the command line, which also says when the window of its cell opens, and at the end when the cell began and ended
 HARNESS = """
 import sys
-import bench.session
+import bench.run.session
 from bench.cli import main
 from hardware import Sampler
 window, figures, open_window = sys.argv.pop(1), bench.run.session.figures, Sampler.open_window

@@ -18,8 +18,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 import hardware
-from bench.cli import main as commands
-from bench.cli import meter_view
+from bench.cli import commands, meter_view
 from bench.cli.meter_view import LineView, LiveFigures, PanelView, period_text, watch, watts
 from bench.cli.sources_page import page
 from bench.text import spark

@@ -67,7 +67,7 @@ def lab(tmp_path: Path) -> Path:
     tools = tmp_path / "bin"
     tools.mkdir()
     script = tools / "jouletune"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bench.cli.commands "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bench.cli "$@"\n')
     script.chmod(0o755)
     (tmp_path / "night.yaml").write_text(SUITE)
     (tmp_path / "mymodel.py").write_text(MODEL.replace("DELAY", "0.02"))
@@ -159,10 +159,10 @@ def health(tmp_path: Path) -> Health:
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
     """A run of this machine, whose idle power was 2 W."""
-    from bench.store import manifest
+    from bench.run.surroundings import surroundings
     from hardware import choose
 
-    facts = manifest.surroundings(choose("simulated"), torch_device="cpu")
+    facts = surroundings(choose("simulated"), torch_device="cpu")
     facts["sessions"] = [{"idle": [{"power_w": 2.0}, {"power_w": None}]}]
     (tmp_path / "manifest.json").write_text(json.dumps(facts))
     (tmp_path / "cells.jsonl").write_text("{}\n")

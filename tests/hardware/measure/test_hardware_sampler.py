@@ -381,7 +381,8 @@ def test_a_cancelled_window_leaves_no_trace(clock: FakeClock, tmp_path: Path) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from hardware import Sampler, trace_file
+from hardware import Sampler
+from hardware.measure import trace_file
 from hardware.source import CounterSource, SourceInfo
 
 class Steady(CounterSource):
