@@ -42,7 +42,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         """A step begins, or has found something."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def switch_load(self, connect: bool) -> None:
         """Ask for the load to be connected or taken off, and wait. An end of the input ends the command."""

@@ -7,8 +7,9 @@ import sys
 import click
 
 from bench import __version__
-from bench.cli import meters, read, run
+from bench.cli import meters, output, read, run
 from bench.errors import INTERRUPTED, JouletuneError, RequestError
+from bench.text import echo
 
 
 @click.group(
@@ -32,20 +33,22 @@ for command in (run.run, run.list_suites, run.validate, meters.sources, run.fetc
 
 
 def main() -> None:
-    """Entry point: what goes wrong for a known reason is one line on stderr and an exit status, never a traceback."""
+    """Run the command line, and exit: what goes wrong for a known reason is one line on stderr, never a traceback."""
+    output.install()
+    sys.exit(output.finish(_exit_status()))
+
+
+def _exit_status() -> int:
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "jouletune"
-        click.echo(f"error: {' '.join(error.format_message().split())} (see `{command} --help`)", err=True)
-        sys.exit(RequestError.exit_status)
+        echo(f"error: {' '.join(error.format_message().split())} (see `{command} --help`)", err=True)
+        return RequestError.exit_status
     except JouletuneError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_status)
+        echo(f"error: {error}", err=True)
+        return error.exit_status
     except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as in `jouletune ls | head -1`
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(status if isinstance(status, int) else 0)
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from bench.text import spark
+from bench.cli import output
+from bench.text import echo, shown, spark
 from hardware.calibration.figures import update_period
 from hardware.calibration.profile import UpdatePeriod
 from hardware.clock import Clock
@@ -54,17 +54,17 @@ class LineView:
     every_s = 1.0
 
     def __init__(self, why: str) -> None:
-        click.echo(why, err=True)
+        echo(why, err=True)
 
     def show(self, figures: LiveFigures, health: Health, now_s: float) -> None:
         now = watts(figures.now_w if health.connected and not figures.silent_s(now_s) else None)
-        click.echo(
+        echo(
             f"{now_s - figures.start_s:7.1f} s  {now:>8} W  min {watts(figures.min_w)} mean {watts(figures.mean_w)} "
             f"max {watts(figures.max_w)} W  {figures.joules:.2f} J  {figures.rate_hz(now_s):.1f}/s  {counts(health)}"
         )
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def end(self) -> None:
         """Nothing is held."""
@@ -107,10 +107,10 @@ class PanelView:
             rows.append(Text(f"nothing for {silent_s:.0f} s; {health.problem or 'waiting'}", style="red"))
         about = f"{info.name}, {info.kind}, {info.scope}"
         note = "Ctrl-C ends" if info.kind != "estimate" else "a model, not a measurement; Ctrl-C ends"
-        return Panel(Group(*rows), title=about, subtitle=note, width=min(80, self._console.width))
+        return Panel(Group(*rows), title=Text(shown(about)), subtitle=note, width=min(80, self._console.width))
 
     def message(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')}  {text}", highlight=False, markup=False)
+        self._console.print(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def end(self) -> None:
         self._live.stop()
@@ -133,7 +133,7 @@ def watch(
     start_s = shown_s = clock.monotonic()
     health = source.health
     try:
-        while seconds is None or clock.monotonic() < start_s + seconds:
+        while not output.lost() and (seconds is None or clock.monotonic() < start_s + seconds):
             try:
                 _take(source, figures, clock)
             except Exception as error:  # a driver may raise anything
@@ -154,7 +154,7 @@ def watch(
         pass
     finally:
         view.end()
-    click.echo(summary(figures, source.health, clock.monotonic()))
+    echo(*summary(figures, source.health, clock.monotonic()).splitlines())
     return figures
 
 

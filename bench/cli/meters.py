@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import __version__
+from bench import __version__, text
 from bench.errors import JouletuneError, RequestError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
 
     On a terminal a panel, elsewhere a line a second.
     """
-    from rich.console import Console
-
     from bench.cli.meter_view import LineView, PanelView, watch
 
     choice = _choose(source)
@@ -36,7 +34,7 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
         raise RequestError(f"{source} measures nothing; see `jouletune sources`")
     if record_raw is not None:
         _record(choice, record_raw)
-    console = Console()
+    console = text.console()
     view = PanelView(console, choice.why) if console.is_terminal else LineView(choice.why)
     try:
         _open(choice)
@@ -76,11 +74,8 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     It asks when to connect it and when to take it off. With a resistor take twice the
     tolerance of the volts and add that of the ohms.
     """
-    from rich.console import Console
-
     from bench.cli.calibration_view import Steps, findings
     from bench.run.surroundings import now
-    from bench.text import duration
     from hardware import HardwareError
     from hardware.calibration import procedure as calibrator
     from hardware.calibration import profile
@@ -97,11 +92,11 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
         load=_load(**{name: options[name] for name in ("load_w", "load_ohm", "volts", "load_tolerance")}),
     )
     path = out or profile.default_path(choice.source.info.name)
-    console = Console()
+    console = text.console()
     try:
         profile.check_place(choice.source.info.name, path)
         total_s = plan.total_s(choice.source.info)
-        console.print(f"{choice.why}; it takes {duration(total_s)}", highlight=False, soft_wrap=True)
+        text.echo(f"{choice.why}; it takes {text.duration(total_s)}")
         with Steps(console, total_s, plan.load) as steps:
             found = calibrator.calibrate(choice.source, plan, say=steps.say, switch_load=steps.switch_load, clock=steps)
         stored = profile.save(
@@ -121,8 +116,7 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
         raise RequestError(str(error)) from None
     except HardwareError as error:
         raise JouletuneError(str(error)) from None
-    for line in (*findings(stored.profile), f"profile: {stored.path}"):
-        console.print(line, highlight=False, soft_wrap=True)
+    text.echo(*findings(stored.profile), f"profile: {stored.path}")
 
 
 @click.command()
@@ -160,17 +154,17 @@ def health(source: str, device: str, like: str | None, out: Path, **limits: floa
     choice = with_profile(_choose(wanted, device))
     if choice.source.info.kind == "none":
         raise RequestError(f"{source} measures nothing; see `jouletune sources`")
-    click.echo(f"energy: {choice.why}")
+    text.echo(f"energy: {choice.why}")
     unfit = []
     folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     for found in checks.examine(
         choice, seconds=limits["seconds"], max_busy=limits["max_busy"] / 100, folder=folder, like=earlier
     ):
-        click.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
+        text.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
         if not found.fit:
             unfit.append(found.what)
     if unfit:
-        click.echo(f"not fit to be measured: {', '.join(unfit)}", err=True)
+        text.echo(f"not fit to be measured: {', '.join(unfit)}", err=True)
     return 1 if unfit else 0
 
 
@@ -233,15 +227,15 @@ def _load(load_w: float | None, load_ohm: float | None, volts: float | None, loa
     return Load.of_ohms(load_ohm, volts, tolerance)
 
 
-def _share(text: str) -> float:
+def _share(given: str) -> float:
     """``1%`` or ``0.01``."""
-    number, percent, rest = text.strip().partition("%")
+    number, percent, rest = given.strip().partition("%")
     try:
         value = float(number) / (100 if percent else 1)
     except ValueError:
         value = -1.0
     if rest or not 0 < value <= 0.15:
-        raise RequestError(f"--load-tolerance: expected a share up to 15 %, such as 1% or 0.01, not {text!r}")
+        raise RequestError(f"--load-tolerance: expected a share up to 15 %, such as 1% or 0.01, not {given!r}")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from bench import text
 from bench.errors import JouletuneError, RequestError
 
 
@@ -22,8 +23,6 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 
     --base may be given several times. What cannot be read is named and left out.
     """
-    from rich.console import Console
-
     from bench.catalog.paper import PUBLISHED
     from bench.store.benchmark_json import is_json
 
@@ -31,7 +30,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
         raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
     if bases and len(runs) > 1:
         raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
-    write_report_of([*runs], out or Path(runs[0]), Console(), bases)
+    write_report_of([*runs], out or Path(runs[0]), text.console(), bases)
 
 
 @click.command()
@@ -49,8 +48,6 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 
     Nothing is called changed that may be chance. `not enough data` never fails a check.
     """
-    from rich.console import Console
-
     from bench.compare import compare as comparison_of
     from bench.compare import load_run, make_rules, show
 
@@ -63,14 +60,14 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 
         saved = [save(drawn, out) for drawn in draw(comparison)]
         written = [*show.write(comparison, out), *(path for one in saved for path in (one.png, one.svg))]
-    console = Console(highlight=False)
+    console = text.console()
     console.width = min(console.width, show.WIDTH)
     console.print(show.terminal(comparison))
     if written:
-        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+        text.echo("written: " + ", ".join(map(str, written)))
     short = show.failing_sentence(comparison)
     if short:
-        click.echo(short, err=True)
+        text.echo(short, err=True)
     return 1 if short else 0
 
 
@@ -88,9 +85,9 @@ def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
     frame.check_target(out)
     results = frame.load_every_field(*runs)
     for sentence in results.damage:
-        click.echo(f"warning: {sentence}", err=True)
+        text.echo(f"warning: {sentence}", err=True)
     rows = frame.export(results, out, cells=cells)
-    click.echo(f"{out}: {rows} rows")
+    text.echo(f"{out}: {rows} rows")
 
 
 def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
@@ -121,8 +118,8 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
             f"{error}. The records are safe: `jouletune report {names} --out DIR` writes the report elsewhere"
         ) from error
     for sentence in written.damage:
-        click.echo(f"warning: {sentence}", err=True)
-    console.print(f"report: {written.html}", highlight=False, soft_wrap=True)
+        text.echo(f"warning: {sentence}", err=True)
+    text.echo(f"report: {written.html}")
 
 
 @click.command()
@@ -144,14 +141,12 @@ def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
     Nothing is called a change that may be chance.
     """
     rules, since = _rules(**options)
-    from rich.console import Console
-
     from bench.history import Choice, show
     from bench.history import history as history_of
     from bench.run.progress import RunProgress
 
     choice = Choice(like=options["like"], across=options["across"], partial=options["partial"])
-    console = Console(highlight=False)
+    console = text.console()
     bars: list[RunProgress] = []
 
     def progress(done: int, total: int, name: str) -> None:
@@ -173,10 +168,10 @@ def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
     console.width = min(console.width, show.WIDTH)
     console.print(show.terminal(found))
     if written:
-        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+        text.echo("written: " + ", ".join(map(str, written)))
     failing = found.failing(since)
     if failing:
-        click.echo(show.failing_sentence(failing, found), err=True)
+        text.echo(show.failing_sentence(failing, found), err=True)
     return 1 if failing else 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bench import text
 from bench.cli import read
 from bench.errors import INTERRUPTED, RequestError, nearest
 
@@ -38,22 +39,18 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
     folder = out if out is not None else Path("results") / loaded.suite.name
     if dry_run:
         return _dry_run(loaded.suite, folder, **options)
-    from rich.console import Console
-
     from bench.run.runner import RunOptions, run_suite
 
-    console = Console()
+    console = text.console()
     result = run_suite(loaded, RunOptions(out=folder, **options), console)
     if result.interrupted:
-        click.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
+        text.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
         return INTERRUPTED
     read.write_report_of([folder], folder, console)
     if result.unmeasured:
-        click.echo(
-            f"{result.unmeasured} repeats without usable joules (grade X); --retry measures them again", err=True
-        )
+        text.echo(f"{result.unmeasured} repeats without usable joules (grade X); --retry measures them again", err=True)
     if result.failed:
-        click.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
+        text.echo(f"{result.failed} repeats failed, see {folder / 'cells.jsonl'}; --retry runs them again", err=True)
     return 1 if result.failed else 0
 
 
@@ -67,12 +64,12 @@ def list_suites(name: str | None) -> None:
     if name is not None:
         if name not in names:
             raise RequestError(f"no suite is called {name!r}; {nearest(name, names)}")
-        click.echo(names[name].read_text(encoding="utf-8"), nl=False)
+        text.echo(*names[name].read_text(encoding="utf-8").splitlines())
         return
     width = max(map(len, names))
     for known in names:
         suite = load_suite(known).suite
-        click.echo(f"{known:{width}}  {len(suite.cells()):4} cells x {suite.energy.repeats}  {suite.title}")
+        text.echo(f"{known:{width}}  {len(suite.cells()):4} cells x {suite.energy.repeats}  {suite.title}")
 
 
 @click.command()
@@ -81,29 +78,26 @@ def validate(suite: str) -> None:
     """Check a suite, print its cells and how long it may take."""
     from bench.suite.estimate import suite_seconds
     from bench.suite.load import load_suite
-    from bench.text import duration
 
     checked = load_suite(suite).suite
     cells = checked.cells()
-    click.echo("\n".join(cell.cell_id for cell in cells))
+    text.echo(*(cell.cell_id for cell in cells))
     seconds = suite_seconds(checked, cells)
-    takes = "no estimate of the time for this model" if seconds is None else f"roughly {duration(seconds)} here"
-    click.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
+    takes = "no estimate of the time for this model" if seconds is None else f"roughly {text.duration(seconds)} here"
+    text.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
 
 
 @click.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
     """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
-    from rich.console import Console
-
     from bench.data import fetch as downloads
 
     if name is None:
         for known, about in downloads.fetchable().items():
-            click.echo(f"{known:14} {about}")
+            text.echo(f"{known:14} {about}")
         return
-    click.echo(f"{name}: {downloads.fetch(name, Console())}")
+    text.echo(f"{name}: {downloads.fetch(name, text.console())}")
 
 
 def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:
@@ -113,6 +107,6 @@ def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None
 
     plan = make_plan(suite, RunDir(folder).records(), cells=cells, repeats=repeats, retry=retry)
     for repeat in plan.pending:
-        click.echo(f"{repeat.cell.cell_id} #{repeat.number}")
-    click.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {folder}", err=True)
+        text.echo(f"{repeat.cell.cell_id} #{repeat.number}")
+    text.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {folder}", err=True)
     return 0

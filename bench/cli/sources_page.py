@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from bench.text import shown
 from hardware.registry import SOURCES
 from hardware.source import Found, NoPermission, NotFound, Probe
 
@@ -85,7 +86,7 @@ def _section(title: str, colour: str, rows: Sequence[tuple[str, str]], columns: 
         indent = 6
     lines = _heading(title, colour)
     for name, text in rows:
-        first = f"  {name}".ljust(indent)
+        first = f"  {shown(name)}".ljust(indent)
         if len(first) > indent:
             lines += [first, *_wrapped(text, columns, " " * indent)]
             continue
@@ -101,7 +102,7 @@ def _heading(title: str, colour: str) -> list[str]:
 def _wrapped(text: str, columns: int, indent: str = "") -> list[str]:
     # long words are commands and paths, which must stay whole to be copied
     return textwrap.wrap(
-        " ".join(text.split()),
+        shown(" ".join(text.split())),
         columns,
         initial_indent=indent,
         subsequent_indent=indent,

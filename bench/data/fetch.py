@@ -43,7 +43,7 @@ def fetch(name: str, console: Console) -> Path:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"downloading {name}: {released.about}", highlight=False)
+    console.print(f"downloading {name}: {released.about}")
     try:
         torch.hub.download_url_to_file(
             released.url, str(path), hash_prefix=released.sha256, progress=console.is_terminal
@@ -62,7 +62,7 @@ def _fetch_cifar10(folder: Path, console: Console) -> Path:
     from torchvision.datasets import CIFAR10
 
     folder.mkdir(parents=True, exist_ok=True)
-    console.print("downloading CIFAR-10 (170 MB)", highlight=False)
+    console.print("downloading CIFAR-10 (170 MB)")
     try:
         CIFAR10(str(folder), download=True)
     except (OSError, RuntimeError) as error:
@@ -90,7 +90,7 @@ def _fetch_cifar10c(folder: Path, console: Console) -> Path:
     temporary = folder / f".{CIFAR10C}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    console.print("downloading CIFAR-10-C (2.9 GB); 6 GB of disk meanwhile", highlight=False)
+    console.print("downloading CIFAR-10-C (2.9 GB); 6 GB of disk meanwhile")
     try:
         robustbench.data.load_cifar10c(1, 5, str(temporary), False, ["gaussian_noise"])
         (temporary / CIFAR10C).rename(folder / CIFAR10C)

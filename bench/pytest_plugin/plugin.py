@@ -27,6 +27,7 @@ from bench.run.plan import block_order, select_cells
 from bench.run.runner import RunOptions, check
 from bench.store.benchmark_json import KEY, section
 from bench.suite.load import LoadedSuite, load_suite
+from bench.text import console, shown
 
 OWN = "joules"
 """Name of the run that functions of one's own make up."""
@@ -139,7 +140,7 @@ class JoulesPlugin:
         loaded = unmeasured(self._campaign(item).loaded)
         out = base / "jouletune" / str(self._unmeasured)
         options = RunOptions(out=out, source="none", device=self._device, cells=[item.name])
-        single = Campaign(loaded, options, Console(quiet=True))
+        single = Campaign(loaded, options, console(quiet=True))
         try:
             # xdist's workers share the parent folder: one of them trains the source model, the others find it made
             with turn(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
@@ -191,7 +192,7 @@ class JoulesPlugin:
         return Path(given) / name if len(self._suites) > 1 else Path(given)
 
     def _console(self) -> Console:
-        return Console(
+        return console(
             file=cast(IO[str], Lines(self._config)),
             force_terminal=False,
             width=self._config.get_terminal_writer().fullwidth,
@@ -234,4 +235,4 @@ class JoulesPlugin:
         if lines:
             terminalreporter.section("joules and accuracies")
             for line in lines:
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(shown(line))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from bench.read.baselines import Brackets
+from bench.text import console
 
 MAX_ROWS = 200
 """Tests in the table; the run folder and the JSON have them all."""
@@ -106,7 +106,7 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         )
     target = io.StringIO()
     # as pytest-benchmark's own: a name is worth more whole than within the terminal's width
-    Console(file=target, width=WIDTH, color_system=None).print(table)
+    console(file=target, width=WIDTH, color_system=None).print(table)
     return [line.rstrip() for line in target.getvalue().splitlines()]
 
 

@@ -43,11 +43,11 @@ class RunProgress:
         self._now = ""
         self._start_s = self._line_s = time.monotonic()
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _TimeLeft(),
-            TextColumn("[dim]{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", markup=False, style="dim"),
             console=console,
             auto_refresh=False,
             transient=True,
@@ -81,7 +81,7 @@ class RunProgress:
             self._line_s = time.monotonic()
             left = self._left_s()
             tail = f", {duration(left)} left" if left else ""
-            self._console.print(f"{self._what}: {done}/{self._total}{tail}", highlight=False)
+            self._console.print(f"{self._what}: {done}/{self._total}{tail}")
         self._show()
 
     def step(self) -> None:
@@ -115,4 +115,4 @@ class GradeNotice:
         reasons = [record.error] if record.error else [FLAGS[flag] for flag in record.flags if flag in FATAL]
         what = f"no usable joules since {where}: {'; '.join(reasons)}" if self._lost else f"joules again since {where}"
         style = "yellow" if self._lost else ""
-        self._console.print(f"{record.source}: {what}", style=style, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(f"{record.source}: {what}", style=style, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 import hardware
 from bench.data.locate import locate, locate_checkpoint
@@ -157,7 +158,7 @@ def _set_aside(folder: RunDir, console: Console) -> None:
     aside = folder.path.with_name(f"{folder.path.name}.{stamp}")
     with folder.locked():
         folder.path.rename(aside)
-    console.print(f"the old run is now {aside}", highlight=False)
+    console.print(f"the old run is now {aside}", soft_wrap=True)
 
 
 def _announce(loaded: LoadedSuite, plan: Plan, choice: hardware.Choice, folder: RunDir, console: Console) -> None:
@@ -165,5 +166,6 @@ def _announce(loaded: LoadedSuite, plan: Plan, choice: hardware.Choice, folder: 
     title = f" ({suite.title})" if suite.title else ""
     finished = plan.wanted - len(plan.pending)
     resumed = f", {finished} of them finished before" if finished else ""
-    console.print(f"[bold]{suite.name}[/]{title}: {plan.wanted} repeats{resumed} -> {folder.path}", highlight=False)
-    console.print(f"energy: {choice.why}", highlight=False)
+    about = f"{title}: {plan.wanted} repeats{resumed} -> {folder.path}"
+    console.print(Text.assemble((suite.name, "bold"), about), soft_wrap=True)
+    console.print(f"energy: {choice.why}", soft_wrap=True)
