@@ -1,10 +1,10 @@
-"""The energy of a span of work: find a source, sample it, and say in joules what the work cost and how surely.
+"""The energy of a span of work: find a source, sample it, and compute joules with their uncertainty and grade.
 
 source (`hardware.sources`) -> `choose` -> `Sampler` -> idle baseline and windows -> `EnergyResult` with its grade
 """
 
 from hardware.device.changes import Cooldown, cool_down
-from hardware.errors import HardwareError, SourceError, SourceUnavailableError, UnknownSourceError
+from hardware.errors import HardwareError, RefusedError, SourceError, SourceUnavailableError, UnknownSourceError
 from hardware.measure.grade import FATAL, FLAGS, window_needed_s
 from hardware.measure.idle import IdleBaseline
 from hardware.measure.result import EnergyResult
@@ -20,6 +20,7 @@ __all__ = [
     "EnergyResult",
     "HardwareError",
     "IdleBaseline",
+    "RefusedError",
     "Sampler",
     "SourceError",
     "SourceUnavailableError",

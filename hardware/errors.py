@@ -10,7 +10,11 @@ class HardwareError(Exception):
     """Anything that the hardware package raises on purpose."""
 
 
-class UnknownSourceError(HardwareError):
+class RefusedError(HardwareError):
+    """What was asked for cannot be done here: the request has to change. Nothing was measured or written."""
+
+
+class UnknownSourceError(RefusedError):
     """The name of the source, or one of its parameters, does not exist."""
 
     @classmethod
@@ -22,9 +26,9 @@ class UnknownSourceError(HardwareError):
         return cls(f"unknown {what} {given!r}; {hint}")
 
 
-class SourceUnavailableError(HardwareError):
+class SourceUnavailableError(RefusedError):
     """The source exists, but cannot be used here; the message says why and what to do about it."""
 
 
 class SourceError(HardwareError):
-    """A source died or spoke nonsense while measuring. What it measured then has grade X."""
+    """A source died or sent nonsense while measuring. What it measured then has grade X."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import threading
 from dataclasses import dataclass
@@ -88,18 +89,30 @@ class Choice:
     probes: tuple[tuple[str, Probe], ...]
 
 
-def choose(name: str = "auto", *, device: str = "cpu") -> Choice:
-    """Find the source to measure a run with.
+def choose(name: str = "auto", *, device: str = "cpu", corrected: bool = True) -> Choice:
+    """Find the source to measure a run with, corrected by its calibration profile if it has one.
 
     Args:
         name: ``auto``, one of `SOURCES` or a plug-in's; ``replay:FILE`` and ``simulated?power_w=5`` carry arguments.
         device: the torch device that trains, e.g. ``cpu`` or ``cuda:1``. It decides what ``auto``
             considers: a source that does not see the device is not a lesser choice but a wrong one.
+        corrected: False for the bare source, e.g. to calibrate it.
 
     Raises:
         UnknownSourceError: no such name or parameter.
         SourceUnavailableError: the source is not usable here; nothing else is ever taken instead of it.
+        ProfileError: its profile is damaged or of another meter.
     """
+    choice = _choose(name, device)
+    if not corrected:
+        return choice
+    from hardware.calibration.profile import correct  # pydantic, which a mere probe does not need
+
+    source, note = correct(choice.source)
+    return dataclasses.replace(choice, source=source, why=f"{choice.why}; {note}") if note else choice
+
+
+def _choose(name: str, device: str) -> Choice:
     if name != "auto":
         base, probe = probe_one(name, device=device)
         if isinstance(probe, Found):

@@ -1,4 +1,4 @@
-"""Source: something that yields energy, what it says about itself, and how a search for it can end."""
+"""Source: a counter, meter or model that yields energy, the facts it states, and the outcomes of a search for it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class SourceInfo:
         offset_u: standard uncertainty (k = 1) of the zero, W.
         gain_basis: where these two come from.
         clock: whose clock the timestamps are: ``host`` or ``device``.
-        device: model, serial number, firmware; whatever the meter says.
-        params: what else decides the figures, e.g. the constants of a model.
+        device: model, serial number and firmware, as far as the meter tells them.
+        params: what else the figures depend on, e.g. the constants of a model.
     """
 
     name: str
@@ -63,15 +63,15 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a source fares. The counts go up from `Source.open` on; `since` gives those of a span, e.g. a window.
+    """Connection and losses of a source, counted from `Source.open` on; `since` gives the counts of a span.
 
     Attributes:
-        connected: it delivers at present. A meter that was unplugged tries to connect again for ever.
+        connected: it delivers samples at present. A meter that was unplugged tries to connect again for ever.
         disconnects: how often the connection was lost. What was drawn meanwhile is in no sample and no counter.
         lost: samples known to be missing: gaps in its numbering, requests without answer.
         bad_frames: what arrived broken, and was dropped.
         implausible: readings that cannot be true, e.g. volts x amperes far from the watts, and were dropped.
-        problem: the latest trouble in words.
+        problem: the latest fault in words.
     """
 
     connected: bool = True
@@ -83,14 +83,8 @@ class Health:
 
     def since(self, earlier: Health) -> Health:
         """This state, with the counts since an earlier one."""
-        return Health(
-            connected=self.connected,
-            disconnects=self.disconnects - earlier.disconnects,
-            lost=self.lost - earlier.lost,
-            bad_frames=self.bad_frames - earlier.bad_frames,
-            implausible=self.implausible - earlier.implausible,
-            problem=self.problem,
-        )
+        counts = ("disconnects", "lost", "bad_frames", "implausible")
+        return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counts})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,38 +106,69 @@ class OwnCounter:
     restarts: int = 0
 
 
-class Source(ABC):
+class EnergyCount:
+    """Follows a meter's own energy counter from the moment the source is opened.
+
+    Attributes:
+        counter: what it has risen by; None until it was read once.
+    """
+
+    def __init__(self) -> None:
+        self.counter: OwnCounter | None = None
+        self._last_j = 0.0
+
+    def follow(self, energy_j: float | None, t_s: float, count_j: float) -> None:
+        """Take the reading energy_j of the counter at t_s; one of its counts is count_j. None is no reading.
+
+        A counter that falls was cleared, by hand on the meter or by its owner's program: it goes on from there.
+        """
+        if energy_j is None:
+            return
+        step_j, self._last_j = energy_j - self._last_j, energy_j
+        if self.counter is None:
+            self.counter = OwnCounter(t_s=t_s, joules=0.0, resolution_j=count_j)
+            return
+        self.counter = dataclasses.replace(
+            self.counter,
+            t_s=t_s,
+            joules=self.counter.joules + max(0.0, step_j),
+            restarts=self.counter.restarts + (step_j < 0),
+        )
+
+
+class Source:
     """Base of all sources. Made cheaply by a probe; ``open`` takes hold of the device.
 
     Attributes:
-        self_timed: a thread of its own takes the samples and stamps them, so that `PowerSource.poll` merely fetches
-            them and may be called as seldom as it likes.
+        self_timed: a thread of its own takes the samples and stamps them, so that `SampledSource.poll` merely fetches
+            them and may be called as seldom as the caller likes.
     """
 
     self_timed: bool = False
+    _info: SourceInfo
 
     @property
-    @abstractmethod
     def info(self) -> SourceInfo:
-        """What this source measures. Complete once the source is open."""
+        """What this source measures, complete once it is open. A subclass sets ``_info`` or overrides this."""
+        return self._info
 
-    def open(self) -> None:  # noqa: B027 - most sources hold nothing open
+    def open(self) -> None:
         """Take hold of the device.
 
         Raises:
             SourceError: it does not answer any more.
         """
 
-    def close(self) -> None:  # noqa: B027 - nor do they have anything to let go
+    def close(self) -> None:
         """Let go of the device. Safe to call twice, and before ``open``."""
 
     @property
     def health(self) -> Health:
-        """How it fares. Most sources have no more to tell than that they are there."""
+        """Its connection and losses since `open`. Most sources have nothing to report."""
         return Health()
 
     def record_raw(self, path: Path) -> bool:
-        """From now on write each byte from and to the device, with its time, to a file of `hardware.meters.raw_log`.
+        """From now on write each byte from and to the device, with its time, to a file of `hardware.meters.link`.
 
         Returns:
             False, and no file, for a source that sees no bytes.
@@ -154,14 +179,28 @@ class Source(ABC):
         return False
 
     def own_counter(self) -> OwnCounter | None:
-        """The second path to its joules as last heard; None if it has none, or has not yet been heard."""
+        """The latest reading of the second path to its joules; None if it has none, or none was read yet."""
         return None
 
-    def mark(self, t_mono_s: float, *, working: bool) -> None:  # noqa: B027 - only one source cares
-        """Hear that the work begins or has ended. Only the simulation needs to know."""
+    def mark(self, t_mono_s: float, *, working: bool) -> None:
+        """Take note that the work begins or has ended. Only the simulation needs to know."""
 
 
-class CounterSource(Source):
+class SampledSource(Source, ABC):
+    """A source with samples: a counter or a meter. `SourceInfo.kind` tells joules from watts."""
+
+    @abstractmethod
+    def poll(self) -> list[Sample]:
+        """The samples since the last call, oldest first: (monotonic time in s, watts or cumulative joules).
+
+        A meter that is unplugged for a while has none meanwhile, which leaves a gap; it need not be an error.
+
+        Raises:
+            SourceError: the device vanished for good, or sent nonsense.
+        """
+
+
+class CounterSource(SampledSource):
     """A monotone energy counter. Energy is the difference of two readings, so lost polls lose nothing."""
 
     @abstractmethod
@@ -172,22 +211,15 @@ class CounterSource(Source):
             SourceError: the counter vanished, or went backwards by more than a wrap explains.
         """
 
+    def poll(self) -> list[Sample]:
+        return [self.read()]
 
-class PowerSource(Source):
+
+class PowerSource(SampledSource):
     """Timestamped watts, to be integrated."""
 
-    @abstractmethod
-    def poll(self) -> list[Sample]:
-        """The samples since the last call, oldest first: (monotonic time in s, watts).
 
-        A meter that is unplugged for a while has none meanwhile, which leaves a gap; it need not be an error.
-
-        Raises:
-            SourceError: the meter vanished for good, or sent nonsense.
-        """
-
-
-class EstimateSource(Source):
+class EstimateSource(Source, ABC):
     """A model that gives joules for a span, with nothing measured."""
 
     @abstractmethod
@@ -210,14 +242,12 @@ class EstimateSource(Source):
 class NullSource(Source):
     """Measures nothing, for those who only want accuracies: every energy is None."""
 
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(name="none", kind="none", scope="model", covers=(), period_s=0.0, gain_u=0.0)
+    _info = SourceInfo(name="none", kind="none", scope="model", covers=(), period_s=0.0, gain_u=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The source is here and can be used; ``why`` says on what ground, in a few words."""
+    """The source is here and can be used; ``why`` is the ground for it, in a few words."""
 
     source: Source
     why: str

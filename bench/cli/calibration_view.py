@@ -40,7 +40,7 @@ class Steps:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """A step begins, or has found something."""
         self._console.print(text, soft_wrap=True)
 

@@ -24,7 +24,7 @@ from hardware.clock import Clock
 from hardware.errors import SourceError
 from hardware.measure.energy import gap_limit_s
 from hardware.measure.grade import label
-from hardware.source import CounterSource, EstimateSource, Health, PowerSource, Sample, Source, SourceInfo
+from hardware.source import EstimateSource, Health, Sample, SampledSource, Source, SourceInfo
 
 STEP_S = (0.05, 0.25)
 """Shortest and longest time between two polls; the longest is also that between two redraws, so 4 a second at most."""
@@ -202,9 +202,7 @@ def _take(source: Source, figures: LiveFigures, clock: Clock) -> None:
             ended_s, joules = clock.monotonic(), source.end()
         figures.add_span(began_s, ended_s, joules)
         return
-    if isinstance(source, CounterSource):
-        figures.add([source.read()])
-    elif isinstance(source, PowerSource):
+    if isinstance(source, SampledSource):
         figures.add(source.poll())
     clock.sleep(min(max(figures.info.period_s, STEP_S[0]), STEP_S[1]))
 

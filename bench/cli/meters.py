@@ -30,8 +30,7 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
     from bench.cli.meter_view import LineView, PanelView, watch
 
     choice = _choose(source)
-    if choice.source.info.kind == "none":
-        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    _refuse_none(choice)
     if record_raw is not None:
         _record(choice, record_raw)
     console = text.console()
@@ -75,8 +74,8 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     tolerance of the volts and add that of the ohms.
     """
     from bench.cli.calibration_view import Steps, findings
+    from bench.run.metering import hardware_errors
     from bench.run.surroundings import now
-    from hardware import HardwareError
     from hardware.calibration import procedure as calibrator
     from hardware.calibration import profile
     from hardware.device import machine as device
@@ -93,12 +92,14 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     )
     path = out or profile.default_path(choice.source.info.name)
     console = text.console()
-    try:
+    with hardware_errors():
         profile.check_place(choice.source.info.name, path)
         total_s = plan.total_s(choice.source.info)
         text.echo(f"{choice.why}; it takes {text.duration(total_s)}")
         with Steps(console, total_s, plan.load) as steps:
-            found = calibrator.calibrate(choice.source, plan, say=steps.say, switch_load=steps.switch_load, clock=steps)
+            found = calibrator.calibrate(
+                choice.source, plan, report=steps.report, switch_load=steps.switch_load, clock=steps
+            )
         stored = profile.save(
             profile.Profile(
                 jouletune=__version__,
@@ -112,10 +113,6 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
             ),
             path,
         )
-    except profile.ProfileError as error:
-        raise RequestError(str(error)) from None
-    except HardwareError as error:
-        raise JouletuneError(str(error)) from None
     text.echo(*findings(stored.profile), f"profile: {stored.path}")
 
 
@@ -147,13 +144,11 @@ def health(source: str, device: str, like: str | None, out: Path, **limits: floa
     """
     from bench.run import health as checks
     from bench.store.run_dir import RunDir
-    from hardware.calibration.corrected import with_profile
 
     earlier = None if like is None else RunDir.existing(like).read_manifest() or {}
     wanted = earlier["source"]["name"] if source == "auto" and earlier and "source" in earlier else source
-    choice = with_profile(_choose(wanted, device))
-    if choice.source.info.kind == "none":
-        raise RequestError(f"{source} measures nothing; see `jouletune sources`")
+    choice = _choose(wanted, device, corrected=True)
+    _refuse_none(choice)
     text.echo(f"energy: {choice.why}")
     unfit = []
     folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
@@ -168,24 +163,30 @@ def health(source: str, device: str, like: str | None, out: Path, **limits: floa
     return 1 if unfit else 0
 
 
-def _choose(source: str, device: str = "cpu") -> Choice:
+def _choose(source: str, device: str = "cpu", *, corrected: bool = False) -> Choice:
     import hardware
+    from bench.run.metering import hardware_errors
 
-    try:
-        return hardware.choose(source, device=device)
-    except hardware.HardwareError as error:
-        raise RequestError(str(error)) from None
+    with hardware_errors():
+        return hardware.choose(source, device=device, corrected=corrected)
+
+
+def _refuse_none(choice: Choice) -> None:
+    if choice.source.info.kind == "none":
+        raise RequestError("none measures nothing; see `jouletune sources`")
 
 
 def _open(choice: Choice) -> None:
-    import hardware
+    from bench.run.metering import hardware_errors
+    from hardware import HardwareError
 
-    try:
-        choice.source.open()
-    except hardware.HardwareError as error:
-        raise JouletuneError(str(error)) from None
-    except Exception as error:  # a driver may raise anything
-        raise JouletuneError(f"{choice.source.info.name} does not open: {error}") from None
+    with hardware_errors():
+        try:
+            choice.source.open()
+        except HardwareError:
+            raise
+        except Exception as error:  # a driver may raise anything
+            raise JouletuneError(f"{choice.source.info.name} does not open: {error}") from None
 
 
 def _record(choice: Choice, path: Path) -> None:

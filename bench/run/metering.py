@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import hardware
 from bench.errors import JouletuneError, RequestError
 from bench.run.surroundings import now, surroundings
-from hardware.calibration.corrected import with_profile
+
+
+@contextlib.contextmanager
+def hardware_errors() -> Iterator[None]:
+    """Translate the errors of energy sources.
+
+    Raises:
+        RequestError: the source is not known or not usable here, or its profile does not fit.
+        JouletuneError: the source did not open, or died.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except hardware.RefusedError as error:
+        raise RequestError(str(error)) from None
+    except hardware.HardwareError as error:
+        raise JouletuneError(str(error)) from None
 
 
 class Meter:
@@ -55,15 +73,10 @@ class Meter:
 
     def _open(self) -> None:
         __tracebackhide__ = True
-        try:
-            choice = with_profile(hardware.choose(self._source, device=self._device))
-        except hardware.HardwareError as error:
-            raise RequestError(str(error)) from None
-        sampler = hardware.Sampler(choice.source)
-        try:
+        with hardware_errors():
+            choice = hardware.choose(self._source, device=self._device)
+            sampler = hardware.Sampler(choice.source)
             sampler.start()
-        except hardware.HardwareError as error:
-            raise JouletuneError(str(error)) from None
         self._sampler = sampler
         if self.manifest is None:
             self.why = choice.why

@@ -16,6 +16,7 @@ from rich.text import Text
 import hardware
 from bench.data.locate import locate, locate_checkpoint
 from bench.errors import RequestError
+from bench.run.metering import hardware_errors
 from bench.run.plan import Plan, make_plan, select_cells
 from bench.run.session import Session
 from bench.run.surroundings import make_manifest
@@ -23,7 +24,6 @@ from bench.store import manifest as manifests
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from bench.suite.suite import DataSpec, Suite
-from hardware.calibration.corrected import with_profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +117,8 @@ def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
     known = None if options.fresh else folder.read_manifest()
     # a run goes on with the source it began with; `auto` must not find another one half-way
     wanted = known["source"]["name"] if known and options.source == "auto" else options.source
-    try:
-        return with_profile(hardware.choose(wanted, device=options.device))
-    except hardware.HardwareError as error:
-        raise RequestError(str(error)) from None
+    with hardware_errors():
+        return hardware.choose(wanted, device=options.device)
 
 
 def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:

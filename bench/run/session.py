@@ -20,6 +20,7 @@ from bench.process.launcher import CellTimeoutError, Launcher
 from bench.process.messages import GO, RELEASE, CellJob, Evaluated, PrepareDone, PrepareJob, Progress, Ready, Trained
 from bench.process.prepare import prepare
 from bench.process.worker import run_cell
+from bench.run.metering import hardware_errors
 from bench.run.outcome import NO_ACCURACY, figures, identity
 from bench.run.plan import Plan, Repeat
 from bench.run.progress import GradeNotice, RunProgress
@@ -91,7 +92,8 @@ class Session:
         """
         try:
             self._prepared = self._prepare()
-            self._sampler.start()
+            with hardware_errors():
+                self._sampler.start()
             if not self._manifest["sessions"]:
                 # some meters say what they are only once they are open
                 self._manifest["source"] |= self._sampler.source.info.to_dict()
@@ -104,10 +106,8 @@ class Session:
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)
             self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
-        except BaseException as error:
+        except BaseException:
             self._stop()
-            if isinstance(error, hardware.HardwareError):
-                raise JouletuneError(str(error)) from None
             raise
         return self
 

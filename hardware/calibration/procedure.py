@@ -1,4 +1,4 @@
-"""Calibrator: takes an open meter or counter through the steps of a calibration, in the order in which they disturb.
+"""Calibration procedure: measures noise, period and gain of a meter or counter, the least disturbing step first.
 
 quiet -> pairs of equal windows -> how often values were new in all of that -> a known load, if there is one
 """
@@ -7,23 +7,41 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from hardware.calibration import figures as calibration
-from hardware.calibration.delegate import Delegate
 from hardware.calibration.figures import MIN_CHANGES, Load
-from hardware.calibration.profile import Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
-from hardware.calibration.work import Work, busy_core, quiet
+from hardware.calibration.profile import Delegate, Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
 from hardware.clock import Clock
 from hardware.errors import HardwareError, SourceError
 from hardware.measure.energy import MAX_GUARD_S, guard_needed_s, memory_s
 from hardware.measure.grade import MAX_IDLE_BUSY
 from hardware.measure.idle import IdleBaseline
 from hardware.measure.sampler import GUARD_SLACK_S, Sampler
-from hardware.source import CounterSource, PowerSource, Sample, Source, SourceInfo
+from hardware.source import CounterSource, Sample, SampledSource, Source, SourceInfo
+
+Go = Callable[[], tuple[float, float]]
+"""Do the work; returns its start and end on this host's monotonic clock."""
+
+Work = Callable[[float], AbstractContextManager[Go]]
+"""Make work of so many seconds ready, so that it starts at once when it is told to."""
+
+WORKER = """
+import sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.monotonic()
+end = start + float(sys.argv[1])
+while time.monotonic() < end:
+    pass
+print(start, time.monotonic(), flush=True)
+"""
 
 BURST_S = 2.0
 BURST_STEP_S = 0.0005
@@ -33,6 +51,59 @@ GUARD_S = 0.1
 """The sampler makes the quiet around a window as long as the source needs."""
 
 MIN_LOAD_S = 5.0
+
+
+@contextmanager
+def busy_core(seconds: float) -> Iterator[Go]:
+    """One core of this device, busy for so long in a process of its own, while this one sleeps.
+
+    Raises:
+        HardwareError: the process did not start, or was killed.
+    """
+    command = [sys.executable, "-I", "-S", "-c", WORKER, repr(seconds)]
+    child = subprocess.Popen(
+        # a Ctrl-C reaches it too; its traceback is of no interest
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    to_child, from_child = child.stdin, child.stdout
+
+    def go() -> tuple[float, float]:
+        try:
+            to_child.write("go\n")
+            to_child.flush()
+            start, end = from_child.readline().split()
+        except (OSError, ValueError):
+            raise HardwareError("the process that was to keep a core busy has ended") from None
+        return float(start), float(end)
+
+    try:
+        if from_child.readline().strip() != "ready":
+            raise HardwareError("the process that is to keep a core busy does not start")
+        yield go
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def quiet(clock: Clock) -> Work:
+    """No work at all."""
+
+    @contextmanager
+    def nothing(seconds: float) -> Iterator[Go]:
+        def go() -> tuple[float, float]:
+            start_s = clock.monotonic()
+            clock.sleep(seconds)
+            return start_s, clock.monotonic()
+
+        yield go
+
+    return nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +146,7 @@ def calibrate(
     source: Source,
     plan: Plan,
     *,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     switch_load: Callable[[bool], None],
     clock: Clock = time,
     work: Work = busy_core,
@@ -85,7 +156,7 @@ def calibrate(
 
     Args:
         source: not open.
-        say: hears what begins and what was found, a line each.
+        report: called with one line for each step that begins and each finding.
         switch_load: called with True when the load is to be connected and with False when it is to be taken off;
             returns when that is done.
         work: what keeps the device busy when the plan says so.
@@ -94,39 +165,38 @@ def calibrate(
     Raises:
         HardwareError: it is no meter or counter, died meanwhile, or its figures tell nothing.
     """
-    if not isinstance(source, CounterSource | PowerSource):
+    if not isinstance(source, SampledSource):
         raise HardwareError(f"{source.info.name} is no counter and no meter: there is nothing to calibrate")
     burst = _burst(source, clock) if isinstance(source, CounterSource) else []
-    heard: list[Sample] = []
-    overheard = _HeardCounter(source, heard) if isinstance(source, CounterSource) else _HeardPower(source, heard)
-    sampler = make_sampler(overheard) if make_sampler is not None else Sampler(overheard, clock=clock)
+    listener = _Listener(source)
+    sampler = make_sampler(listener) if make_sampler is not None else Sampler(listener, clock=clock)
     sampler.start()
     try:
-        say(f"idle noise: leave the device alone for {plan.idle_s:g} s")
+        report(f"idle noise: leave the device alone for {plan.idle_s:g} s")
         baseline = _measure(sampler, plan.idle_s)
         if (baseline.busy_fraction or 0) > MAX_IDLE_BUSY:
-            say(f"  the device was not idle: {baseline.busy_fraction:.0%} of its processor was in use")
+            report(f"  the device was not idle: {baseline.busy_fraction:.0%} of its processor was in use")
         since_s = clock.monotonic() - baseline.duration_s
         # the sampler's thread goes on appending
-        quiet_samples = [sample for sample in heard[:] if sample[0] >= since_s]
+        quiet_samples = [sample for sample in listener.samples[:] if sample[0] >= since_s]
         noise = calibration.idle_noise(source.info, quiet_samples)
-        # known at once, the windows can be as a later run's are: with the quiet around them that this period needs
+        # set now, so that the windows get the quiet around them that this period needs, as those of a later run do
         update = _update(burst, quiet_samples)
-        overheard.period_s = update.period_s or 0.0
-        energies_j = _windows(sampler, plan, clock, work, say)
+        listener.period_s = update.period_s or 0.0
+        energies_j = _windows(sampler, plan, clock, work, report)
         floor = calibration.noise_floor(source.info, energies_j, window_s=plan.window_s, work=plan.work)
         if update.period_s is None:  # too steady when quiet; work brings other values
-            update = calibration.update_period(heard[:])
-        found = _gain(sampler, plan, plan.load, say, switch_load) if plan.load is not None else None
+            update = calibration.update_period(listener.samples[:])
+        found = _gain(sampler, plan, plan.load, report, switch_load) if plan.load is not None else None
         return Calibration(source=Identity.of(source.info), idle=noise, noise_floor=floor, update=update, gain=found)
     finally:
         sampler.stop()
 
 
-def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, say: Callable[[str], None]) -> list[float]:
+def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, report: Callable[[str], None]) -> list[float]:
     """The energy of each of the equal windows. A pair with an unusable one is measured again, as often as there are."""
     what = "one busy core" if plan.work == "cpu" else "quiet"
-    say(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
+    report(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
     make = work if plan.work == "cpu" else quiet(clock)
     # where all is quiet there is no work to be told from the idle power, and noise would look like another load
     idle = sampler.idle_baseline if plan.work == "cpu" else None
@@ -150,7 +220,7 @@ def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, say: Callab
         if sampler.error is not None:
             break
         if len(pair_j) < 2:
-            say(f"  a window has no energy ({problem}); its pair is measured again")
+            report(f"  a window has no energy ({problem}); its pair is measured again")
             continue
         energies_j += pair_j
         if len(energies_j) == 2 * plan.pairs:
@@ -162,9 +232,9 @@ def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, say: Callab
 
 
 def _gain(
-    sampler: Sampler, plan: Plan, load: Load, say: Callable[[str], None], switch_load: Callable[[bool], None]
+    sampler: Sampler, plan: Plan, load: Load, report: Callable[[str], None], switch_load: Callable[[bool], None]
 ) -> Gain:
-    say(f"gain: {plan.load_s:g} s each without the load, with it, and without it")
+    report(f"gain: {plan.load_s:g} s each without the load, with it, and without it")
     before = _measure(sampler, plan.load_s)
     switch_load(True)
     under = _measure(sampler, plan.load_s)
@@ -206,17 +276,12 @@ def _update(burst: list[Sample], quiet_samples: list[Sample]) -> UpdatePeriod:
     return calibration.update_period(quiet_samples)  # a meter, or too slow a counter for a burst
 
 
-def _note(heard: list[Sample], new: Iterable[Sample]) -> None:
-    """Keep what is a number and comes after what is there, as the recorder does."""
-    heard.extend((t_s, value) for t_s, value in new if math.isfinite(value) and (not heard or t_s > heard[-1][0]))
+class _Listener(Delegate):
+    """Records the samples that pass. Its period is no shorter than the measured one, once that is known."""
 
-
-class _Heard(Delegate):
-    """Notes what comes by. Its period is no shorter than the measured one, once that is known."""
-
-    def __init__(self, inner: Source, heard: list[Sample]) -> None:
+    def __init__(self, inner: SampledSource) -> None:
         super().__init__(inner)
-        self._heard = heard
+        self.samples: list[Sample] = []
         self.period_s = 0.0
 
     @property
@@ -224,20 +289,10 @@ class _Heard(Delegate):
         info = self._inner.info
         return dataclasses.replace(info, period_s=max(info.period_s, self.period_s))
 
-
-class _HeardCounter(_Heard, CounterSource):
-    _inner: CounterSource
-
-    def read(self) -> Sample:
-        reading = self._inner.read()
-        _note(self._heard, [reading])
-        return reading
-
-
-class _HeardPower(_Heard, PowerSource):
-    _inner: PowerSource
-
     def poll(self) -> list[Sample]:
-        samples = self._inner.poll()
-        _note(self._heard, samples)
-        return samples
+        new = self._inner.poll()
+        for t_s, value in new:
+            # numbers in rising order only, as the recorder takes them
+            if math.isfinite(value) and (not self.samples or t_s > self.samples[-1][0]):
+                self.samples.append((t_s, value))
+        return new

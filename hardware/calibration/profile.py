@@ -1,4 +1,7 @@
-"""Profile: what a calibration found about one source, as a JSON file that later runs use and name in their manifest.
+"""Profile: the findings of a calibration of one source, as a JSON file, and the source corrected by it.
+
+`hardware.choose` applies the profile of the chosen source, and a run names it in its manifest. Readings are divided by
+the gain, whose uncertainty takes the place of the assumed one.
 
 A figure that was not measured is null. Uncertainties are standard ones (k = 1); ``_rel`` is a share of the figure.
 """
@@ -19,8 +22,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from hardware.errors import HardwareError
-from hardware.source import SourceInfo
+from hardware.errors import RefusedError, SourceError
+from hardware.source import Health, OwnCounter, Sample, SampledSource, Source, SourceInfo
 
 SCHEMA: Literal[1] = 1
 MAX_BYTES = 1_000_000
@@ -32,7 +35,7 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class ProfileError(HardwareError):
+class ProfileError(RefusedError):
     """A profile cannot be read, cannot be written, or is of another source."""
 
 
@@ -248,3 +251,156 @@ def check_place(name: str, path: Path) -> None:
         raise ProfileError(f"{path} is there already and no calibration profile; choose another file") from None
     if owner != name:
         raise ProfileError(f"{path} is the profile of {owner}, not of {name}; choose another file")
+
+
+def mismatch(profile: Profile, info: SourceInfo) -> str:
+    """Why a profile is not of that source, in words; "" if nothing speaks against it.
+
+    A meter that tells its serial number may hang on another port than it was calibrated on. One that does not is
+    known by the port alone, and by its model where that is told.
+    """
+    known, now = profile.source, Identity.of(info)
+    if _base(known.name) != _base(now.name) or known.kind != now.kind:
+        return f"it is of {known.name} ({known.kind}), not of {now.name} ({now.kind})"
+    for what in ("model", "serial"):
+        old, new = getattr(known, what), getattr(now, what)
+        if old is not None and new is not None and old != new:
+            return f"it is of the {what} {old}, not {new}"
+    # a closed source may not know its serial number yet: then the name decides later, when it is open
+    if known.serial is None and known.name != now.name:
+        return f"it is of {known.name}, not of {now.name}, and the meter tells no serial number"
+    return ""
+
+
+def apply(stored: StoredProfile, info: SourceInfo) -> SourceInfo:
+    """The facts of the source with the profile applied. ``params["profile"]`` names it for the manifest."""
+    profile = stored.profile
+    gain = profile.gain
+    note = {
+        "file": stored.path.name,
+        "sha256": stored.sha256,
+        "created_at": profile.created_at,
+        "gain": gain.gain if gain else None,
+        "gain_u_rel": gain.u_rel if gain else None,
+        "period_s": profile.update.period_s,
+        "smallest_difference_rel": profile.noise_floor.smallest_difference_rel,
+    }
+    changed = dataclasses.replace(
+        info,
+        period_s=max(info.period_s, profile.update.period_s or 0.0),
+        params={**info.params, "profile": note},
+    )
+    if gain is None:
+        return changed
+    return dataclasses.replace(
+        changed,
+        gain_u=gain.u_rel,
+        gain_basis="calibrated",
+        # one count and the zero are of the readings, and are divided as these are
+        resolution=None if info.resolution is None else info.resolution / gain.gain,
+        offset_u=info.offset_u / gain.gain,
+        wrap_j=None if info.wrap_j is None else info.wrap_j / gain.gain,
+    )
+
+
+class Delegate(SampledSource):
+    """A counter or meter that passes every call on to another one. Subclasses change or record its samples."""
+
+    def __init__(self, inner: SampledSource) -> None:
+        self._inner = inner
+        self.self_timed = inner.self_timed
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._inner.info
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    @property
+    def health(self) -> Health:
+        return self._inner.health
+
+    def record_raw(self, path: Path) -> bool:
+        return self._inner.record_raw(path)
+
+    def own_counter(self) -> OwnCounter | None:
+        return self._inner.own_counter()
+
+    def mark(self, t_mono_s: float, *, working: bool) -> None:
+        self._inner.mark(t_mono_s, working=working)
+
+    def poll(self) -> list[Sample]:
+        return self._inner.poll()
+
+
+class Corrected(Delegate):
+    """A source whose samples and second path are divided by the gain of its profile.
+
+    Once open it checks that the profile is of this very meter. The period is no shorter than the measured one, and is
+    never shortened: a meter may average over longer than it takes to show a new value.
+    """
+
+    def __init__(self, inner: SampledSource, stored: StoredProfile) -> None:
+        super().__init__(inner)
+        self._stored = stored
+        self._gain = stored.profile.gain.gain if stored.profile.gain is not None else 1.0
+
+    @property
+    def info(self) -> SourceInfo:
+        return apply(self._stored, self._inner.info)
+
+    def open(self) -> None:
+        self._inner.open()
+        info = self._inner.info
+        wrong = mismatch(self._stored.profile, info)
+        known = self._stored.profile.source
+        if not wrong and known.serial is not None and info.device.get("serial") is None and known.name != info.name:
+            wrong = f"it is of {known.name} with the serial number {known.serial}, and this meter tells none"
+        if wrong:
+            self._inner.close()
+            raise SourceError(f"the profile {self._stored.path} does not fit: {wrong}; calibrate again, or delete it")
+
+    def poll(self) -> list[Sample]:
+        return [(t_s, value / self._gain) for t_s, value in self._inner.poll()]
+
+    def own_counter(self) -> OwnCounter | None:
+        count = self._inner.own_counter()
+        if count is None:
+            return None
+        return dataclasses.replace(
+            count, joules=count.joules / self._gain, resolution_j=count.resolution_j / self._gain
+        )
+
+
+def correct(source: Source, path: Path | None = None) -> tuple[Source, str]:
+    """The source corrected by its profile, and the profile in words; the source itself and "" where it has none.
+
+    Args:
+        path: the profile; None: the one that ``jouletune calibrate`` wrote for this source, if it did.
+
+    Raises:
+        ProfileError: the profile is damaged, of another source, or not there although it was named. It is never left
+            out in silence: a run would then measure with another scale than the one before.
+    """
+    if not isinstance(source, SampledSource):
+        if path is not None:
+            raise ProfileError(f"{source.info.name} is no counter and no meter: it cannot have a profile")
+        return source, ""
+    chosen = path or default_path(source.info.name)
+    if path is None and not chosen.exists():
+        return source, ""
+    stored = load(chosen)
+    wrong = mismatch(stored.profile, source.info)
+    if wrong:
+        raise ProfileError(f"the profile {chosen} does not fit: {wrong}; calibrate again, or delete it")
+    gain = stored.profile.gain
+    scale = "no known load" if gain is None else f"gain {gain.gain:.4f}, u {gain.u_rel:.2%}"
+    return Corrected(source, stored), f"calibrated {stored.profile.created_at[:10]} ({scale}), {chosen}"
+
+
+def _base(name: str) -> str:
+    return name.partition("?")[0].partition(":")[0]

@@ -15,7 +15,7 @@ from typing import TypeVar
 from hardware.clock import Clock
 from hardware.errors import SourceError
 from hardware.measure.trace_file import TraceFile
-from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source
+from hardware.source import EstimateSource, OwnCounter, Sample, SampledSource, Source
 
 KEEP_S = 60.0
 """Samples older than this are dropped, unless a window needs them."""
@@ -50,7 +50,7 @@ class Recorder:
         self.error: str | None = None
         self.keep_from_s: float | None = None
         self.trace: TraceFile | None = None
-        self.sampled = isinstance(source, CounterSource | PowerSource)
+        self.sampled = isinstance(source, SampledSource)
         self._samples: list[Sample] = []
         self._counts: list[OwnCounter] = []
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Recorder:
         A meter with its own clock needs no hurry either: its samples say themselves when they were taken.
         """
         info = self.source.info
-        unhurried = isinstance(self.source, CounterSource) or info.clock == "device"
+        unhurried = info.kind == "counter" or info.clock == "device"
         return min(max(info.period_s, 0.1 if unhurried else 0.01), 1.0)
 
     @property
@@ -98,14 +98,8 @@ class Recorder:
         """Take what the source has now."""
         source = self.source
         with self._lock:
-            new: list[Sample] | None = None
-            if isinstance(source, CounterSource):
-                reading = self._safely(source.read)
-                new = None if reading is None else [reading]
-            elif isinstance(source, PowerSource):
-                new = self._safely(source.poll)
-            taken = self._take(new or [])
-            if taken:
+            new = self._safely(source.poll) if isinstance(source, SampledSource) else None
+            if self._take(new or []):
                 count = self._safely(source.own_counter)
                 if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
                     self._counts.append(count)

@@ -21,10 +21,9 @@ from pathlib import Path
 
 from hardware.errors import SourceError
 from hardware.meters.clockfit import ClockFit
-from hardware.meters.energy_count import EnergyCount
 from hardware.meters.link import Link, Tap
 from hardware.meters.raw_log import RawLog
-from hardware.source import Health, OwnCounter, PowerSource, Sample
+from hardware.source import EnergyCount, Health, OwnCounter, PowerSource, Sample
 from hardware.wire.reading import JOULES_PER_MWH, Reading, Scale
 
 FIRST_S = 12.0

@@ -17,8 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hardware.errors import SourceError, UnknownSourceError
-from hardware.meters.energy_count import EnergyCount
-from hardware.source import Found, NotFound, OwnCounter, PowerSource, Probe, Sample, SourceInfo
+from hardware.source import EnergyCount, Found, NotFound, OwnCounter, PowerSource, Probe, Sample, SourceInfo
 from hardware.sources.nvml import EXCLUDES, GAIN_U, MJ, MW, PERIOD_S, nvidia_cards
 from hardware.sources.parameters import numbers
 

@@ -25,7 +25,6 @@ from bench.text import spark
 from hardware import SourceError
 from hardware.calibration import procedure as calibrator
 from hardware.calibration import profile
-from hardware.calibration.corrected import with_profile
 from hardware.instruments import FrontEnd
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.pty import served
@@ -320,7 +319,7 @@ def test_calibrate_writes_a_profile_that_runs_find(tmp_path: Path) -> None:
     assert stored.profile.noise_floor.work == "cpu"
     # the simulation knows exactly when the work was: 5 W then
     assert stored.profile.noise_floor.mean_j == pytest.approx(1.5, rel=0.1)
-    choice = with_profile(choose("simulated"))
+    choice = choose("simulated")
     assert choice.source.info.params["profile"]["sha256"] == stored.sha256
 
 

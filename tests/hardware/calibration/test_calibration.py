@@ -17,20 +17,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hardware import HardwareError, Sampler, SourceError
-from hardware.calibration import corrected as calibrated
 from hardware.calibration import figures as calibration
 from hardware.calibration import profile
 from hardware.calibration.figures import Load
-from hardware.calibration.procedure import Calibration, Plan, calibrate
+from hardware.calibration.procedure import Calibration, Go, Plan, busy_core, calibrate
 from hardware.calibration.profile import Profile, ProfileError
-from hardware.calibration.work import Go, busy_core
 from hardware.device.machine import Snapshot
 from hardware.instruments import FrontEnd
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.link import SimulatedLink
 from hardware.instruments.um import Um
-from hardware.registry import Choice, choose
-from hardware.source import CounterSource, EstimateSource, OwnCounter, PowerSource, Sample, Source, SourceInfo
+from hardware.registry import choose
+from hardware.source import (
+    CounterSource,
+    EstimateSource,
+    OwnCounter,
+    PowerSource,
+    Sample,
+    SampledSource,
+    Source,
+    SourceInfo,
+)
 from hardware.sources.um import UmSource
 
 CALM = Snapshot(temperature_c=50.0, frequency_hz=None, governor=None, throttle_bits=0)
@@ -71,7 +78,13 @@ class Bench:
             self.load_w = load_w if connect else 0.0
 
         return calibrate(
-            source, plan, say=lambda _: None, switch_load=switch, clock=self.clock, work=self.work, make_sampler=sampler
+            source,
+            plan,
+            report=lambda _: None,
+            switch_load=switch,
+            clock=self.clock,
+            work=self.work,
+            make_sampler=sampler,
         )
 
 
@@ -338,9 +351,9 @@ def test_a_model_cannot_be_calibrated() -> None:
             return 1.0
 
     with pytest.raises(HardwareError, match="nothing to calibrate"):
-        calibrate(Model(), SHORT, say=lambda _: None, switch_load=lambda _: None)
-    choice = Choice(Model(), "a model", ())
-    assert calibrated.with_profile(choice) is choice
+        calibrate(Model(), SHORT, report=lambda _: None, switch_load=lambda _: None)
+    model = Model()
+    assert profile.correct(model) == (model, "")
 
 
 def test_busy_core_is_busy_for_as_long_as_it_says() -> None:
@@ -472,18 +485,17 @@ def test_no_profile_file_and_folders(tmp_path: Path) -> None:
 def test_a_profile_corrects_watts_and_says_so(measured: Profile, tmp_path: Path) -> None:
     stored = profile.save(measured, tmp_path / "p.json")
     assert measured.gain is not None
-    choice = Choice(source_like(), "held: found", ())
-    corrected = calibrated.with_profile(choice, stored.path)
-    info = corrected.source.info
-    assert isinstance(corrected.source, PowerSource)
-    ((_, power_w),) = corrected.source.poll()
+    corrected, note = profile.correct(source_like(), stored.path)
+    info = corrected.info
+    assert isinstance(corrected, SampledSource)
+    ((_, power_w),) = corrected.poll()
     assert power_w == pytest.approx(2.0 * 1.05 / measured.gain.gain)
     assert power_w == pytest.approx(2.0, rel=0.01)
     assert (info.gain_basis, info.gain_u) == ("calibrated", measured.gain.u_rel)
     assert info.period_s == measured.update.period_s
     assert info.resolution == pytest.approx(0.0105 / measured.gain.gain)
     assert info.params["profile"] == {
-        "path": str(stored.path),
+        "file": "p.json",
         "sha256": stored.sha256,
         "created_at": measured.created_at,
         "gain": measured.gain.gain,
@@ -491,7 +503,7 @@ def test_a_profile_corrects_watts_and_says_so(measured: Profile, tmp_path: Path)
         "period_s": measured.update.period_s,
         "smallest_difference_rel": measured.noise_floor.smallest_difference_rel,
     }
-    assert "calibrated 2026-01-02" in corrected.why
+    assert "calibrated 2026-01-02" in note
     json.dumps(info.to_dict())
 
 
@@ -505,11 +517,9 @@ def test_a_profile_corrects_counters(measured: Profile) -> None:
         measured, source=dataclasses.replace(measured.source, name="stepped", kind="counter", serial=None, model=None)
     )
     assert counted.gain is not None
-    counter = calibrated.calibrated(SteppedCounter(bench, 0.1), profile.StoredProfile(counted, Path("p"), "0"))
-    assert isinstance(counter, CounterSource)
-    assert counter.read()[1] == pytest.approx(SteppedCounter(bench, 0.1).read()[1] / counted.gain.gain)
-    twin = calibrated.calibrated(Twin(bench), profile.StoredProfile(measured, Path("p"), "0"))
-    assert isinstance(twin, PowerSource)
+    counter = profile.Corrected(SteppedCounter(bench, 0.1), profile.StoredProfile(counted, Path("p"), "0"))
+    assert counter.poll()[0][1] == pytest.approx(SteppedCounter(bench, 0.1).read()[1] / counted.gain.gain)
+    twin = profile.Corrected(Twin(bench), profile.StoredProfile(measured, Path("p"), "0"))
     count = twin.own_counter()
     assert count is not None
     assert count.joules == pytest.approx(105.0 / counted.gain.gain)
@@ -517,8 +527,7 @@ def test_a_profile_corrects_counters(measured: Profile) -> None:
 
 def test_a_profile_without_gain_changes_no_watts(measured: Profile) -> None:
     stored = profile.StoredProfile(dataclasses.replace(measured, gain=None), Path("p"), "0")
-    source = calibrated.calibrated(source_like(), stored)
-    assert isinstance(source, PowerSource)
+    source = profile.Corrected(source_like(), stored)
     assert source.poll()[0][1] == pytest.approx(2.1)
     assert source.info.gain_basis == "assumed"
     assert source.info.params["profile"]["gain"] is None
@@ -526,7 +535,7 @@ def test_a_profile_without_gain_changes_no_watts(measured: Profile) -> None:
 
 def test_a_period_is_never_shortened(measured: Profile) -> None:
     slow = dataclasses.replace(source_like().info, period_s=3.0)
-    assert calibrated.apply(profile.StoredProfile(measured, Path("p"), "0"), slow).period_s == 3.0
+    assert profile.apply(profile.StoredProfile(measured, Path("p"), "0"), slow).period_s == 3.0
 
 
 @pytest.mark.parametrize(
@@ -544,7 +553,7 @@ def test_a_period_is_never_shortened(measured: Profile) -> None:
 def test_a_profile_is_used_for_its_own_meter_only(
     name: str, device: dict[str, Any], complaint: str, measured: Profile
 ) -> None:
-    source = calibrated.calibrated(source_like(name, **device), profile.StoredProfile(measured, Path("p"), "0"))
+    source = profile.Corrected(source_like(name, **device), profile.StoredProfile(measured, Path("p"), "0"))
     if not complaint:
         source.open()
         return
@@ -556,16 +565,17 @@ def test_the_profile_of_a_source_is_found_by_its_name(
     measured: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    choice = choose("simulated")
-    assert calibrated.with_profile(choice) is choice
+    assert "profile" not in choose("simulated").source.info.params
     path = profile.default_path("simulated")
     named = dataclasses.replace(measured.source, name="simulated", model=None, serial=None)
     profile.save(dataclasses.replace(measured, source=named), path)
-    found = calibrated.with_profile(choice)
-    assert found.source.info.params["profile"]["path"] == str(path)
+    found = choose("simulated")
+    assert found.source.info.params["profile"]["file"] == path.name
+    assert str(path) in found.why
     assert found.source.info.name == "simulated"
+    assert "profile" not in choose("simulated", corrected=False).source.info.params
     path.write_text("{")
     with pytest.raises(ProfileError):
-        calibrated.with_profile(choice)
+        choose("simulated")
     with pytest.raises(ProfileError, match="cannot be read"):
-        calibrated.with_profile(choice, tmp_path / "missing.json")
+        profile.correct(found.source, tmp_path / "missing.json")
