@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.analysis import Analysis, Results, arm_order
+from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import Drawn, colours
+from plots.drawing.style import Drawn, arms_of, colours
 
 _BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_sd")
 
@@ -18,8 +19,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     blocks = analysis.blocks[analysis.blocks["accuracy"].notna()]
     if blocks.empty:
         return []
-    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
-    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    arms = arms_of(blocks)
     palette = colours(arms)
     spread = "the published standard deviation" if results.published else "95 % t interval over seeds"
     chart = Chart(
@@ -38,12 +38,10 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         ),
         legend=handles(arms, palette, target=bool(blocks["is_target"].any())),
     )
-    parts = dict(iter(blocks.groupby("data", sort=False)))
     sizes = train_sizes(analysis)
 
-    def panel(axes: Axes, label: str) -> None:
-        part = parts[label]
+    def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
         paint(axes, part, sizes=sizes[label], bars=_BARS, palette=palette)
         limits(axes, part["accuracy"])
 
-    return draw_pages(chart, [str(label) for label in parts], panel)
+    return draw_pages(chart, blocks, panel)

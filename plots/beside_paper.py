@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.analysis.findings import arm_order
 from bench.analysis.wording import missing, size_label
 from bench.compare.comparison import Comparison
 from bench.compare.verdict import AGREES, Measure
 from plots.drawing.bars import GROUP_WIDTH, limits
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, PAPER, Drawn, colours
+from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours
 
 
 def draw(comparison: Comparison) -> list[Drawn]:
@@ -31,7 +31,8 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
     cells = cells[cells[f"{measure.name}_base"].notna()]
     if cells.empty:
         return []
-    arms = [(arm, dict(zip(cells["arm"], cells["role"], strict=True))[arm]) for arm in arm_order(cells)]
+    cells = cells.sort_values("data", key=lambda labels: labels.map(lambda label: (len(label), label)), kind="stable")
+    arms = arms_of(cells)
     palette = colours(arms)
     ours, printed = ("base", "run") if comparison.run == "paper" else ("run", "base")
     agree = int((cells[f"{measure.name}_verdict"] == AGREES).sum())
@@ -52,10 +53,8 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         ),
         legend=legend,
     )
-    parts = dict(iter(cells.groupby("data", sort=False)))
 
-    def panel(axes: Axes, label: str) -> None:
-        part = parts[label]
+    def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
         sizes = sorted(float(size) for size in part["train_size"].unique())
         n_train = part.groupby("train_size")["n_train"].first()
         here = [arm for arm in palette if arm in set(part["arm"])]
@@ -68,8 +67,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         axes.set_xlim(-0.55, len(sizes) - 0.45)
         limits(axes, part[f"{measure.name}_run"])
 
-    labels = sorted((str(label) for label in parts), key=lambda label: (len(label), label))
-    return draw_pages(chart, labels, panel)
+    return draw_pages(chart, cells, panel)
 
 
 def _pair(

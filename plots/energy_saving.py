@@ -7,11 +7,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bench.analysis import Analysis, Results, arm_order
+from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import THEORY, Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, PAPER, Drawn, colours
+from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours
 
 FLOOR = -1.0
 """A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
@@ -34,8 +34,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     off_axis = int((blocks["saving_net"] < FLOOR).sum())
     wide = bool((blocks["saving_gross_lo"] < FLOOR).any())
     blocks = blocks.assign(saving_net=blocks["saving_net"].where(blocks["saving_net"] >= FLOOR))
-    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
-    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    arms = arms_of(blocks)
     palette = colours(arms)
     legend: list[Artist] = handles(arms, palette, target=bool(blocks["is_target"].any()))
     if blocks["saving_net"].notna().any():
@@ -65,16 +64,14 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         ),
         legend=legend,
     )
-    parts = dict(iter(blocks.groupby("data", sort=False)))
     sizes = train_sizes(analysis)
 
-    def panel(axes: Axes, label: str) -> None:
-        part = parts[label]
+    def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
         paint(axes, part, sizes=sizes[label], bars=_BARS, palette=palette)
         lowest = part[["saving_gross", "saving_net"]].assign(lo=part["saving_gross_lo"].clip(lower=FLOOR))
         limits(axes, lowest.min(axis=1))
 
-    return draw_pages(chart, [str(label) for label in parts], panel)
+    return draw_pages(chart, blocks, panel)
 
 
 def _paired(blocks: pd.DataFrame) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -9,11 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis import Analysis, Results, arm_order
+from bench.analysis import Analysis, Results
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, MUTED, PAPER, Drawn, colours
+from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours
 
+NAME = "pareto"
+"""Of the files, and of the script that draws the figure in a page."""
+
+_X_LABEL = "gross energy of one fine-tuning, {unit}"
+_NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
@@ -30,40 +38,85 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     """Pages of panels, one per data label with both accuracy and joules; [] where none has."""
-    blocks = analysis.blocks[analysis.blocks["role"] != "average"]
-    blocks = blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()]
+    blocks = _points(analysis)
     if blocks.empty:
         return []
-    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
-    arms = [(arm, roles[arm]) for arm in arm_order(blocks)]
+    arms = arms_of(blocks)
     palette = colours(arms)
-    unit = joule_unit(float(blocks["energy_gross_j"].median()))
-    sizes = sorted(blocks["train_size"].unique())
-    markers = {size: MARKERS[index % len(MARKERS)] for index, size in enumerate(sizes)}
+    factor, unit = joule_unit(float(blocks["energy_gross_j"].median()))
+    markers = dict(zip(sorted(blocks["train_size"].unique()), itertools.cycle(MARKERS)))
     n_train = analysis.shifts.groupby("train_size")["n_train"].first()
-    made = analysis.quality.caveat_label
     chart = Chart(
-        name="pareto",
-        title="Accuracy against energy" + (f" ({made})" if made else ""),
-        x_label=f"gross energy of one fine-tuning, {unit[1]}",
+        name=NAME,
+        title=_title(analysis),
+        x_label=_X_LABEL.format(unit=unit),
         y_label="accuracy, %",
-        caption=(
-            "Each point: mean over seeds and repeats; whiskers: 95 % t intervals; "
-            f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: Pareto front; pale points: another is as accurate for "
-            f"less. Energy: {analysis.quality.energy}."
-        ),
+        caption=_caption(blocks, analysis, hidden=False),
         alt=(
             "Scatter: accuracy in percent against gross joules, one panel per shift, one colour per block, one marker "
             "per train size, with the Pareto front as a line. The tables hold the same figures."
         ),
         legend=_legend(arms, palette, markers, n_train),
     )
-    parts = dict(iter(blocks.groupby("data", sort=False)))
 
-    def panel(axes: Axes, label: str) -> None:
-        _paint(axes, parts[label], palette, markers, unit[0])
+    def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
+        _paint(axes, part, palette, markers, factor)
 
-    return draw_pages(chart, [str(label) for label in parts], panel)
+    return draw_pages(chart, blocks, panel)
+
+
+def widget_data(analysis: Analysis) -> dict[str, Any]:
+    """The same figure for page/web/pareto.js: one data label at a time, arms to switch on and off."""
+    blocks = _points(analysis)
+    arms = arms_of(blocks)
+    names = [arm for arm, _ in arms]
+    palette = colours(arms)
+    factor, unit = joule_unit(float(blocks["energy_gross_j"].median()))
+    sizes = sorted(blocks["train_size"].unique())
+    n_train = analysis.shifts.groupby("train_size")["n_train"].first()
+
+    def points(part: pd.DataFrame) -> list[dict[str, Any]]:
+        best = set(front(part).index)
+        return [
+            {
+                "arm": names.index(row["arm"]),
+                "size": sizes.index(row["train_size"]),
+                "target": bool(row["is_target"]),
+                "best": index in best,
+                **{name: None if missing(row[name]) else float(row[name]) for name in _NUMBERS},
+            }
+            for index, row in zip(part.index, part.to_dict("records"), strict=True)
+        ]
+
+    return {
+        "title": _title(analysis),
+        "xLabel": _X_LABEL.format(unit=unit),
+        "unit": unit,
+        "factor": factor,
+        "arms": [{"name": name, "colour": palette[name]} for name in names],
+        "sizes": [size_label(size, n_train[size]) for size in sizes],
+        "caption": _caption(blocks, analysis, hidden=True),
+        "shifts": [{"label": str(label), "points": points(part)} for label, part in blocks.groupby("data", sort=False)],
+    }
+
+
+def _points(analysis: Analysis) -> pd.DataFrame:
+    blocks = analysis.blocks[analysis.blocks["role"] != "average"]
+    return blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()]
+
+
+def _title(analysis: Analysis) -> str:
+    made = analysis.quality.caveat_label
+    return "Accuracy against energy" + (f" ({made})" if made else "")
+
+
+def _caption(blocks: pd.DataFrame, analysis: Analysis, *, hidden: bool) -> str:
+    line = "Pareto front, hidden ones included" if hidden else "Pareto front"
+    return (
+        f"Each point: mean over seeds and repeats; whiskers: 95 % t intervals; "
+        f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: {line}; pale points: another is as accurate for "
+        f"less. Energy: {analysis.quality.energy}."
+    )
 
 
 def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: dict[float, str], factor: float) -> None:

@@ -17,7 +17,7 @@ from bench.store.durable import write_atomic
 from bench.store.run_dir import RunDir
 from plots import accuracy_bars, beside_paper, energy_saving, pareto
 from plots.drawing.style import Saved, save
-from plots.page.report_page import Content, Files, render
+from plots.page.report_page import Content, render
 from plots.page.trace_data import collect
 
 FIGURES = (accuracy_bars, energy_saving, pareto)
@@ -102,10 +102,9 @@ def _write_tables(tables: list[Grid], folder: Path) -> list[Path]:
     return paths
 
 
-def _files(run_dir: RunDir, tables: list[Path]) -> Files:
-    links = [("summary.csv: one row per cell", run_dir.summary_path.name)]
-    links += [(f"{path.name}", f"{path.parent.name}/{path.name}") for path in tables]
-    return Files(data=links)
+def _files(run_dir: RunDir, tables: list[Path]) -> list[tuple[str, str]]:
+    links = [(path.name, f"{path.parent.name}/{path.name}") for path in tables]
+    return [("summary.csv: one row per cell", run_dir.summary_path.name), *links]
 
 
 def _remove_stale(run_dir: RunDir, figures: list[Saved], tables: list[Grid]) -> None:

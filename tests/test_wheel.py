@@ -52,9 +52,10 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     code = {str(path.relative_to(ROOT)) for top in TOP_LEVEL for path in (ROOT / top).rglob("*.py")}
     typed = {f"{top}/py.typed" for top in TOP_LEVEL if (ROOT / top / "py.typed").is_file()}
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "bench").rglob("*.csv")}
-    scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "plots").rglob("*.js")}
-    assert scripts
-    assert code | typed | tables | scripts | {f"{stem}.dist-info/licenses/LICENSE"} <= set(names)
+    page = {path for path in (ROOT / "plots" / "page").rglob("*") if path.suffix in {".js", ".css", ".html"}}
+    assert {path.suffix for path in page} == {".js", ".css", ".html"}
+    pages = {str(path.relative_to(ROOT)) for path in page}
+    assert code | typed | tables | pages | {f"{stem}.dist-info/licenses/LICENSE"} <= set(names)
 
 
 def test_imports_come_from_the_wheel(installed: Any) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,25 +50,35 @@ class Chart:
     legend: Sequence[Artist]
 
 
-def draw_pages(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None]) -> list[Drawn]:
-    """One Drawn per page; `paint` fills the axes of one label."""
+Paint = Callable[[Axes, str, pd.DataFrame], None]
+"""Fills the axes of one data label with its rows."""
+
+
+def draw_pages(chart: Chart, rows: pd.DataFrame, paint: Paint) -> list[Drawn]:
+    """One Drawn per page of panels, a panel for each label in the column `data`, in the order of the rows."""
+    parts = {str(label): part for label, part in rows.groupby("data", sort=False)}
+    labels = list(parts)
     pages = [labels[start : start + PER_PAGE] for start in range(0, len(labels), PER_PAGE)]
     shown = pages[:MAX_PAGES]
     left_out = len(labels) - sum(map(len, shown))
     drawn = []
-    for number, part in enumerate(shown, start=1):
+    for number, names in enumerate(shown, start=1):
         page = f" Page {number} of {len(shown)}." if len(shown) > 1 else ""
         more = f" {left_out} more shifts are in the tables only." if left_out and number == len(shown) else ""
         with context():
-            figure = _page(dataclasses.replace(chart, caption=chart.caption + page + more), part, paint)
+            figure = _page(
+                dataclasses.replace(chart, caption=chart.caption + page + more),
+                {name: parts[name] for name in names},
+                paint,
+            )
         drawn.append(Drawn(chart.name if number == 1 else f"{chart.name}-{number}", figure, chart.alt + page))
     return drawn
 
 
-def _page(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None]) -> Figure:
+def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figure:
     """A figure laid out in inches: letters and panels keep their size, only the figure grows."""
-    columns = min(COLUMNS, len(labels))
-    rows = math.ceil(len(labels) / columns)
+    columns = min(COLUMNS, len(parts))
+    rows = math.ceil(len(parts) / columns)
     width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
     title = textwrap.wrap(chart.title, int(width * 11))
     caption = textwrap.wrap(chart.caption, int(width * 19.5))
@@ -78,18 +89,18 @@ def _page(chart: Chart, labels: Sequence[str], paint: Callable[[Axes, str], None
     figure = new_figure(width, height)
     panel_width = (width - _LEFT_IN - _RIGHT_IN - _GAP_X_IN * (columns - 1)) / columns
     axes: list[Axes] = []
-    for index, label in enumerate(labels):
+    for index, (label, part) in enumerate(parts.items()):
         row, column = divmod(index, columns)
         x = _LEFT_IN + column * (panel_width + _GAP_X_IN)
         y = height - top - (row + 1) * _PANEL_IN - row * _GAP_Y_IN
         panel = figure.add_axes((x / width, y / height, panel_width / width, _PANEL_IN / height))
         axes.append(panel)
-        paint(panel, label)
+        paint(panel, label, part)
         panel.set_title(_cut(label, panel_width), loc="left", parse_math=False, pad=5)
         panel.tick_params(labelleft=column == 0)
         if column == 0:
             panel.set_ylabel(chart.y_label)
-        if index + columns >= len(labels):
+        if index + columns >= len(parts):
             panel.set_xlabel(chart.x_label)
     _same_height(axes)
     words: dict[str, Any] = {"x": 0.1 / width, "parse_math": False}

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.analysis.findings import arm_order
 from bench.errors import JouletuneError
 from bench.store.durable import write_atomic
 
@@ -65,8 +67,14 @@ class Saved:
     width_in: float
 
 
+def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:
+    """(arm, role) of a table with these columns, in the order of tables."""
+    roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
+    return [(arm, roles[arm]) for arm in arm_order(blocks)]
+
+
 def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Colour per arm, from (arm, role) in table order: the paper's blocks have theirs, others take the next free."""
+    """Colour per arm label: the paper's blocks have theirs, others take the next free one in the order given."""
     arms = list(arms)
     fixed = {"full": FULL_COLOUR, "average": INK}
     named = {arm: fixed.get(role) or BLOCK_COLOURS.get(arm) for arm, role in arms}

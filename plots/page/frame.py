@@ -1,137 +1,133 @@
-"""The frame of a page: one self-contained HTML file, and the small parts that pages are made of."""
+"""The frame of a page: one self-contained HTML file made of templates/, with the styles and scripts of web/."""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from string import Template
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
 
-from plots.page.style import CSS
-from plots.page.widgets import plotly_block, plotly_hash, script, script_hash
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-<a class="skip" href="#content">Skip to the content</a>
-<header>
-<h1>$title</h1>
-<p class="muted">$subtitle</p>
-$contents
-</header>
-<main id="content" tabindex="-1">
-$body
-</main>
-$scripts
-</body>
-</html>
-""")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of a page under a heading.
+
+    Attributes:
+        title: its heading, plain text.
+        macro: macro of the page's template that makes its markup.
+        view: arguments of the macro. Texts are plain and get escaped; only `Markup` is markup.
+    """
+
+    title: str
+    macro: str
+    view: Mapping[str, Any]
 
 
 def render_page(
-    title: str, subtitle: str, sections: Iterable[str], *, widgets: Sequence[str] = (), charts: bool = False
+    template: str, title: str, subtitle: str, sections: Sequence[Section], *, widgets: Sequence[str] = ()
 ) -> str:
-    """A whole page. It asks for nothing from anywhere, and its policy keeps it so.
+    """A whole page. It requests nothing from anywhere, and its policy keeps it so.
 
-    Only the scripts given here may run: the policy names them by their hash, so that even a name in a record that
-    slipped through as markup would do nothing.
+    Only the page's own scripts may run: the policy names them by their hash, so that even markup that slipped through
+    from a record would do nothing. A page without a widget has no script.
 
     Args:
-        title, subtitle: plain text, escaped here.
-        sections: markup, see `section`; empty ones are left out.
-        widgets: names of files in plots/web that its widgets need.
-        charts: whether one of them draws with plotly.
+        template: file in templates/ with the macros of the sections.
+        title, subtitle: plain text.
+        widgets: files in web/ that its widgets need, without ending.
     """
-    body = "\n".join(filter(None, sections))
-    scripts, allowed = "", []
-    if widgets:
-        code = script(widgets)
-        allowed.append(script_hash(code))
-        if charts:
-            allowed.append(plotly_hash())
-            scripts = plotly_block() + "\n"
-        scripts += f"<script>{code}</script>"
-    running = " ".join(f"'{name}'" for name in allowed) or "'none'"
-    return _PAGE.substitute(
-        title=escape(title),
-        css=CSS,
-        subtitle=escape(subtitle),
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {running}",
-        contents=_contents(body),
-        body=body,
-        scripts=scripts,
+    environment = _environment()
+    macros = environment.get_template(template).module
+    bodies = [getattr(macros, section.macro)(**section.view) for section in sections]
+    code = _script((*widgets, "start")) if any("data-widget=" in body for body in bodies) else ""
+    allowed = " ".join(f"'{_hash(text)}'" for text in (code, _plotly())) if code else "'none'"
+    return environment.get_template("page.html").render(
+        title=title,
+        subtitle=subtitle,
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}",
+        css=Markup(_web_file("page.css")),
+        sections=[
+            {"id": name, "title": section.title, "body": body}
+            for name, section, body in zip(_ids(sections), sections, bodies, strict=True)
+        ],
+        script=Markup(code),
+        plotly=_plotly_packed() if code else "",
     )
 
 
-def section(title: str, body: str) -> str:
-    """A part of a page under a heading; '' where it would be empty."""
-    name = re.sub(r"\W+", "-", title.lower())
-    if not body:
-        return ""
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(title)}</h2>\n{body}\n</section>'
+def packed(value: Any) -> str:
+    """JSON for the scripts as base64 of gzip: small, and no text in it can end or be an element.
 
-
-def _contents(body: str) -> str:
-    found = re.findall(r'<section aria-labelledby="[^"]*">\n<h2 id="([^"]*)">(.*?)</h2>', body)
-    if len(found) < 3:
-        return ""
-    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title in found)
-    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
-
-
-def prose(sentence: str) -> str:
-    """A sentence whose figures stay with their per cent signs."""
-    return escape(sentence).replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def paragraphs(sentences: Iterable[str]) -> str:
-    return "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences)
-
-
-def bullets(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{prose(item)}</li>" for item in items) + "</ul>"
-
-
-def note(title: str, items: Sequence[str]) -> str:
-    """A box with what a reader must know; '' without any."""
-    if not items:
-        return ""
-    return f'<aside class="note" aria-label="{escape(title)}"><h3>{escape(title)}</h3>{bullets(items)}</aside>'
-
-
-def tiles(figures: Iterable[tuple[str, str]]) -> str:
-    """(figure, what it is) in large letters; '' without any."""
-    cells = "".join(f"<div><dt>{escape(text.strip())}</dt><dd>{escape(figure)}</dd></div>" for figure, text in figures)
-    return f'<dl class="tiles">{cells}</dl>' if cells else ""
-
-
-def definitions(facts: Mapping[str, str]) -> str:
-    """Names and values in two columns."""
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return f'<dl class="facts">{items}</dl>'
-
-
-def scrolled_table(label: str, head: Sequence[str], rows: Iterable[str], *, labels: int = 0) -> str:
-    """A table in a frame that scrolls sideways on a narrow screen, by keyboard too.
-
-    Args:
-        label: id of its heading.
-        head: names of the columns; the first `labels` of them are words, the rest figures (0: all are words).
-        rows: markup of each row.
+    Raises:
+        ValueError: nan or infinity in it.
     """
-    marks = [
-        '<th scope="col">' if not labels or n < labels else '<th scope="col" class="figure">' for n in range(len(head))
-    ]
-    cells = "".join(f"{mark}{escape(text)}</th>" for mark, text in zip(marks, head, strict=True))
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-labelledby="{label}"><table>'
-        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    return _pack(json.dumps(value, allow_nan=False, separators=(",", ":")))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("plots.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["packed"] = packed
+    # a figure stays on the line of its per cent sign
+    environment.filters["prose"] = lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%")
+    return environment
+
+
+def _ids(sections: Sequence[Section]) -> list[str]:
+    """Anchors of the sections, from their titles, each once."""
+    names: list[str] = []
+    for section in sections:
+        stem = name = re.sub(r"\W+", "-", section.title.lower())
+        while name in names:
+            name = f"{stem}-{len(names)}"
+        names.append(name)
+    return names
+
+
+def _script(widgets: Sequence[str]) -> str:
+    """The script of a page with these widgets, in the order of their dependence."""
+    parts = [_web_file(f"{name}.js") for name in ("core", *widgets)]
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
+def _web_file(name: str) -> str:
+    return (resources.files("plots.page") / "web" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    text: str = get_plotlyjs()
+    return text
+
+
+@cache
+def _plotly_packed() -> str:
+    """plotly.js: 2 MB instead of 5, unpacked by the browser once a chart needs it."""
+    return _pack(_plotly())
+
+
+def _pack(text: str) -> str:
+    # without a date: the same page is the same file
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+
+
+def _hash(text: str) -> str:
+    """The name of a script in a Content-Security-Policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,28 +1,36 @@
-"""The history page: what changed and since when, in words first; then each cell's series, and the runs behind it."""
+"""The history page: what changed and since when, in words first; then each series, and the runs behind it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.analysis.wording import MISSING, count, missing, points
+from bench.analysis.wording import MISSING, count, joule_unit, missing, points
 from bench.compare.verdict import JOULES
 from bench.history import Change, History, wording
 from bench.history.local_level import Floats
+from bench.history.series import Table
+from bench.history.steps import Found
 from bench.store.durable import write_atomic
-from plots.page.frame import bullets, note, prose, render_page, section, tiles
-from plots.page.history_data import PER_CHUNK, TONES, SeriesSet, collect
-from plots.page.table import Column, data_table
-from plots.page.widgets import data_block, widget
+from plots.page.frame import Section, render_page
+from plots.page.table import Column, number, table_data
 
 WIDGETS = ("chart", "table", "history")
 MAX_SENTENCES = 40
 MAX_EVENTS = 12
+PER_CHUNK = 40
+"""Series that are unpacked together when one of them is looked at."""
+
+_TONES = {"worse": "bad", "better": "good", "recovered": "dim"}
 _VERSIONS = ("jouletune", "torch", "kernel", "governor")
 _WIDTH, _HEIGHT = 360.0, 48.0
+
+SeriesNumbers = dict[tuple[str, int], int]
+"""Number on the page of the series of a measure and a row of its table."""
 
 
 def write_history(history: History, path: Path) -> Path:
@@ -36,60 +44,69 @@ def write_history(history: History, path: Path) -> Path:
 
 
 def render(history: History) -> str:
-    """The whole page. Every text that a user can choose is escaped."""
-    series = collect(history)
-    sections = [
-        _summary(history),
-        _words(history),
-        _changes(history, series),
-        _series(series, history),
-        _cells(history, series),
-        _runs(history),
-        section("How a change is found", f"<p>{prose(wording.legend(history))}</p>"),
-    ]
+    """The whole page."""
+    numbers: SeriesNumbers = {}
+    for table in history.tables:
+        for row in range(len(table.cells)):
+            numbers[table.measure.name, row] = len(numbers)
+    sections = [_summary(history)]
+    if history.changes:
+        sections += [_words(history), _changes(history, numbers)]
+    sections += [_series(history, numbers), _cells(history, numbers), _runs(history)]
+    sections.append(Section(title="How a change is found", macro="method", view={"legend": wording.legend(history)}))
     title = f"{wording.title(history)}: history"
-    return render_page(title, wording.scope(history), sections, widgets=WIDGETS, charts=True)
+    return render_page("history.html", title, wording.scope(history), sections, widgets=WIDGETS)
 
 
-def _summary(history: History) -> str:
+def _summary(history: History) -> Section:
+    def shortened(sentences: list[str], noun: str) -> list[str]:
+        more = len(sentences) - MAX_EVENTS
+        return [*sentences[:MAX_EVENTS], *([f"and {more} more{noun}"] if more > 0 else [])]
+
     states = Counter(map(wording.state, history.changes))
-    body = tiles((str(states[word]), text) for word, text in (
-        ("worse", "changes for the worse stand"),
-        ("better", "changes for the better stand"),
-        ("recovered", "changes have recovered"),
-    ))  # fmt: skip
-    body += f"<p><strong>{prose(wording.verdict(history))}</strong></p>"
-    events = wording.event_sentences(history)
-    if events:
-        more = [f"and {len(events) - MAX_EVENTS} more nights"] if len(events) > MAX_EVENTS else []
-        body += "<h3>Nights on which several cells changed</h3>" + bullets([*events[:MAX_EVENTS], *more])
-    fresh = wording.fresh_sentences(history)
-    if fresh:
-        more = [f"and {len(fresh) - MAX_EVENTS} more"] if len(fresh) > MAX_EVENTS else []
-        body += "<h3>Far off on the last nights, not proven</h3>" + bullets([*fresh[:MAX_EVENTS], *more])
-    return section("Summary", body + note("What to know", wording.notes(history)))
+    view = {
+        "figures": [
+            (str(states["worse"]), "changes for the worse stand"),
+            (str(states["better"]), "changes for the better stand"),
+            (str(states["recovered"]), "changes have recovered"),
+        ],
+        "verdict": wording.verdict(history),
+        "events": shortened(wording.event_sentences(history), " nights"),
+        "fresh": shortened(wording.fresh_sentences(history), ""),
+        "notes": wording.notes(history),
+    }
+    return Section(title="Summary", macro="summary", view=view)
 
 
-def _words(history: History) -> str:
-    """The worst changes one by one, each with its series; for print and for readers without scripts too."""
+def _words(history: History) -> Section:
+    """The worst changes one by one, each with its series."""
     tables = {table.measure: (table, found) for table, found in zip(history.tables, history.found, strict=True)}
     items = []
     for change in history.changes[:MAX_SENTENCES]:
         table, found = tables[change.measure]
         values = np.where(found.odd[change.series], np.nan, table.values[change.series])
-        word = wording.state(change)
+        state = wording.state(change)
         items.append(
-            f'<li><b class="{TONES[word]}">{word}</b>: {prose(wording.sentence(change, history))}. '
-            f'<span class="muted">{prose(wording.detail(change, history))}; {prose(wording.reason(change))}.</span>'
-            f"{_sketch(values, found.level[change.series], change)}</li>"
+            {
+                "state": state,
+                "tone": _TONES[state],
+                "sentence": wording.sentence(change, history),
+                "detail": _detail(change, history),
+                "sketch": _sketch(values, found.level[change.series], change),
+            }
         )
     more = len(history.changes) - len(items)
-    rest = f'<p class="muted">{count(more, "more change")} in the table below.</p>' if more > 0 else ""
-    return section("In words", f'<ol class="changes">{"".join(items)}</ol>{rest}' if items else "")
+    return Section(
+        title="In words", macro="words", view={"changes": items, "more": count(more, "more change") if more else ""}
+    )
 
 
-def _sketch(values: Floats, level: Floats, change: Change) -> str:
-    """The series as a small drawing; the sentence beside it says what it shows."""
+def _detail(change: Change, history: History) -> str:
+    return f"{wording.detail(change, history)}; {wording.reason(change)}"
+
+
+def _sketch(values: Floats, level: Floats, change: Change) -> dict[str, str]:
+    """Size and paths of a small drawing of a series."""
     known = np.flatnonzero(~np.isnan(values)).tolist()
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     span = max(high - low, 1e-9)
@@ -100,20 +117,17 @@ def _sketch(values: Floats, level: Floats, change: Change) -> str:
     def y(value: float) -> str:
         return f"{3 + (_HEIGHT - 6) * (1 - (value - low) / span):.1f}"
 
-    dots = "".join(f"M{x(night)} {y(values[night])}h0" for night in known)
-    line = "".join(f"{'L' if n else 'M'}{x(night)} {y(level[night])}" for n, night in enumerate(known))
-    at = x(change.night - 0.5)
-    return (
-        f'<svg class="sketch" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path class="at" d="M{at} 0V{_HEIGHT:g}"/><path class="dots" d="{dots}"/>'
-        f'<path class="level" d="{line}"/></svg>'
-    )
+    return {
+        "width": f"{_WIDTH:g}",
+        "height": f"{_HEIGHT:g}",
+        "at": f"M{x(change.night - 0.5)} 0V{_HEIGHT:g}",
+        "dots": "".join(f"M{x(night)} {y(values[night])}h0" for night in known),
+        "level": "".join(f"{'L' if n else 'M'}{x(night)} {y(level[night])}" for n, night in enumerate(known)),
+    }
 
 
-def _changes(history: History, series: SeriesSet) -> str:
+def _changes(history: History, numbers: SeriesNumbers) -> Section:
     changes = history.changes
-    if not changes:
-        return ""
 
     def size(change: Change) -> str:
         lo, hi = (f"{100 * end:+.2f}" for end in (change.lo, change.hi))
@@ -125,19 +139,14 @@ def _changes(history: History, series: SeriesSet) -> str:
 
     columns = [
         Column(heading="Cell", values=[wording.label(change.cell, change.n_train) for change in changes]),
-        Column(
-            heading="Show",
-            values=[series.number[change.measure.name, change.series] for change in changes],
-            kind="action",
-            about="Series of",
-        ),
-        Column(heading="State", values=[wording.state(change) for change in changes], choice=True, tones=TONES),
+        _show([numbers[change.measure.name, change.series] for change in changes]),
+        Column(heading="State", values=[wording.state(change) for change in changes], choice=True, tones=_TONES),
         Column(heading="Measure", values=[change.measure.heading for change in changes], choice=True),
-        Column(
-            heading="Change",
-            values=[100 * change.change for change in changes],
+        number(
+            "Change",
+            [100 * change.change for change in changes],
+            1,
             texts=[size(change) for change in changes],
-            kind="number",
             about="new level against the old one, with 95 % interval",
         ),
         Column(heading="Since", values=[change.date for change in changes], choice=True),
@@ -145,102 +154,122 @@ def _changes(history: History, series: SeriesSet) -> str:
         Column(heading="Until", values=[until(change) for change in changes]),
         Column(heading="With it", values=[list(change.reasons) for change in changes], kind="list", choice=True),
     ]
-    plain = "jouletune history --out DIR writes this table as history.csv."
-    return section("Changes", data_table("changes", "Changes", columns, plain=plain))
+    return Section(title="Changes", macro="changes", view={"table": table_data("Changes", columns)})
 
 
-def _series(series: SeriesSet, history: History) -> str:
+def _show(series: Sequence[int]) -> Column:
+    return Column(heading="Show", values=series, kind="action", about="Series of")
+
+
+def _series(history: History, numbers: SeriesNumbers) -> Section:
+    """What web/history.js draws: every series with its level and its changes, those of joules first."""
+    changes: dict[tuple[str, int], list[Change]] = {}
+    for change in history.changes:
+        changes.setdefault((change.measure.name, change.series), []).append(change)
+    entries: list[tuple[str, str, int]] = []
+    series: list[dict[str, Any]] = []
+    for table, found in zip(history.tables, history.found, strict=True):
+        for row, cell in enumerate(table.cells):
+            mine = changes.get((table.measure.name, row), [])
+            entries.append((table.measure.heading, wording.label(cell, float(table.n_train[row])), len(mine)))
+            series.append(_one_series(table, found, row, mine, history))
+    worst = history.changes[0] if history.changes else None
     nights = history.nights.nights
-    value = {
-        "entries": series.entries,
+    data = {
+        "entries": entries,
         "perChunk": PER_CHUNK,
         "block": "series",
         "dates": [night.date for night in nights],
         "runs": [night.name for night in nights],
-        "first": series.number[_first(history)],
+        "first": numbers[worst.measure.name, worst.series] if worst else 0,
     }
-    blocks = "".join(data_block(f"series-{number}", chunk) for number, chunk in enumerate(series.chunks))
-    plain = '<p class="muted">This page draws the series of each cell with its scripts.</p>'
-    return section("Series", widget("history", "history", value, plain=plain) + blocks)
+    chunks = [series[start : start + PER_CHUNK] for start in range(0, len(series), PER_CHUNK)]
+    return Section(title="Series", macro="series", view={"data": data, "chunks": chunks})
 
 
-def _first(history: History) -> tuple[str, int]:
-    """The worst change's series, else the first."""
-    if history.changes:
-        return history.changes[0].measure.name, history.changes[0].series
-    return history.tables[0].measure.name, 0
+def _one_series(table: Table, found: Found, row: int, changes: list[Change], history: History) -> dict[str, Any]:
+    values, level = table.values[row], found.level[row]
+    first, last = np.flatnonzero(~np.isnan(values))[[0, -1]]
+    night = np.arange(len(level))
+    level = np.where((night >= first) & (night <= last) & found.enough[row], level, np.nan)
+    if table.measure == JOULES:
+        values, level = np.exp(values), np.exp(level)
+        factor, unit = joule_unit(float(np.nanmedian(values)))
+    else:
+        factor, unit = 0.01, "%"
+    return {
+        "unit": unit,
+        "y": _short(values / factor),
+        "level": _short(level / factor),
+        "odd": np.flatnonzero(found.odd[row]).tolist(),
+        "changes": [
+            {
+                "night": change.night,
+                "until": change.recovered,
+                "tone": _TONES[wording.state(change)],
+                "text": f"{wording.sentence(change, history)}: {_detail(change, history)}.",
+            }
+            for change in sorted(changes, key=lambda change: change.night)
+        ],
+    }
 
 
-def _cells(history: History, series: SeriesSet) -> str:
-    """One row per series: where it is now, against where it began."""
-    rows: list[tuple[str, str, int, float, str, float, str, int, int]] = []
+def _short(values: Floats) -> list[float | None]:
+    """Five digits are finer than a screen."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
+
+
+def _cells(history: History, numbers: SeriesNumbers) -> Section:
+    """One row per series: its level on the last night, against that on the first."""
     changed = Counter((change.measure.name, change.series) for change in history.changes)
+    rows = []
     for table, found in zip(history.tables, history.found, strict=True):
         is_joules = table.measure == JOULES
         for row, cell in enumerate(table.cells):
             seen = np.flatnonzero(~np.isnan(table.values[row]) & ~found.odd[row])
             now, then = (float(found.level[row, seen[place]]) for place in (-1, 0)) if len(seen) else (np.nan,) * 2
-            moved = 100 * (float(np.expm1(now - then)) if is_joules else now - then)
-            shown = wording.figure(table.measure, float(np.exp(now)) if is_joules else now)
+            moved = float(np.expm1(now - then)) if is_joules else now - then
             key = table.measure.name, row
-            who = wording.label(cell, float(table.n_train[row]))
-            change = MISSING if missing(moved) else f"{points(moved / 100, 2)} {'%' if is_joules else 'points'}"
+            level_text = wording.figure(table.measure, float(np.exp(now)) if is_joules else now)
+            moved_text = MISSING if missing(moved) else f"{points(moved, 2)} {'%' if is_joules else 'points'}"
+            name = wording.label(cell, float(table.n_train[row]))
+            measure = table.measure.heading
             rows.append(
-                (who, table.measure.heading, series.number[key], now, shown, moved, change, changed[key], len(seen))
+                (name, numbers[key], measure, now, level_text, 100 * moved, moved_text, changed[key], len(seen))
             )
+    names, series, measures, levels, level_texts, moves, move_texts, changes, nights = zip(*rows, strict=True)
     columns = [
-        Column(heading="Cell", values=[row[0] for row in rows]),
-        Column(heading="Show", values=[row[2] for row in rows], kind="action", about="Series of"),
-        Column(heading="Measure", values=[row[1] for row in rows], choice=True),
-        Column(heading="Now", values=[row[3] for row in rows], texts=[row[4] for row in rows], kind="number"),
-        Column(
-            heading="Since the first night",
-            values=[None if missing(row[5]) else row[5] for row in rows],
-            texts=[row[6] for row in rows],
-            kind="number",
-            about="drift and steps together",
-        ),
-        Column(heading="Changes", values=[float(row[7]) for row in rows], kind="number", digits=0),
-        Column(heading="Nights", values=[float(row[8]) for row in rows], kind="number", digits=0),
+        Column(heading="Cell", values=names),
+        _show(series),
+        Column(heading="Measure", values=measures, choice=True),
+        number("Now", levels, 1, texts=level_texts),
+        number("Since the first night", moves, 1, texts=move_texts, about="drift and steps together"),
+        number("Changes", changes),
+        number("Nights", nights),
     ]
-    return section("Cells", data_table("cells", "Cells", columns, plain="This page lists the cells with its scripts."))
+    return Section(title="Cells", macro="cells", view={"table": table_data("Cells", columns)})
 
 
-def _runs(history: History) -> str:
-    nights = history.nights.nights
+def _runs(history: History) -> Section:
+    nights = history.nights.nights[::-1]
     begun = Counter(change.night for change in history.changes)
-    odd = sum(found.odd.sum(axis=0) for found in history.found)
+    odd = np.sum([found.odd.sum(axis=0) for found in history.found], axis=0)
     order = range(len(nights) - 1, -1, -1)
     columns = [
-        Column(heading="Run", values=[nights[place].name for place in order]),
-        Column(heading="Date", values=[nights[place].date for place in order]),
-        Column(heading="Changes", values=[float(begun[place]) for place in order], kind="number", digits=0),
-        Column(
-            heading="Odd values",
-            values=[float(np.asarray(odd)[place]) for place in order],
-            kind="number",
-            digits=0,
-            about="far off the nights around it, left out",
-        ),
-        Column(
-            heading="Lost repeats",
-            values=[float(sum(nights[place].summary.lost.values())) for place in order],
-            kind="number",
-            digits=0,
-        ),
-        Column(heading="Grades", values=[sorted(nights[place].summary.grades) for place in order], kind="list"),
-        *(
-            Column(
-                heading=name,
-                values=[str(nights[place].summary.environment.get(name) or "") for place in order],
-                choice=True,
-            )
-            for name in _VERSIONS
-        ),
+        Column(heading="Run", values=[night.name for night in nights]),
+        Column(heading="Date", values=[night.date for night in nights]),
+        number("Changes", [begun[place] for place in order]),
+        number("Odd values", [odd[place] for place in order], about="far off the nights around it, left out"),
+        number("Lost repeats", [sum(night.summary.lost.values()) for night in nights]),
+        Column(heading="Grades", values=[sorted(night.summary.grades) for night in nights], kind="list"),
     ]
-    body = data_table("runs", "Runs", columns, plain="This page lists the runs with its scripts.")
-    if history.nights.left_out:
-        items = [f"{lost.name}: {lost.reason}." for lost in history.nights.left_out]
-        summary = f"{count(len(items), 'folder')} left out"
-        body += f"<details><summary>{escape(summary)}</summary>{bullets(items)}</details>"
-    return section("Runs", body)
+    for name in _VERSIONS:
+        values = [str(night.summary.environment.get(name) or "") for night in nights]
+        columns.append(Column(heading=name, values=values, choice=True))
+    left_out = [f"{lost.name}: {lost.reason}." for lost in history.nights.left_out]
+    view = {
+        "table": table_data("Runs", columns),
+        "left_out": left_out,
+        "left_out_title": f"{count(len(left_out), 'folder')} left out",
+    }
+    return Section(title="Runs", macro="runs", view=view)

@@ -4,30 +4,24 @@ only what moves."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
 
 from bench.analysis import Analysis, Results, sentences, wording
-from bench.analysis.tables import Entry, Grid
+from bench.analysis.tables import Grid
 from bench.compare import Comparison
+from bench.compare.notes import place
+from bench.compare.show import figure, legend, measure_sentence, summary_sentence
+from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
+from hardware.measure.grade import FLAGS
+from plots import pareto
 from plots.drawing.style import GRID, INK, MUTED, PAPER, Saved
-from plots.page import (
-    cells as page_cells,
-)
-from plots.page import (
-    comparison as page_comparison,
-)
-from plots.page import (
-    facts as page_facts,
-)
-from plots.page import (
-    pareto as page_pareto,
-)
-from plots.page import (
-    traces as page_traces,
-)
-from plots.page.frame import bullets, note, paragraphs, render_page, scrolled_table, section, tiles
+from plots.page.frame import Section, render_page
+from plots.page.table import Column, number, table_data
 from plots.page.trace_data import TraceSet
 
 _REM_PER_INCH = 9.0
@@ -35,14 +29,11 @@ _REM_PER_INCH = 9.0
 
 MAX_ROWS = 150
 MAX_SENTENCES = 40
+MAX_CELLS = 10_000
+MAX_FAILURES = 50
 WIDGETS = ("chart", "table", "pareto", "traces")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """Links of the page, relative to it: (text, path)."""
-
-    data: Sequence[tuple[str, str]]
+_TONES = {WORSE: "bad", DIFFERS: "bad", BETTER: "good", AGREES: "good", NOT_ENOUGH: "dim", SAME: "", "": "dim"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +46,7 @@ class Content:
         grids: tables in the paper's form.
         traces: power traces, thinned.
         comparisons: of the run with others, or with the published tables.
-        files: what lies beside the page.
+        files: (text, path) of the files beside the page, relative to it.
     """
 
     results: Results
@@ -64,131 +55,279 @@ class Content:
     grids: Sequence[Grid]
     traces: TraceSet
     comparisons: Sequence[Comparison]
-    files: Files
+    files: Sequence[tuple[str, str]]
 
 
 def render(content: Content) -> str:
-    """The whole page. Every text that a user can choose is escaped."""
+    """The whole page."""
     results, analysis = content.results, content.analysis
-    sections = [
-        _summary(content),
-        *(page_comparison.render(number, one) for number, one in enumerate(content.comparisons, start=1)),
-        _figures(analysis, content.figures),
-        section("Tables", "".join(_table(grid) for grid in content.grids)),
-        "" if results.published else page_cells.render(results, analysis, content.traces),
-        "" if results.published else page_traces.render(content.traces),
-        page_facts.quality(analysis),
-        page_facts.facts(results, content.files.data),
-    ]
+    sections = [_summary(content)]
+    sections += [_comparison(number, one) for number, one in enumerate(content.comparisons, start=1)]
+    if content.figures:
+        sections.append(_figures(analysis, content.figures))
+    if content.grids:
+        sections.append(Section(title="Tables", macro="tables", view={"grids": content.grids, "max_rows": MAX_ROWS}))
+    if not results.published:
+        sections += [_cells(results, analysis, content.traces), _traces(content.traces)]
+    sections += [_quality(analysis), _facts(results, content.files)]
     quality = analysis.quality
     subtitle = (
-        f"Figures as printed. Energy: {quality.energy}."
+        "Figures as printed."
         if results.published
         else f"{wording.count(quality.cells, 'cell')}, {wording.count(quality.records, 'repeat')}, "
-        f"{quality.statuses.get('ok', 0)} finished. Energy: {quality.energy}."
+        f"{quality.statuses.get('ok', 0)} finished."
     )
-    moving = any("data-widget=" in part for part in sections)
-    return render_page(results.title, subtitle, sections, widgets=WIDGETS if moving else (), charts=moving)
+    return render_page("report.html", results.title, f"{subtitle} Energy: {quality.energy}.", sections, widgets=WIDGETS)
 
 
-def _summary(content: Content) -> str:
-    results, analysis = content.results, content.analysis
-    published = results.published
-    warnings = [*sentences.quality_sentences(analysis, published=published), *results.damage, *content.traces.damage]
+# -- the run in words, and beside another ------------------------------------------------------------------
+
+
+def _summary(content: Content) -> Section:
+    analysis, published = content.analysis, content.results.published
+    quality = sentences.quality_sentences(analysis, published=published)
     shifts = sentences.shift_sentences(analysis, limit=MAX_SENTENCES)
     more = analysis.shifts["data"].nunique() - len(shifts)
-    if more > 0:
-        shifts.append(f"and {more} more shifts in the tables")
-    body = _tiles(analysis, 2 if published else 1)
-    body += paragraphs(sentences.headline_sentences(analysis, published=published))
-    body += "<h3>By shift</h3>" + bullets(shifts)
-    return section("Summary", body + note("What to know", warnings))
+    view = {
+        "figures": _tiles(analysis, 2 if published else 1),
+        "headlines": sentences.headline_sentences(analysis, published=published),
+        "shifts": [*shifts, *([f"and {more} more shifts in the tables"] if more > 0 else [])],
+        "warnings": [*quality, *content.results.damage, *content.traces.damage],
+    }
+    return Section(title="Summary", macro="summary", view=view)
 
 
-def _tiles(analysis: Analysis, digits: int) -> str:
-    head = analysis.headlines
-    figures = []
-    if head.gain.mean is not None:
-        spread = wording.interval(head.gain.lo, head.gain.hi, digits)
-        figures.append(
-            (
-                wording.points(head.gain.mean, digits),
-                f"points: accuracy of the target block above Block Avg {spread}",
-            )
-        )
-    label = analysis.quality.caveat_label
+def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
+    """(figure, what it is) of the headlines that the results have."""
+    head, label = analysis.headlines, analysis.quality.caveat_label
     caveat = f" ({label})" if label else ""
-    for estimate, what in (
-        (head.saving_average, "one block (Block Avg)"),
-        (head.saving_target, "the target block"),
-    ):
-        if estimate.mean is not None:
-            spread = wording.interval(estimate.lo, estimate.hi, digits)
-            text = f"energy saved by tuning {what}{caveat} {spread}"
-            figures.append((wording.percent(estimate.mean, digits), text))
-    return tiles(figures)
+    saved = "energy saved by tuning {}" + caveat
+    found = [
+        (head.gain, wording.points, "points: accuracy of the target block above Block Avg"),
+        (head.saving_average, wording.percent, saved.format("one block (Block Avg)")),
+        (head.saving_target, wording.percent, saved.format("the target block")),
+    ]
+    return [
+        (shown(one.mean, digits), f"{text} {wording.interval(one.lo, one.hi, digits)}".strip())
+        for one, shown, text in found
+        if one.mean is not None
+    ]
 
 
-def _figures(analysis: Analysis, figures: Sequence[Saved]) -> str:
-    pareto = [figure for figure in figures if figure.name.startswith(page_pareto.FIGURE)]
-    body = "".join(_figure(figure) for figure in figures if figure not in pareto)
-    if pareto:
-        body += page_pareto.render(analysis, "".join(map(_figure, pareto)))
-        body += f"<p>As files: {' '.join(map(_links, pareto))}</p>"
-    elif body:
-        together = "accuracy and joules were not measured on the same cells"
-        why = together if analysis.quality.has_joules else "no energy was measured"
-        body += f'<p class="muted">No figure of accuracy against energy: {why}.</p>'
-    return section("Figures", body)
+def _comparison(number: int, comparison: Comparison) -> Section:
+    """The comparison of this number, from 1, on the page."""
+    said = [measure_sentence(comparison, measure) for measure in comparison.measures]
+    label = f"Cells of {comparison.run} against {comparison.base}"
+    base = "the published tables" if comparison.base == "paper" else comparison.base
+    view = {
+        "name": f"comparison-{number}",
+        "sentence": summary_sentence(comparison),
+        "measures": [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said],
+        "headlines": comparison.headlines,
+        "warnings": comparison.warnings,
+        "table": table_data(label, _compared(comparison)),
+        "legend": legend(comparison),
+        "notes": comparison.notes,
+    }
+    return Section(title=f"Against {base}", macro="comparison", view=view)
 
 
-def _figure(figure: Saved) -> str:
-    return (
-        f'<figure><div class="scroll" tabindex="0" role="group" aria-label="{escape(figure.name)}">'
-        f"{inline_svg(figure)}</div><figcaption>{_links(figure)}</figcaption></figure>"
-    )
+def _compared(comparison: Comparison) -> list[Column]:
+    rows = comparison.cells.to_dict("records")
+    columns = [
+        Column(heading="Cell", values=[f"{place(row)} {row['arm']}" for row in rows]),
+        Column(heading="Verdict", values=[row["verdict"] for row in rows], choice=True, tones=_TONES),
+    ]
+    for measure in comparison.measures:
+        columns += _measure(comparison, measure, rows)
+    return columns
 
 
-def _links(figure: Saved) -> str:
-    return (
-        f'<a href="figures/{escape(figure.png.name)}" aria-label="{escape(figure.name)} as PNG">PNG</a> '
-        f'<a href="figures/{escape(figure.svg.name)}" aria-label="{escape(figure.name)} as SVG">SVG</a>'
-    )
+def _measure(comparison: Comparison, measure: Measure, rows: list[dict[Hashable, Any]]) -> list[Column]:
+    def of(key: str) -> list[Any]:
+        return [None if wording.missing(value := row[f"{measure.name}_{key}"]) else value for row in rows]
+
+    name = measure.heading.capitalize()
+    basis = f", {comparison.rules.basis}" if measure.name != "accuracy" else ""
+    change = [None if value is None else 100 * value for value in of("change")]
+    verdicts = [verdict or wording.MISSING for verdict in of("verdict")]
+    # why nothing was compared at all stands above the table
+    why = [str(reason or "") if verdict else "" for reason, verdict in zip(of("why"), of("verdict"), strict=True)]
+    return [
+        number(
+            f"{name}{basis}, {measure.unit}",
+            change,
+            1,
+            texts=[figure(row, measure) for row in rows],
+            about="run less base, with 95 % interval",
+        ),
+        Column(heading=f"{name}: verdict", values=verdicts, tones=_TONES),
+        number(f"n ({measure.per}s)", of("n")),
+        *([Column(heading=f"{name}: why", values=why)] if any(why) else []),
+    ]
 
 
-def inline_svg(figure: Saved) -> str:
-    """The SVG as part of a page: ids of its own, colours that follow the page, words for those who cannot see it."""
-    markup = figure.markup[figure.markup.index("<svg") :]
+# -- figures ---------------------------------------------------------------------------------------------------
+
+
+def _figures(analysis: Analysis, figures: Sequence[Saved]) -> Section:
+    moving = [drawn for drawn in figures if drawn.name.startswith(pareto.NAME)]
+    measured = analysis.quality.has_joules
+    view = {
+        "drawn": [_svg(drawn) for drawn in figures if drawn not in moving],
+        "pareto": [_svg(drawn) for drawn in moving],
+        "pareto_data": pareto.widget_data(analysis) if moving else None,
+        "no_pareto": "accuracy and joules were not measured on the same cells"
+        if measured
+        else "no energy was measured",
+    }
+    return Section(title="Figures", macro="figures", view=view)
+
+
+def _svg(drawn: Saved) -> dict[str, Any]:
+    """The SVG as part of a page: ids of its own, and colours that follow the page."""
+    markup = drawn.markup[drawn.markup.index("<svg") :]
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (PAPER, "paper")):
         markup = markup.replace(colour, f"var(--{name})")
     for before in ('id="', "url(#", 'href="#'):
-        markup = markup.replace(before, f"{before}{figure.name}-")
-    # the alternative text comes last: nothing above may change it
-    head, rest = markup.split(">", 1)
-    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
-    width_rem = _REM_PER_INCH * float(figure.width_in)
-    return f'{head} style="max-width:{width_rem:.1f}rem" role="img" aria-label="{escape(figure.alt)}">{rest}'
+        markup = markup.replace(before, f"{before}{drawn.name}-")
+    head, inner = markup.removeprefix("<svg").split(">", 1)
+    return {
+        "name": drawn.name,
+        "alt": drawn.alt,
+        "width_rem": f"{_REM_PER_INCH * drawn.width_in:.1f}",
+        "attributes": Markup(re.sub(r' (?:width|height)="[^"]*"', "", head)),
+        "inner": Markup(inner),
+    }
 
 
-def _table(grid: Grid) -> str:
-    rows = [
-        "<tr>" + "".join(_entry(entry, index, grid) for index, entry in enumerate(row)) + "</tr>"
-        for row in grid.rows[:MAX_ROWS]
+# -- cells and their traces ------------------------------------------------------------------------------------
+
+
+def _cells(results: Results, analysis: Analysis, traces: TraceSet) -> Section:
+    """Every cell: what it gave, what it cost, how far that can be trusted, and a button that opens its power trace."""
+    cells = analysis.cells.head(MAX_CELLS)
+    view = {
+        "table": table_data("Cells", _cell_columns(results, cells, traces), sort=0),
+        "more": len(analysis.cells) - len(cells),
+    }
+    return Section(title="Cells", macro="cells", view=view)
+
+
+def _cell_columns(results: Results, cells: pd.DataFrame, traces: TraceSet) -> list[Column]:
+    def of(values: pd.Series, factor: float = 1.0) -> list[float]:
+        return [float(f"{value:.6g}") for value in (values * factor).astype(float)]
+
+    def words(name: str) -> list[str]:
+        return cells[name].fillna("").astype(str).tolist()
+
+    middle_j = float(cells["energy_gross_j:mean"].median())
+    factor, unit = wording.joule_unit(middle_j)
+    digits = 1 if middle_j >= 100 * factor else 2
+    lost = cells["failed"] + cells["timeout"]
+    gained = of(cells["accuracy_after:mean"] - cells["accuracy_before"], 100)
+    spread = "expanded uncertainty of the gross energy of one repeat, k = 2"
+
+    def joules(heading: str, name: str, about: str = "") -> Column:
+        return number(f"{heading}{unit}", of(cells[name], 1 / factor), digits, about=about)
+
+    columns = [
+        Column(heading="Cell", values=words("cell_id"), about="data, train size, blocks and seed"),
+        Column(heading="Trace", values=_first_trace(cells, traces), kind="action", about="Power trace of"),
+        Column(heading="Run", values=words("run"), choice=True),
+        Column(heading="Shift", values=words("data"), choice=True, hidden=True),
+        Column(heading="Tuned", values=words("arm"), choice=True, about="the blocks, or the method that chose them"),
+        number("Repeats", of(cells["repeats"])),
+        number("Lost", of(lost)),
+        number("Accuracy, %", of(cells["accuracy_after:mean"], 100), 1),
+        number("Gain, points", gained, 1, about="accuracy after tuning less before"),
+        joules("Gross, ", "energy_gross_j:mean"),
+        joules("± ", "energy_u_j", spread),
+        joules("Net, ", "energy_net_j:mean"),
+        number("Time, s", of(cells["train_time_s:mean"]), 2),
+        Column(heading="Grade", values=words("grade"), choice=True, tones={"X": "bad"}),
+        Column(heading="Flags", values=_flags(results, cells), kind="list", choice=True),
     ]
-    more = f" {len(grid.rows) - MAX_ROWS} more rows are in tables/{grid.name}.md." if len(grid.rows) > MAX_ROWS else ""
-    name = f"table-{grid.name}"
-    return (
-        f'<h3 id="{name}">{escape(grid.title)}</h3>{scrolled_table(name, grid.header, rows, labels=grid.labels)}'
-        f'<p class="muted">{escape(grid.note + more)}</p>'
-    )
+    shown = {"Trace": bool(traces.entries), "Run": len(results.runs) > 1, "Lost": bool(lost.any())}
+    return [column for column in columns if shown.get(column.heading, True)]
 
 
-def _entry(entry: Entry, column: int, grid: Grid) -> str:
-    text = escape(entry.text)
-    if entry.best:
-        text = f"<b>{text}</b>"
-    if entry.target:
-        text += '<abbr title="target block">†</abbr>'
-    if column == 0:
-        return f'<th scope="row">{text}</th>'
-    return f"<td>{text}</td>" if column < grid.labels else f'<td class="figure">{text}</td>'
+def _flags(results: Results, cells: pd.DataFrame) -> list[list[str]]:
+    """What the repeats of each cell were flagged with."""
+    flagged = results.records.loc[results.records["flags"] != "", ["run", "cell_id", "flags"]].drop_duplicates()
+    found: dict[tuple[str, str], set[str]] = {}
+    for run, cell, flags in flagged.itertuples(index=False):
+        found.setdefault((run, cell), set()).update(flags.split(";"))
+    return [sorted(found.get((run, cell), ())) for run, cell in cells[["run", "cell_id"]].itertuples(index=False)]
+
+
+def _first_trace(cells: pd.DataFrame, traces: TraceSet) -> list[int | None]:
+    """Number of the first trace of each cell."""
+    first: dict[tuple[str, str], int] = {}
+    for index, entry in enumerate(traces.entries):
+        first.setdefault((entry["run"], entry["cell"]), index)
+    return [first.get((run, cell)) for run, cell in cells[["run", "cell_id"]].itertuples(index=False)]
+
+
+def _traces(traces: TraceSet) -> Section:
+    """Each repeat's power over time. A chunk of traces is unpacked once one of them is chosen."""
+    if not traces.entries:
+        recorded = "This energy source records none, or nothing was measured."
+        why = "The traces could not be read." if traces.damage else recorded
+        return Section(title="Power traces", macro="no_traces", view={"why": why})
+    several = len({entry["run"] for entry in traces.entries}) > 1
+    cells: dict[str, int] = {}
+    entries = []
+    for entry in traces.entries:
+        cell = f"{entry['run']}: {entry['cell']}" if several else entry["cell"]
+        entries.append([cells.setdefault(cell, len(cells)), entry["repeat"], entry["grade"]])
+    data = {"cells": list(cells), "entries": entries, "perChunk": traces.per_chunk, "block": "power-traces"}
+    view = {"data": data, "chunks": traces.chunks, "left_out": traces.left_out}
+    return Section(title="Power traces", macro="traces", view=view)
+
+
+# -- how far it can be trusted, and what it was made of --------------------------------------------------------
+
+
+def _quality(analysis: Analysis) -> Section:
+    """What was left out, the grades, every flag with its meaning, the repeats without a result."""
+    known = analysis.quality
+    facts = {
+        "Repeats": ", ".join(f"{count} {status}" for status, count in known.statuses.items()),
+        "Grades of joules": ", ".join(f"{count} x {grade}" for grade, count in sorted(known.grades.items())),
+        "Flags": "none" if not known.flags else "",
+        **{f"{flag} ({count})": FLAGS.get(flag, "not known to this version") for flag, count in known.flags.items()},
+        "Cells with unstable joules": ", ".join(known.unstable[:MAX_FAILURES]) or "none",
+    }
+    view = {
+        "facts": {name: text for name, text in facts.items() if text},
+        "failures": known.failures[:MAX_FAILURES],
+        "more": len(known.failures) - MAX_FAILURES,
+    }
+    return Section(title="Quality", macro="quality", view=view)
+
+
+def _facts(results: Results, files: Sequence[tuple[str, str]]) -> Section:
+    """Manifest and suite of each run, and links to the files beside the page."""
+    runs = []
+    for name, manifest in zip(results.runs, results.manifests, strict=True):
+        suite, rest, text = manifest.get("suite"), manifest, None
+        if isinstance(suite, dict):
+            text = suite.get("text")
+            # the suite as written holds the same as its parsed content, and is easier to read
+            rest = manifest | {"suite": {key: suite[key] for key in suite if key not in {"text", "content"}}}
+        runs.append({"name": name, "facts": dict(_flatten(rest)), "suite": str(text) if text else ""})
+    return Section(title="Facts and files", macro="facts", view={"runs": runs, "files": files})
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested facts as 'device.name' -> text; a long text is cut."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _flatten(inner, f"{prefix}[{index}]")
+    elif value is not None:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield prefix, text if len(text) <= 400 else f"{text[:400]}\N{HORIZONTAL ELLIPSIS}"

@@ -6,10 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any, Literal
-
-from plots.page.widgets import widget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +15,12 @@ class Column:
 
     Attributes:
         heading: its name, with the unit.
-        values: texts; numbers, None or nan where not known; lists of words; or for an action, what it is told.
+        values: texts; numbers, None or nan where not known; lists of words; or for an action, the value it sends.
         kind: how values sort and look. An action is a button that sends the event `jt-action` with its value.
         digits: after the point of a number.
         texts: what is shown instead of the values, which then only sort.
         choice: whether the table can be narrowed to one of its values.
-        hidden: whether it only serves for that, because another column says the same.
+        hidden: whether it only serves for that, because another column shows the same.
         about: what the column is, in words; of an action, what it does.
         tones: value -> good, bad or dim.
     """
@@ -39,19 +36,23 @@ class Column:
     tones: Mapping[str, str] = field(default_factory=dict)
 
 
-def data_table(name: str, label: str, columns: Sequence[Column], *, plain: str, sort: int | None = None) -> str:
-    """Markup of a table; the first column names the row.
+def number(heading: str, values: Sequence[Any], digits: int = 0, **more: Any) -> Column:
+    """A column of numbers."""
+    numbers = [None if value is None else float(value) for value in values]
+    return Column(heading=heading, values=numbers, kind="number", digits=digits, **more)
+
+
+def table_data(label: str, columns: Sequence[Column], *, sort: int | None = None) -> dict[str, Any]:
+    """What web/table.js makes a table of; the first column names the row.
 
     Args:
-        name: id, once per page.
         label: what it holds, for those who cannot see it.
         sort: number of the column to sort by at first; None keeps the order of the rows.
-        plain: a plain text for readers without scripts: where else the rows are.
     """
     content = [
         dataclasses.asdict(column) | {"values": [_known(value) for value in column.values]} for column in columns
     ]
-    return widget("table", name, {"label": label, "sort": sort, "columns": content}, plain=f"<p>{escape(plain)}</p>")
+    return {"label": label, "sort": sort, "columns": content}
 
 
 def _known(value: Any) -> Any:

@@ -97,7 +97,7 @@ jt.widgets.pareto = async (host, data) => {
       ],
       layout: {
         xaxis: {
-          title: { text: `gross energy of one fine-tuning, ${unit}` },
+          title: { text: data.xLabel },
           ...(wide ? { type: "log" } : { type: "linear", ...(points.length ? { range: [0, 1.12 * Math.max(...x)] } : {}) }),
         },
         yaxis: { title: { text: "accuracy, %" }, ...(points.length ? { range: [Math.max(0, low - room), Math.min(101, high + room)] } : {}) },
