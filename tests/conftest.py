@@ -25,8 +25,9 @@ from bench.data.images import Images, read_cifar10
 from bench.data.locate import locate
 from bench.errors import RequestError
 from bench.store.record import Record
+from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite, load_suite
-from bench.suite.suite import DataSpec, Suite
+from bench.suite.suite import Suite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

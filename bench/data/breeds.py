@@ -13,7 +13,7 @@ from bench.catalog.datasets import Superclasses
 from bench.data.images import Images, Pixels, Progress, decode
 from bench.data.locate import Located, image_files
 from bench.errors import RequestError
-from bench.suite.suite import DataSpec
+from bench.suite.data_axis import DataSpec
 from bench.suite.superclasses import read_table
 
 PARTS = ("train", "val")

@@ -18,7 +18,7 @@ from bench.data.locate import Located, cache_dir, check_tree, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import RequestError
-from bench.suite.suite import DataSpec
+from bench.suite.data_axis import DataSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)

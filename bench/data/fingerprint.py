@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.data.breeds import class_folders, superclasses_of
 from bench.data.locate import CIFAR10_PICKLES, Located, image_files
-from bench.suite.suite import DataSpec
+from bench.suite.data_axis import DataSpec
 
 VERSION = 2
 """Raised when the making of a domain changes, so that nobody trains on an old one."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.errors import RequestError
-from bench.suite.suite import DataSpec
+from bench.suite.data_axis import DataSpec
 
 CIFAR10_PICKLES = "cifar-10-batches-py"
 CIFAR10C = "CIFAR-10-C"

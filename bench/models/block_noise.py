@@ -23,7 +23,8 @@ from bench.errors import RequestError
 from bench.models.blocks import block_parameters
 from bench.models.checkpoint import is_whole, save_weights
 from bench.store.durable import write_atomic
-from bench.suite.suite import DataSpec, Suite
+from bench.suite.data_axis import DataSpec
+from bench.suite.suite import Suite
 from bench.training.loop import accuracy, to_tensors
 
 VERSION = 1

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.suite.suite import Cell, DataSpec, Suite
+from bench.suite.data_axis import DataSpec
+from bench.suite.suite import Cell, Suite
 
 
 @dataclass(frozen=True, slots=True)

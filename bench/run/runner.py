@@ -22,8 +22,9 @@ from bench.run.session import Session
 from bench.run.surroundings import make_manifest
 from bench.store import manifest as manifests
 from bench.store.run_dir import RunDir
+from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite
-from bench.suite.suite import DataSpec, Suite
+from bench.suite.suite import Suite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

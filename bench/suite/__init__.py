@@ -3,8 +3,9 @@
 `load_suite` reads a file or a shipped suite; `Suite.cells` is its matrix.
 """
 
+from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite, load_suite, shipped_suites
-from bench.suite.suite import Cell, DataSpec, EnergySpec, ModelSpec, SplitSpec, Suite
+from bench.suite.suite import Cell, EnergySpec, ModelSpec, SplitSpec, Suite
 from bench.suite.training import TuneSpec
 
 __all__ = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError, ValidationInfo
 
 from bench.catalog.datasets import (
     BLOCK_NOISE,
@@ -22,33 +24,49 @@ from bench.catalog.datasets import (
 )
 from bench.catalog.models import TARGET_BLOCKS
 from bench.errors import nearest, show
-from bench.suite.suite import DataSpec
-from bench.suite.superclasses import SHIPPED, check_table, read_table, shipped_table
-from bench.suite.yaml_file import Loc, YamlFile, user_path
+from bench.suite.spec import Name, Spec, UserPath, check_different, explained, whole, wrong
+from bench.suite.superclasses import SIDES, Table
 
-KEYS = (
-    "dataset",
-    "shift",
-    "severity",
-    "permutation",
-    "superclasses",
-    "source",
-    "target",
-    "level",
-    "name",
-    "image_size",
-    "noised_block",
-    "noised_accuracy",
-    "classes",
-)
 MULTIPLY = ("dataset", "shift", "severity", "noised_block")
 """Keys that may hold a list; the entry then stands for every combination."""
 
-MAX_CLASSES = 100
-"""Of random images, of which there are a thousand."""
-
 LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_BLOCKS.items() if level in LEVELS}
 """Target block -> the level that calls for it; the blocks between the first and the head are of feature level."""
+
+
+class DataSpec(Spec):
+    """One dataset with one shift: a point of the data axis.
+
+    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts.
+
+    Attributes:
+        noised_block: the block whose parameters are noised, for `block_noise`.
+        noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
+        classes: of random images.
+    """
+
+    dataset: str
+    shift: str
+    level: Level | Literal[""]
+    label: Name
+    severity: int | None = None
+    permutation: tuple[int, ...] | None = None
+    superclasses: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None
+    source: str | None = None
+    target: str | None = None
+    image_size: int | None = None
+    noised_block: str | None = None
+    noised_accuracy: float | None = None
+    classes: int | None = None
+
+    @property
+    def target_block(self) -> str | None:
+        """The block that the shift calls for; None where nothing shifts."""
+        return self.noised_block or TARGET_BLOCKS.get(self.level)
+
+    def members(self) -> Superclasses:
+        """The superclasses of a subpopulation shift; empty for the others."""
+        return self.superclasses or {}
 
 
 def n_target(data: DataSpec) -> int | None:
@@ -61,190 +79,256 @@ def n_target(data: DataSpec) -> int | None:
     return entry.n_target
 
 
-def expand_data(file: YamlFile, base: Path) -> tuple[DataSpec, ...]:
-    """All points of the data axis.
+ImageSize = Annotated[int | None, whole(8, 1024)]
 
-    Args:
-        file: the suite's file.
-        base: folder that relative paths in it start from.
 
-    Raises:
-        RequestError: with line, key, what was given, what was expected.
+class _OfDataset(Spec):
+    """The keys that a dataset has of its own: none."""
+
+    OWNER: ClassVar[str]
+    dataset: str
+
+
+class _Copied(_OfDataset):
+    OWNER = "datasets of which you may have a copy"
+    source: UserPath | None = None
+
+
+class _Sized(_Copied):
+    OWNER = "datasets without a size of their own"
+    image_size: ImageSize = None
+
+
+class _Folder(_Sized):
+    OWNER = "`dataset: folder`"
+    source: UserPath = Field(description="the folder of images that the source model knows")
+    target: UserPath | None = None
+
+
+class _Random(_OfDataset):
+    OWNER = "`dataset: random`"
+    image_size: ImageSize = None
+    classes: Annotated[int | None, whole(2, 100)] = 10  # of the thousand images that there are
+
+
+def _class_numbers(given: Any) -> Any:
+    if not isinstance(given, list) or not all(type(value) is int for value in given):
+        raise wrong(f"expected a list of class numbers, got {show(given)}")
+    return tuple(given)
+
+
+class _OfShift(Spec):
+    """The keys that a shift has of its own: none."""
+
+    OWNER: ClassVar[str]
+    shift: str
+
+
+class _Corrupted(_OfShift):
+    OWNER = "shifts at input level"
+    severity: Annotated[int | None, whole(SEVERITIES[0], SEVERITIES[-1])] = None
+
+
+class _Permuted(_OfShift):
+    OWNER = "`shift: permute`"
+    permutation: Annotated[tuple[int, ...], BeforeValidator(_class_numbers)] = Field(
+        description="the new label of each class, in order"
+    )
+
+
+class _Regrouped(_OfShift):
+    OWNER = "`shift: subpopulation`"
+    superclasses: Table | None = None
+
+
+class _Noised(_OfShift):
+    OWNER = f"`shift: {BLOCK_NOISE}`"
+    noised_block: str = Field(description="the block whose parameters are noised")
+    noised_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+def _dataset_kind(point: dict[str, Any]) -> str:
+    entry = DATASETS[point["dataset"]]
+    if entry.name in ("folder", "random"):
+        return entry.name
+    return "sized" if entry.classes is None else "copied" if entry.takes_source else "made"
+
+
+def _shift_kind(point: dict[str, Any]) -> str:
+    shift = str(point["shift"])
+    if shift in CORRUPTIONS:
+        return "corruption"
+    return shift if shift in ("permute", "subpopulation", BLOCK_NOISE) else "plain"
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What each dataset takes, or each shift: a union that the dataset or shift discriminates, and its members.
+
+    Attributes:
+        lacks: what is wrong with a `{key}` of another member's for `{name}`.
     """
-    entries = file.content["data"]
+
+    union: TypeAdapter[Any]
+    members: tuple[type[Spec], ...]
+    lacks: str
+
+    def keys(self) -> list[str]:
+        """Of all members."""
+        return [key for member in self.members for key in member.model_fields]
+
+    def owners(self, key: str) -> str:
+        """Whose key it is."""
+        return " or ".join(
+            str(vars(member)["OWNER"]) for member in self.members if key in inspect.get_annotations(member)
+        )
+
+    def about(self, key: str) -> str | None:
+        """What a required key is for."""
+        return next(m.model_fields[key].description for m in self.members if key in m.model_fields)
+
+
+_DATASETS = _Family(
+    TypeAdapter(
+        Annotated[
+            Annotated[_OfDataset, Tag("made")]
+            | Annotated[_Copied, Tag("copied")]
+            | Annotated[_Sized, Tag("sized")]
+            | Annotated[_Folder, Tag("folder")]
+            | Annotated[_Random, Tag("random")],
+            Discriminator(_dataset_kind),
+        ]
+    ),
+    (_OfDataset, _Copied, _Sized, _Folder, _Random),
+    "{name} takes no {key}",
+)
+_SHIFTS = _Family(
+    TypeAdapter(
+        Annotated[
+            Annotated[_OfShift, Tag("plain")]
+            | Annotated[_Corrupted, Tag("corruption")]
+            | Annotated[_Permuted, Tag("permute")]
+            | Annotated[_Regrouped, Tag("subpopulation")]
+            | Annotated[_Noised, Tag("block_noise")],
+            Discriminator(_shift_kind),
+        ]
+    ),
+    (_OfShift, _Corrupted, _Permuted, _Regrouped, _Noised),
+    "{name} has not got it",
+)
+_SHIFT_KEYS = _SHIFTS.keys()
+KEYS = tuple(dict.fromkeys(["dataset", *_SHIFT_KEYS, *_DATASETS.keys(), "level", "name"]))
+
+
+def expand(entries: Any, info: ValidationInfo) -> Any:
+    """Make all points of the data axis from the entries of a suite; what is a tuple of points already passes.
+
+    Points are checked one by one as they are made, so that wrong values cannot multiply to millions.
+    """
+    if isinstance(entries, tuple):
+        return entries
     if not isinstance(entries, list):
-        raise file.error(("data",), f"expected a list of mappings, got {show(entries)}")
+        raise wrong(f"expected a list of mappings, got {show(entries)}")
     if not entries:
-        raise file.error(("data",), "empty; expected at least one dataset with its shift")
+        raise wrong("empty; expected at least one dataset with its shift")
     points: dict[str, DataSpec] = {}
     for number, entry in enumerate(entries):
-        loc: Loc = ("data", number)
         if not isinstance(entry, dict):
-            raise file.error(loc, f"expected a mapping such as {{dataset: digits, shift: noise}}, got {show(entry)}")
+            raise wrong(f"expected a mapping such as {{dataset: digits, shift: noise}}, got {show(entry)}", number)
         for key in entry:
             if key not in KEYS:
-                raise file.error((*loc, key), f"unknown key; {nearest(str(key), KEYS)}")
-        for point in _multiply(file, loc, entry):
-            spec = _point(file, loc, point, base)
+                raise wrong(f"unknown key; {nearest(str(key), KEYS)}", number, key)
+        for point in _multiplied(entry, number):
+            spec = _point(point, number, info)
             if spec.label in points:
-                raise file.error(loc, f"{show(spec.label)} is given twice; give one of them another name")
+                raise wrong(f"{show(spec.label)} is given twice; give one of them another name", number)
             points[spec.label] = spec
     return tuple(points.values())
 
 
-def first_twice(values: Sequence[object]) -> int | None:
-    """Index of the first value that stood before. Types are told apart: that 1, 1.0 and true differ is said later."""
-    seen: set[str] = set()
-    for number, value in enumerate(values):
-        key = repr(value)
-        if key in seen:
-            return number
-        seen.add(key)
-    return None
-
-
-def _multiply(file: YamlFile, loc: Loc, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One by one: every point is checked before the next is made, so that wrong values cannot multiply to millions."""
-    lists = {key: entry[key] if isinstance(entry[key], list) else [entry[key]] for key in MULTIPLY if key in entry}
+def _multiplied(entry: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
+    lists = {key: entry[key] for key in MULTIPLY if isinstance(entry.get(key), list)}
     for key, values in lists.items():
-        if not values:
-            raise file.error((*loc, key), "empty; expected at least one value")
-        twice = first_twice(values)
-        if twice is not None:
-            raise file.error((*loc, key), f"{show(values[twice])} is given twice")
+        check_different(values, number, key)
     if "name" in entry and any(len(values) > 1 for values in lists.values()):
-        raise file.error((*loc, "name"), "one name cannot stand for several points; drop it or the lists")
+        raise wrong("one name cannot stand for several points; drop it or the lists", number, "name")
     for combination in itertools.product(*lists.values()):
-        yield {**entry, **dict(zip(lists, combination, strict=True))}
+        point = {**entry, **dict(zip(lists, combination, strict=True))}
+        yield {key: value for key, value in point.items() if value is not None}
 
 
-def _point(file: YamlFile, loc: Loc, point: dict[str, Any], base: Path) -> DataSpec:
-    if "dataset" not in point:
-        raise file.error(loc, "dataset is missing")
-    name = point["dataset"]
+def _point(point: dict[str, Any], number: int, info: ValidationInfo) -> DataSpec:
+    name = point.get("dataset")
+    if name is None:
+        raise wrong("dataset is missing", number)
     if not isinstance(name, str) or name not in DATASETS:
-        raise file.error((*loc, "dataset"), f"{show(name)} is not a dataset; {nearest(name, DATASETS)}")
+        raise wrong(f"{show(name)} is not a dataset; {nearest(name, DATASETS)}", number, "dataset")
     dataset = DATASETS[name]
-    paths = {key: _path(file, loc, point, key, base) for key in ("source", "target")}
-    shift, level = _shift(file, loc, point, dataset)
-    severity = point.get("severity")
-    if severity is not None:
-        if shift not in CORRUPTIONS:
-            raise file.error((*loc, "severity"), f"only shifts at input level have a severity, {shift} has not")
-        if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
-            raise file.error(
-                (*loc, "severity"), f"{show(severity)} is out of range; expected a whole number from 1 to 5"
-            )
-    noised_block = _noised_block(file, loc, point, shift)
-    if noised_block is not None:
-        level = LEVEL_OF_BLOCK.get(noised_block, "feature")
-    classes = _classes(file, loc, point)
-    table = superclasses(file, loc, point, shift, base)
-    n_classes = len(table) if table else len(dataset.classes) if dataset.classes else None
-    image_size = point.get("image_size")
-    if image_size is not None:
-        if dataset.classes is not None:
-            raise file.error((*loc, "image_size"), f"only a folder's images are resized, {name} has its own size")
-        if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
-            raise file.error((*loc, "image_size"), f"{show(image_size)} is out of range; expected 8 to 1024 pixels")
-    kind = f"noise-in-{noised_block}" if noised_block else level if shift == NO_SHIFT else shift
+    given = {key: value for key, value in point.items() if key not in (*_SHIFT_KEYS, "level", "name")}
+    by_dataset = _part(_DATASETS, name, given, number, info)
+    shift, level = _shift(point, number, dataset)
+    given = {key: value for key, value in point.items() if key in _SHIFT_KEYS} | {"shift": shift}
+    by_shift = _part(_SHIFTS, shift, given, number, info)
+    size = by_dataset.get("image_size") or (None if dataset.classes else dataset.image_size)
+    block, severity = by_shift.get("noised_block"), by_shift.get("severity")
+    if block is not None:
+        level = LEVEL_OF_BLOCK.get(block, "feature")
+    kind = f"noise-in-{block}" if block else level if shift == NO_SHIFT else shift
     if name == "random":
-        kind = f"{image_size or dataset.image_size}px"
+        kind = f"{size}px"
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
-    if not isinstance(label, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", label) or ".." in label:
-        raise file.error(
-            (*loc, "name"), f"{show(label)} cannot be a name; expected a-z, 0-9, '.', '_', '-', at most 64"
-        )
-    return DataSpec(
-        dataset=name,
-        shift=shift,
-        level=level,
-        label=label,
-        severity=severity,
-        permutation=permutation(file, loc, point, shift, n_classes),
-        superclasses=dict(table) if table else None,
-        source=paths["source"],
-        target=paths["target"],
-        image_size=image_size if image_size is not None or dataset.classes else dataset.image_size,
-        noised_block=noised_block,
-        noised_accuracy=point.get("noised_accuracy"),
-        classes=classes,
-    )
+    table = by_shift["superclasses"] = _superclasses(by_shift.get("superclasses"), shift, dataset, number)
+    _check_permutation(by_shift.get("permutation"), len(table or dataset.classes or ()), number)
+    try:
+        return DataSpec(**by_dataset | by_shift | {"level": level, "label": label, "image_size": size})
+    except ValidationError as error:
+        _, message = explained(error, DataSpec)
+        raise wrong(message, number, "name") from None  # all else is checked
 
 
-def _noised_block(file: YamlFile, loc: Loc, point: dict[str, Any], shift: str) -> str | None:
-    """The block whose parameters are noised; that the model has it is checked with the model at hand."""
-    block, accuracy = point.get("noised_block"), point.get("noised_accuracy")
-    if shift != BLOCK_NOISE:
-        for key in ("noised_block", "noised_accuracy"):
-            if point.get(key) is not None:
-                raise file.error((*loc, key), f"belongs to `shift: {BLOCK_NOISE}`, not to {shift}")
-        return None
-    if not isinstance(block, str):
-        given = "is missing" if block is None else f": expected a block's name, got {show(block)}"
-        raise file.error(
-            (*loc, "noised_block") if block is not None else loc, f"noised_block {given}".replace(" :", ":")
-        )
-    number = isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool)
-    if accuracy is not None and not (number and 0 < accuracy < 1):
-        raise file.error((*loc, "noised_accuracy"), f"{show(accuracy)} is out of range; expected a fraction of 1")
-    return block
+def _part(family: _Family, name: str, given: dict[str, Any], number: int, info: ValidationInfo) -> dict[str, Any]:
+    """Check the keys that depend on the dataset, or on the shift, of that name; `number` is the entry's."""
+    try:
+        return dict(family.union.validate_python(given, context=info.context))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][1])  # the first part names the member
+        if first["type"] == "missing":
+            raise wrong(f"{key} is missing: {family.about(key)}", number) from None
+        if first["type"] == "extra_forbidden":
+            lacks = family.lacks.format(name=name, key=key)
+            raise wrong(f"belongs to {family.owners(key)}; {lacks}", number, key) from None
+        (_, *loc), message = explained(error, Spec)
+        raise wrong(message, number, *loc) from None
 
 
-def _classes(file: YamlFile, loc: Loc, point: dict[str, Any]) -> int | None:
-    given = point.get("classes")
-    if point["dataset"] != "random":
-        if given is not None:
-            raise file.error((*loc, "classes"), f"belongs to `dataset: random`, not to {point['dataset']}")
-        return None
-    given = 10 if given is None else given
-    if isinstance(given, bool) or not isinstance(given, int) or not 2 <= given <= MAX_CLASSES:
-        raise file.error(
-            (*loc, "classes"), f"{show(given)} is out of range; expected a whole number from 2 to {MAX_CLASSES}"
-        )
-    return given
-
-
-def _path(file: YamlFile, loc: Loc, point: dict[str, Any], key: str, base: Path) -> str | None:
-    value = point.get(key)
-    if value is None:
-        if key == "source" and point["dataset"] == "folder":
-            raise file.error(loc, "source is missing: the folder of images that the source model knows")
-        return None
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise file.error((*loc, key), f"expected a path, got {show(value)}")
-    if not DATASETS[point["dataset"]].takes_source or (key == "target" and point["dataset"] != "folder"):
-        raise file.error((*loc, key), f"{point['dataset']} takes no {key}; a folder of your own is `dataset: folder`")
-    return str(user_path(file, (*loc, key), value, base))
-
-
-def _shift(file: YamlFile, loc: Loc, point: dict[str, Any], dataset: DatasetEntry) -> tuple[str, Any]:
-    has_target = point.get("target") is not None
-    shift = point.get("shift", NO_SHIFT if has_target else None)
-    level = point.get("level")
+def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[str, Level | Literal[""]]:
+    """The shift of a point and its level, of `block_noise` a stand-in."""
+    shift, level = point.get("shift"), point.get("level")
     if level is not None and level not in LEVELS:
-        raise file.error((*loc, "level"), f"{show(level)} is not a level; {nearest(level, LEVELS)}")
-    if has_target:
-        if shift != NO_SHIFT:
-            raise file.error((*loc, "shift"), "a target folder is the shift; drop one of the two")
+        raise wrong(f"{show(level)} is not a level; {nearest(level, LEVELS)}", number, "level")
+    if "target" in point:
+        if shift not in (None, NO_SHIFT):
+            raise wrong("a target folder is the shift; drop one of the two", number, "shift")
         if level is None:
-            raise file.error(loc, f"level is missing: where does the target differ? ({', '.join(LEVELS)})")
+            raise wrong(f"level is missing: where does the target differ? ({', '.join(LEVELS)})", number)
         return NO_SHIFT, level
     if dataset.shifts == (NO_SHIFT,) and shift in (None, NO_SHIFT):
         return NO_SHIFT, ""
     if shift is None:
-        raise file.error(loc, f"shift is missing; choose from {', '.join(dataset.shifts)}")
+        raise wrong(f"shift is missing; choose from {', '.join(dataset.shifts)}", number)
     if not isinstance(shift, str) or shift not in SHIFTS:
-        raise file.error((*loc, "shift"), f"{show(shift)} is not a shift; {nearest(shift, dataset.shifts)}")
+        raise wrong(f"{show(shift)} is not a shift; {nearest(shift, dataset.shifts)}", number, "shift")
     if shift not in dataset.shifts:
-        raise file.error((*loc, "shift"), _not_for(dataset, shift))
+        raise wrong(_not_for(dataset, shift), number, "shift")
     if SHIFTS[shift].colour and dataset.channels == 1:
-        raise file.error((*loc, "shift"), f"{shift} needs colour images; those of {dataset.name} are grey")
-    if level is not None and SHIFTS[shift].level is None:
-        raise file.error((*loc, "level"), f"follows from the noised block with `shift: {shift}`; drop it")
-    if level is not None and level != SHIFTS[shift].level:
-        raise file.error((*loc, "level"), f"{show(level)}, but {shift} acts at {SHIFTS[shift].level} level")
-    return shift, SHIFTS[shift].level
+        raise wrong(f"{shift} needs colour images; those of {dataset.name} are grey", number, "shift")
+    own = SHIFTS[shift].level
+    if level is not None and own is None:
+        raise wrong(f"follows from the noised block with `shift: {shift}`; drop it", number, "level")
+    if level is not None and level != own:
+        raise wrong(f"{show(level)}, but {shift} acts at {own} level", number, "level")
+    return shift, own or ""
 
 
 def _not_for(dataset: DatasetEntry, shift: str) -> str:
@@ -253,54 +337,34 @@ def _not_for(dataset: DatasetEntry, shift: str) -> str:
     return f"{dataset.name} has no {shift}; {nearest(shift, dataset.shifts)}"
 
 
-def permutation(
-    file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, n_classes: int | None
-) -> tuple[int, ...] | None:
-    given = point.get("permutation")
-    if shift != "permute":
-        if given is not None:
-            raise file.error((*loc, "permutation"), f"belongs to `shift: permute`, not to {shift}")
-        return None
-    if given is None:
-        raise file.error(loc, "permutation is missing: the new label of each class, in order")
-    where = (*loc, "permutation")
-    if not isinstance(given, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in given):
-        raise file.error(where, f"expected a list of class numbers, got {show(given)}")
-    if sorted(given) != list(range(len(given))) or (n_classes is not None and len(given) != n_classes):
-        wanted = f"0 to {n_classes - 1}" if n_classes else f"0 to {len(given) - 1}"
-        raise file.error(where, f"expected each of {wanted} once, got {show(given)}")
-    if given == sorted(given):
-        raise file.error(where, "leaves every label as it is; nothing would shift")
-    return tuple(given)
-
-
-def superclasses(file: YamlFile, loc: Loc, point: dict[str, Any], shift: str, base: Path) -> Superclasses | None:
-    """None where the shift has none, or where they lie beside the images."""
-    dataset = DATASETS[point["dataset"]]
-    given = point.get("superclasses")
-    where = (*loc, "superclasses")
+def _superclasses(
+    given: Superclasses | None, shift: str, dataset: DatasetEntry, number: int
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None:
+    """The table of a subpopulation shift; None where the shift has none, or where it lies beside the images."""
     if shift != "subpopulation":
-        if given is not None:
-            raise file.error(where, f"belongs to `shift: subpopulation`, not to {shift}")
         return None
     if given is None:
         if dataset.superclasses is None and not dataset.own_table:
-            raise file.error(
-                loc, "superclasses is missing: {name: {source: [class, ...], target: [class, ...]}}, or a table's name"
-            )
-        return dataset.superclasses
-    if isinstance(given, str):
-        table = _named_table(file, where, given, base)
-        given = {name: {"source": list(source), "target": list(target)} for name, (source, target) in table.items()}
-    return check_table(given, lambda rest, said: file.error((*where, *rest), said), dataset.classes, dataset.name)
+            needs = "{name: {source: [class, ...], target: [class, ...]}}, or a table's name"
+            raise wrong(f"superclasses is missing: {needs}", number)
+        return dict(dataset.superclasses) if dataset.superclasses else None
+    for name, sides in given.items():
+        for side, members in zip(SIDES, sides, strict=True):
+            for member in members:
+                if dataset.classes is not None and member not in dataset.classes:
+                    hint = nearest(member, dataset.classes, limit=10)
+                    message = f"{show(member)} is not a class of {dataset.name}; {hint}"
+                    raise wrong(message, number, "superclasses", name, side)
+    return dict(given)
 
 
-def _named_table(file: YamlFile, where: Loc, given: str, base: Path) -> Superclasses:
-    """One that comes with jouletune, or a file of the user's."""
-    if given in SHIPPED:
-        return shipped_table(given)
-    if not given.endswith((".csv", ".json", ".yaml", ".yml")) or "\0" in given:
-        raise file.error(
-            where, f"{show(given)} is neither a .csv, .json or .yaml file nor a known table; {nearest(given, SHIPPED)}"
-        )
-    return read_table(user_path(file, where, given, base), given)
+def _check_permutation(given: tuple[int, ...] | None, n_classes: int, number: int) -> None:
+    """Refuse new labels that are not a permutation of all classes, whose number is 0 where it is not known."""
+    if given is None:
+        return
+    wanted = range(n_classes or len(given))
+    if sorted(given) != list(wanted):
+        message = f"expected each of 0 to {len(wanted) - 1} once, got {show(list(given))}"
+        raise wrong(message, number, "permutation")
+    if given == tuple(wanted):
+        raise wrong("leaves every label as it is; nothing would shift", number, "permutation")

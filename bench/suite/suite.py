@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, computed_field, field_validator, model_validator
 
-from bench.catalog.datasets import SEVERITIES, Level, Superclasses
-from bench.catalog.models import FULL, TARGET_BLOCKS, BlockSet
-from bench.catalog.spec import Name, Seed, Spec, TrainSize
+from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.models import FULL, BlockSet, find_model, model_names
+from bench.catalog.paper import PUBLISHED
+from bench.errors import nearest, show
 from bench.suite.arm import Arm
-from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, variant_label
+from bench.suite.data_axis import DataSpec, expand, n_target
+from bench.suite.spec import Axis, Name, Seed, Spec, axis, user_path, wrong
+from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, refusal, variant_label
+
+MAX_CELLS = 200_000
+MAX_COUNT = 10_000_000
 
 Variant = tuple[tuple[str, Any], ...]
 """A point on the axes of `train`: (key, value) pairs, empty where it has none."""
@@ -24,54 +32,57 @@ TBFT = "tbft"
 """Among a suite's blocks: the target block of the cell's level."""
 
 
+def _checkpoint(given: Any, info: ValidationInfo) -> Any:
+    """Resolve the path of a checkpoint that is not a released one."""
+    if not isinstance(given, str) or given in CHECKPOINTS:
+        return given
+    if not given.endswith((".pth", ".pt", ".safetensors")):
+        hint = nearest(given, CHECKPOINTS)
+        raise wrong(f"{show(given)} is neither a .pth or .safetensors file nor a known name; {hint}")
+    return user_path(given, info)
+
+
+def _train_size(size: Any) -> Any:
+    expected = f"a fraction between 0 and 1 or a whole count from 2 to {MAX_COUNT:,}"
+    if type(size) not in (int, float) or not math.isfinite(size):
+        raise wrong(f"expected {expected}, got {show(size)}")
+    if not 2 <= size <= MAX_COUNT if isinstance(size, int) else not 0 < size < 1:
+        raise wrong(f"{show(size)} is out of range; expected {expected}")
+    return size
+
+
 class ModelSpec(Spec):
     """Which model, where its weights come from, and (for one's own) what its blocks are.
 
     Attributes:
-        pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1).
+        checkpoint: name of a released one, or a file.
+        pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
     """
 
     name: str
-    checkpoint: str | None = None
+    checkpoint: Annotated[str, BeforeValidator(_checkpoint)] | None = None
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     blocks: dict[str, list[str]] | None = None
     pixels: Literal["signed", "unit"] = "signed"
     source_train: SourceTrainSpec = SourceTrainSpec()
 
-
-class DataSpec(Spec):
-    """One dataset with one shift: a point of the data axis.
-
-    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts.
-
-    Attributes:
-        noised_block: the block whose parameters are noised, for `block_noise`.
-        noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
-        classes: of random images.
-    """
-
-    dataset: str
-    shift: str
-    level: Level | Literal[""]
-    label: Name
-    severity: Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])] | None = None
-    permutation: tuple[int, ...] | None = None
-    superclasses: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None
-    source: str | None = None
-    target: str | None = None
-    image_size: int | None = None
-    noised_block: str | None = None
-    noised_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
-    classes: int | None = None
+    @model_validator(mode="before")
+    @classmethod
+    def _take_pixels(cls, raw: Any) -> Any:
+        released = CHECKPOINTS.get(str(raw.get("checkpoint"))) if isinstance(raw, dict) else None
+        if released is None:
+            return raw
+        if raw.get("pixels", released.pixels) != released.pixels:
+            raise wrong(f"{raw['checkpoint']} was trained on {released.pixels!r} ones", "pixels")
+        return raw | {"pixels": released.pixels}
 
     @property
-    def target_block(self) -> str | None:
-        """The block that the shift calls for; None where nothing shifts."""
-        return self.noised_block or TARGET_BLOCKS.get(self.level)
-
-    def members(self) -> Superclasses:
-        """The superclasses of a subpopulation shift; empty for the others."""
-        return self.superclasses or {}
+    def block_map(self) -> dict[str, tuple[str, ...]]:
+        """Block -> its module paths, or patterns of parameter names; the head last."""
+        if self.blocks is not None:
+            return {name: tuple(modules) for name, modules in self.blocks.items()}
+        entry = find_model(self.name)
+        return dict(entry.blocks or {}) if entry else {}
 
 
 class SplitSpec(Spec):
@@ -85,7 +96,7 @@ class SplitSpec(Spec):
     def _sums_to_one(self) -> Self:
         total = self.pool + self.val + self.test
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"pool + val + test must be 1, not {total:g}")
+            raise wrong(f"pool + val + test must be 1, not {total:g}")
         return self
 
 
@@ -152,36 +163,199 @@ class Cell:
         return self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * n_target))
 
 
+def _block_sets(
+    entries: tuple[Any, ...], block_map: Mapping[str, Sequence[str]], data: tuple[DataSpec, ...]
+) -> Iterator[BlockSet]:
+    valid = [*block_map, FULL, TBFT]
+    seen: set[BlockSet] = set()
+    for number, entry in enumerate(entries):
+        names = entry if isinstance(entry, list) else [entry]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise wrong(f"expected a block's name or a list of them, got {show(entry)}", number)
+        for name in names:
+            if name not in valid:
+                raise wrong(f"{show(name)} is not a block of the model; {nearest(name, valid)}", number)
+            if len(names) > 1 and name in (FULL, TBFT):
+                raise wrong(f"{name!r} stands alone; it cannot be part of a set", number)
+        blocks = tuple(sorted(names, key=valid.index))
+        if len(set(blocks)) < len(blocks) or blocks in seen:
+            raise wrong(f"{show(entry)} is given twice", number)
+        for spec in data if blocks == (TBFT,) else ():
+            if spec.target_block is None:
+                raise wrong(f"{spec.label} has no shift, and so no target block", number)
+            if spec.target_block not in block_map:
+                lacks = f"{spec.target_block!r}, is not in the model; it has {', '.join(block_map)}"
+                raise wrong(f"the target block of a shift at {spec.level} level, {lacks}", number)
+        seen.add(blocks)
+        yield blocks
+
+
+def _rules(rules: Any) -> Any:
+    if isinstance(rules, tuple):
+        return rules
+    if not isinstance(rules, list):
+        raise wrong(f"expected a list of mappings, got {show(rules)}")
+    for number, rule in enumerate(rules):
+        if not isinstance(rule, dict) or not rule:
+            raise wrong(f"expected a mapping such as {{blocks: full}}, got {show(rule)}", number)
+        for key in rule:
+            if key not in EXCLUDE_KEYS:
+                raise wrong(f"unknown key; {nearest(str(key), EXCLUDE_KEYS)}", number, key)
+    return tuple(rules)
+
+
 class Suite(Spec):
     """A checked suite: every name in it exists and every combination makes sense.
 
-    Made by `bench.suite.load.load_suite`, which also gives the errors their file and line.
+    Made by `bench.suite.load.load_suite`, which gives the errors their file and line. The fields are the keys of the
+    file; `block_map` and `axes` follow from them.
     """
 
     name: Name
     title: str = ""
     version: Annotated[int, Field(ge=1)] = 1
     model: ModelSpec
-    block_map: dict[str, tuple[str, ...]]
-    data: tuple[DataSpec, ...]
-    train_size: tuple[TrainSize, ...]
+    data: Annotated[tuple[DataSpec, ...], BeforeValidator(expand)]
+    train_size: Annotated[tuple[Annotated[float | int, BeforeValidator(_train_size)], ...], Axis]
     blocks: tuple[BlockSet, ...]
     methods: tuple[Arm, ...] = ()
-    seeds: tuple[Seed, ...]
+    seeds: Annotated[tuple[Seed, ...], Axis]
     train: TuneSpec = TuneSpec()
-    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     energy: EnergySpec = EnergySpec()
     split: SplitSpec = SplitSpec()
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
-    exclude: tuple[dict[str, Any], ...] = ()
+    exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_rules)] = ()
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property (its issue 1362)
+    @property
+    def block_map(self) -> dict[str, tuple[str, ...]]:
+        """Of the model."""
+        return self.model.block_map
+
+    @computed_field  # type: ignore[prop-decorator]  # as above
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """Of `train`: key -> its values."""
+        return self.train.axes
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == PUBLISHED:
+            raise wrong(f"{PUBLISHED!r} stands for the published tables; choose another name")
+        return name
+
+    @field_validator("model")
+    @classmethod
+    def _is_known(cls, model: ModelSpec) -> ModelSpec:
+        entry = find_model(model.name)
+        if entry is None:
+            raise wrong(f"{show(model.name)} is not a model; {nearest(model.name, model_names())}", "name")
+        if "width" in model.model_fields_set and entry.kind != "paper":
+            raise wrong(f"only the paper's resnets have a width, {model.name} has not", "width")
+        if model.blocks is None and entry.blocks is None:
+            raise wrong(f"blocks is missing: a model of one's own ({model.name}) must name its blocks")
+        if model.blocks is not None and not model.blocks:
+            raise wrong("empty; expected at least one block, {name: [module, ...]}", "blocks")
+        for name, modules in (model.blocks or {}).items():
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or name in (FULL, TBFT):
+                raise wrong(f"{show(name)} cannot be a block's name", "blocks", name)
+            if not modules or not all(modules) or len(set(modules)) < len(modules):
+                raise wrong("expected a list of module paths, none of them twice", "blocks", name)
+        return model
+
+    @field_validator("data")
+    @classmethod
+    def _noises_a_block(cls, data: tuple[DataSpec, ...], info: ValidationInfo) -> tuple[DataSpec, ...]:
+        block_map = info.data["model"].block_map if "model" in info.data else {}
+        for number, spec in enumerate(data if block_map else (), start=1):
+            if spec.noised_block is not None and spec.noised_block not in block_map:
+                given = show(spec.noised_block)
+                hint = nearest(spec.noised_block, block_map)
+                raise wrong(f"point {number} noises {given}, which is not a block of the model; {hint}")
+        return data
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _are_blocks(cls, entries: Any, info: ValidationInfo) -> Any:
+        if isinstance(entries, tuple) or not {"model", "data"} <= set(info.data):
+            return entries  # made in code, or refused already
+        return tuple(_block_sets(axis(entries), info.data["model"].block_map, info.data["data"]))
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _are_arms(cls, methods: Any) -> Any:
+        if not isinstance(methods, tuple):
+            raise wrong("this version has one method, whose block sets stand under `blocks`; drop the key")
+        return methods
 
     @model_validator(mode="after")
-    def _labels_differ(self) -> Self:
+    def _fits_together(self) -> Self:
+        """Check the parts against each other: arms, sizes against the data, ways of training, rules against cells."""
         labels = [arm.label for arm in self.arms]
         for number, label in enumerate(labels):
             if label in labels[:number]:
-                raise ValueError(f"two arms are called {label!r}; their results could not be told apart")
+                raise wrong(f"two arms are called {show(label)}; their results could not be told apart")
+        points = math.prod(map(len, (self.data, self.train_size, self.arms, self.seeds, *self.axes.values())))
+        if points > MAX_CELLS:
+            raise wrong(f"spans {points} cells; at most {MAX_CELLS} fit in one suite")
+        # `tbft` is no label: which block it stands for depends on the cell
+        labels = list(dict.fromkeys([label for label in labels if label != TBFT] + [*self.block_map, FULL]))
+        for key in self.train.per_block:
+            if key not in labels:
+                hint = nearest(key, labels)
+                raise wrong(f"no block set of the suite is called {show(key)}; {hint}", "train", "per_block", key)
+        for data in self.data:
+            self._check_sizes(data)
+        self._check_exclude()
+        last, seen = (next(reversed(self.block_map)),), set()
+        for cell in self.cells():
+            if (cell.arm, cell.variant) in seen:
+                continue
+            seen.add((cell.arm, cell.variant))
+            refused = refusal(self.tuning(cell), last_layer=cell.blocks == last)
+            if refused is not None:
+                key, why = refused
+                raise wrong(f"{why} (cell {cell.cell_id})" if cell.variant else why, "train", key)
         return self
+
+    def _check_sizes(self, data: DataSpec) -> None:
+        known = n_target(data)  # a folder's images are counted when they are read
+        share = self.split.pool
+        for number, size in enumerate(self.train_size):
+            loc = ("train_size", number)
+            if isinstance(size, float) and size > share + 1e-9:
+                raise wrong(f"{size:g} of the target data is more than the pool to train from ({share:g})", *loc)
+            if known is None:
+                continue
+            if isinstance(size, int) and size > round(share * known):
+                has = f"has to train from ({round(share * known)}: {share:g} of {known})"
+                raise wrong(f"{size} images are more than {data.label} {has}", *loc)
+            if isinstance(size, float) and round(size * known) < 2:
+                few = f"{size:g} of the {known} images of {data.label}"
+                raise wrong(f"{few} is less than 2, the fewest to train on", *loc)
+        for part in ("val", "test"):
+            if known is not None and round(getattr(self.split, part) * known) < 1:
+                raise wrong(f"leaves no image of the {known} of {data.label}", "split", part)
+
+    def _check_exclude(self) -> None:
+        for number, rule in enumerate(self.exclude):
+            for key in rule:
+                if key in AXES and key not in self.axes:
+                    raise wrong(f"train.{key} is no axis of this suite; give it a list there", "exclude", number, key)
+        matrix = list(self.matrix()) if self.exclude else []
+        for number, rule in enumerate(self.exclude):
+            if any(excludes(rule, cell) for cell in matrix):
+                continue
+            for key, wanted in rule.items():
+                if not any(excludes({key: wanted}, cell) for cell in matrix):
+                    values = dict.fromkeys(str(cell_values(cell)[key]) for cell in matrix)
+                    quoted = isinstance(wanted, str) and wanted in values
+                    hint = "drop the quotes" if quoted else nearest(str(wanted), values)
+                    raise wrong(f"no cell of the suite has {show(wanted)} here; {hint}", "exclude", number, key)
+            raise wrong(f"{show(rule)} matches no cell of the suite", "exclude", number)
+        if matrix and not self.cells():
+            raise wrong("every cell is excluded; nothing is left to run", "exclude")
 
     @property
     def arms(self) -> tuple[Arm, ...]:

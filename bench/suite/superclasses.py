@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationInfo
 
 from bench.catalog.datasets import Superclasses
 from bench.errors import RequestError, nearest, show
-from bench.suite.yaml_file import Loc, read_yaml
+from bench.suite.spec import Loc, Spec, explained, user_path, wrong
+from bench.suite.yaml_file import YamlFile, read_yaml
 
 SHIPPED = MappingProxyType({"living17": "living17.csv"})
 """Tables that come with jouletune, by name, as files beside this module. living17: 17 kinds of living things, two
 source and two target ImageNet classes each, as BREEDS' generator gives them for `split="rand"`."""
 
 SIDES = ("source", "target")
-Fail = Callable[[Loc, str], RequestError]
-"""Makes the error for a place below the table's root."""
 
 
 def read_table(path: Path, origin: str) -> Superclasses:
@@ -34,10 +35,11 @@ def read_table(path: Path, origin: str) -> Superclasses:
     Raises:
         RequestError: not there, not such a table, or a class in it twice.
     """
-    if path.suffix.lower() == ".csv":
-        return check_table(_read_csv(path, origin), lambda loc, said: RequestError(f"{origin}: {_dotted(loc)}{said}"))
-    file = read_yaml(path, origin)
-    return check_table(file.content, file.error)
+    file = _read_csv(path, origin) if path.suffix.lower() == ".csv" else read_yaml(path, origin)
+    try:
+        return _TABLE.validate_python(file.content)
+    except ValidationError as error:
+        raise file.error(*explained(error, Spec)) from None
 
 
 def shipped_table(name: str) -> Superclasses:
@@ -45,50 +47,58 @@ def shipped_table(name: str) -> Superclasses:
     return read_table(Path(__file__).parent / SHIPPED[name], name)
 
 
-def check_table(given: object, fail: Fail, classes: Collection[str] | None = None, dataset: str = "") -> Superclasses:
-    """Superclass -> (source members, target members).
+def _named(given: Any, info: ValidationInfo) -> Any:
+    """Read the table that a text names: one that comes with jouletune, or a file of the user's."""
+    if not isinstance(given, str):
+        return given
+    if given in SHIPPED:
+        return shipped_table(given)
+    if not given.endswith((".csv", ".json", ".yaml", ".yml")):
+        raise wrong(
+            f"{show(given)} is neither a .csv, .json or .yaml file nor a known table; {nearest(given, SHIPPED)}"
+        )
+    return read_table(Path(user_path(given, info)), given)
 
-    Args:
-        given: {name: {source: [...], target: [...]}}, from anybody.
-        classes: of the dataset, where they are known.
 
-    Raises:
-        RequestError: made by `fail`: another structure, an unknown class, or one that is given twice.
-    """
+def _checked(given: Any) -> Any:
+    """Superclass -> (source members, target members), from {name: {source: [...], target: [...]}} of anybody."""
+    if isinstance(given, Mapping) and all(isinstance(sides, tuple) for sides in given.values()):
+        return dict(given)  # read from a file
     if not isinstance(given, dict) or len(given) < 2:
-        raise fail((), "expected at least two superclasses, {name: {source: [...], target: [...]}}")
+        raise wrong("expected at least two superclasses, {name: {source: [...], target: [...]}}")
     owner: dict[str, str] = {}
-    result: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    result: dict[str, tuple[tuple[str, ...], ...]] = {}
     for name, parts in given.items():
-        if not isinstance(name, str):
-            raise fail((), f"expected names of superclasses, got {show(name)}")
         if not isinstance(parts, dict) or set(parts) - {"wnid"} != set(SIDES):
-            raise fail((name,), f"expected {{source: [...], target: [...]}}, got {show(parts)}")
-        source, target = (_members(parts[side], fail, (name, side), classes, dataset) for side in SIDES)
-        for member in (*source, *target):
+            raise wrong(f"expected {{source: [...], target: [...]}}, got {show(parts)}", name)
+        sides = tuple(_members(parts[side], name, side) for side in SIDES)
+        for member in (*sides[0], *sides[1]):
             if member in owner:
-                raise fail((name,), f"class {show(member)} is given twice (also in {owner[member]})")
+                raise wrong(f"class {show(member)} is given twice (also in {owner[member]})", name)
             owner[member] = name
-        result[name] = (source, target)
+        result[name] = sides
     return result
 
 
-def _members(given: object, fail: Fail, loc: Loc, classes: Collection[str] | None, dataset: str) -> tuple[str, ...]:
+def _members(given: object, *loc: str) -> tuple[str, ...]:
     """Class names; those of digits look like numbers."""
     if not isinstance(given, list) or not given:
-        raise fail(loc, f"expected a list of classes, got {show(given)}")
+        raise wrong(f"expected a list of classes, got {show(given)}", *loc)
     for member in given:
         if isinstance(member, bool) or not isinstance(member, (str, int)):
-            raise fail(loc, f"expected names of classes, got {show(member)}")
-        if classes is not None and str(member) not in classes:
-            hint = nearest(str(member), classes, limit=10)
-            raise fail(loc, f"{show(member)} is not a class of {dataset}; {hint}")
-        if classes is None and (str(member) in ("", ".", "..") or not set("/\\\0").isdisjoint(str(member))):
-            raise fail(loc, f"{show(member)} cannot be the name of a class's folder")
+            raise wrong(f"expected names of classes, got {show(member)}", *loc)
+        if str(member) in ("", ".", "..") or not set("/\\\0").isdisjoint(str(member)):
+            raise wrong(f"{show(member)} cannot be the name of a class's folder", *loc)
     return tuple(map(str, given))
 
 
-def _read_csv(path: Path, origin: str) -> dict[str, Any]:
+Table = Annotated[
+    dict[str, tuple[tuple[str, ...], tuple[str, ...]]], BeforeValidator(_checked), BeforeValidator(_named)
+]
+_TABLE: TypeAdapter[Superclasses] = TypeAdapter(Table)
+
+
+def _read_csv(path: Path, origin: str) -> YamlFile:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -99,16 +109,14 @@ def _read_csv(path: Path, origin: str) -> dict[str, Any]:
     missing = {"superclass", "side", "wnid"} - set(rows.fieldnames or ())
     if missing:
         raise RequestError(f"{origin}:1: no column {sorted(missing)[0]!r}; expected superclass, side, wnid")
-    table: dict[str, dict[str, list[str]]] = {}
+    table: dict[str, Any] = {}
+    lines: dict[Loc, int] = {}
     for row in rows:
         if row["side"] not in SIDES or not row["superclass"] or not row["wnid"]:
             raise RequestError(
                 f"{origin}:{rows.line_num}: expected a superclass, source or target, and a wnid, got "
                 f"{show([row['superclass'], row['side'], row['wnid']])}"
             )
+        lines.setdefault((row["superclass"],), rows.line_num)
         table.setdefault(row["superclass"], {side: [] for side in SIDES})[row["side"]].append(row["wnid"])
-    return table
-
-
-def _dotted(loc: Loc) -> str:
-    return "".join(f"{part}: " for part in loc)
+    return YamlFile(origin, text, table, lines)

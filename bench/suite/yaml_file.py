@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from bench.errors import RequestError, show
+from bench.suite.spec import Loc
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
-Loc = tuple[str | int, ...]
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -212,11 +212,3 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     if error.context and error.context_mark and error.problem:
         return f"{problem}, {' '.join(error.context.split())} that begins in line {error.context_mark.line + 1}"
     return problem
-
-
-def user_path(file: YamlFile, loc: Loc, value: str, base: Path) -> Path:
-    """A path as a suite gives it: `~` is the user's home, and what is relative starts from the suite's folder."""
-    try:
-        return base / Path(value).expanduser()
-    except RuntimeError:
-        raise file.error(loc, f"{show(value)}: there is no such home folder") from None

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import RequestError
-from bench.suite.levers import resolve
-from bench.suite.training import EngineSpec
+from bench.suite.training import EngineSpec, resolve
 from bench.training import activations
 from bench.training.augment import augment
 from bench.training.closed_form import solve
@@ -27,7 +26,7 @@ class Tuner:
     Args:
         model: on the device that trains, with requires_grad set for the cell.
         parameters: those that are tuned.
-        spec: not refused by `bench.suite.levers.refusal`.
+        spec: not refused by `bench.suite.training.refusal`.
         scratch: folder for a cache on disk.
     """
 

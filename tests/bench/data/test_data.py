@@ -22,8 +22,7 @@ from bench.data.locate import CIFAR10_PICKLES, cache_dir, data_dirs, locate
 from bench.data.shifts import flip, permute, subpopulation
 from bench.data.splits import Split, interleave, split_target
 from bench.errors import JouletuneError, RequestError
-from bench.suite.data_axis import n_target
-from bench.suite.suite import DataSpec
+from bench.suite.data_axis import DataSpec, n_target
 
 FRACTIONS = (0.7, 0.15, 0.15)
 Tree = Callable[..., Path]

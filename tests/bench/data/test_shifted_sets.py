@@ -21,9 +21,8 @@ from bench.data import fetch as downloads
 from bench.data.domain import Domain, load_domain, make_domain
 from bench.data.locate import CIFAR10C, TINY_SUBSET, locate
 from bench.errors import JouletuneError, RequestError
-from bench.suite.data_axis import n_target
+from bench.suite.data_axis import DataSpec, n_target
 from bench.suite.load import load_suite
-from bench.suite.suite import DataSpec
 from bench.suite.superclasses import read_table, shipped_table
 
 N = 20  # images of a severity in the fake archive

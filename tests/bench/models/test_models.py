@@ -25,7 +25,8 @@ from bench.models.build import build_model
 from bench.models.checkpoint import fingerprint, load_weights, read_state, save_weights
 from bench.models.resnet import ResNet
 from bench.models.source import load_source_model, make_source_model
-from bench.suite.suite import DataSpec, ModelSpec
+from bench.suite.data_axis import DataSpec
+from bench.suite.suite import ModelSpec
 from bench.suite.training import SourceTrainSpec
 from bench.training.loop import accuracy, to_tensors
 

@@ -17,8 +17,9 @@ from bench.models.blocks import block_parameters, check_blocks, train_only
 from bench.models.build import build_model
 from bench.models.checkpoint import read_state
 from bench.models.resnet import ResNet
+from bench.suite.data_axis import DataSpec
 from bench.suite.load import load_suite
-from bench.suite.suite import DataSpec, Suite
+from bench.suite.suite import Suite
 from bench.training.loop import accuracy, fine_tune, to_tensors
 
 SUITE = """
