@@ -1,7 +1,8 @@
-"""jouletune's door into pytest: options, a marker and a fixture. Loaded in every pytest session, so it does nothing.
+"""The options, the marker and the fixture that jouletune adds to pytest.
 
-It stands outside of `bench` on purpose: a project may well have a package of that name, and importing ours before any
-test asks for it would hide theirs. What `--suite` and the fixture `joules` do is in `bench.pytest_plugin.plugin`.
+pytest loads this module in every session of every project. It stands outside of `bench`, and imports nothing of ours
+before an option or the fixture is used, because a project may have a package `bench` of its own, which an import would
+hide. `bench.pytest_plugin.plugin` has the code behind `--suite` and `joules`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from bench.pytest_plugin.joules import Joules
+
+UNMEASURED = "joules_not_measured_because"
+"""Property of the report of a test that used `joules` where nothing is measured; its value is the reason."""
 
 MARKER = (
     "joules(repeats=5, min_window_s=10, idle_s=30, guard_s=2): how the fixture `joules` measures: number and "
@@ -59,18 +63,34 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def joules(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Joules]:
-    """Joules of a function of one's own: `joules(function, *args)` calls it in windows long enough for the meter.
+    """Measure the joules of a function: `joules(function, *args)` calls it in windows long enough for the meter.
 
-    What it finds goes to `benchmark.extra_info`, the JSON of pytest-benchmark and a table at the end.
+    The figures go to `benchmark.extra_info`, the JSON of pytest-benchmark and a table at the end.
     """
     plugin = _plugin(request.config)
     measuring = plugin.joules(request.node, benchmark)
+    if not measuring.enabled:
+        # a property is part of the test's report, which xdist's workers send to the process that writes the summary
+        request.node.user_properties.append((UNMEASURED, plugin.why_not()))
     yield measuring
     plugin.note_joules(request.node, measuring, benchmark)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which tests used `joules` and were not measured; also in the process that xdist's workers report to."""
+    tests: dict[str, set[str]] = {}
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        for name, reason in getattr(report, "user_properties", ()):
+            if name == UNMEASURED:
+                tests.setdefault(reason, set()).add(report.nodeid)
+    for reason, ids in tests.items():
+        count = "1 test that uses it was" if len(ids) == 1 else f"{len(ids)} tests that use it were"
+        terminalreporter.section("joules not measured", yellow=True)
+        terminalreporter.write_line(f"`joules` measured nothing, {count} executed once: {reason}.")
+
+
 def _plugin(config: pytest.Config) -> Any:
-    """The part that does the work; from the first suite or the first use of the fixture on."""
+    """Return the session's JoulesPlugin; make it at the first suite or the first use of the fixture."""
     known = config.pluginmanager.get_plugin("jouletune-session")
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""What a test session was asked for, as pytest-benchmark and xdist see it, and how to say something in between."""
+"""The options of a test session that pytest-benchmark and xdist decide on, and lines between pytest's progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """Only one of those that share a folder at a time."""
+    """Hold the lock of a folder that several processes share."""
     with (folder / "jouletune.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -45,7 +45,7 @@ def _parallel(config: pytest.Config) -> bool:
 
 
 def benchmarks_run(config: pytest.Config) -> bool:
-    """As pytest-benchmark decides it."""
+    """Tell whether pytest-benchmark measures in this session, by its own rules."""
     option = config.option
     return not _parallel(config) and (option.benchmark_enable or not option.benchmark_disable)
 
@@ -55,6 +55,7 @@ def benchmarks_skipped(config: pytest.Config) -> bool:
 
 
 def why_not(config: pytest.Config) -> str:
+    """Give the reason why nothing is measured, where `benchmarks_run` is false."""
     if _parallel(config):
-        return "under xdist every worker would see the joules of the others, run without -n to measure"
+        return "under xdist every worker would see the joules of the others; run without -n to measure"
     return "--benchmark-disable"

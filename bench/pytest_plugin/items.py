@@ -1,4 +1,4 @@
-"""A suite and its cells as nodes of a test session: what they are called, grouped and selected by, and what they do."""
+"""A suite and its cells as nodes of a test session: their ids, groups and keywords, and how a cell runs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class SuiteFile(pytest.File):
             yield item
 
 
-class TrainTime:
-    """The timer of a cell: it stands still but for the training, which took place in another process."""
+class RecordedTime:
+    """A timer for pytest-benchmark that shows times measured elsewhere: it moves only when `now_s` is changed."""
 
     __name__ = "train_time_s"
 
@@ -48,16 +48,28 @@ class TrainTime:
         return self.now_s
 
 
+def replay_times(benchmark: Any, records: list[dict[str, Any]]) -> None:
+    """Give pytest-benchmark the times of records, a round each, of a test that did not use its fixture."""
+    rounds = iter(records)
+    # set directly: what the fixture offers publicly, its marker, must be there before it is made
+    benchmark._timer = clock = RecordedTime()
+
+    def window() -> None:
+        clock.now_s += next(rounds)["train_time_s"]
+
+    benchmark.pedantic(window, rounds=len(records))
+
+
 class CellItem(pytest.Function):
-    """A cell. A Function, so that fixtures and pytest-benchmark know what to do with it."""
+    """A cell. It is a Function so that fixtures and pytest-benchmark work with it."""
 
     cell: Cell
-    clock: TrainTime
+    clock: RecordedTime
 
     def describe(self, cell: Cell) -> None:
-        """Take the cell, with what it can be grouped and selected by."""
+        """Set the cell, its group in pytest-benchmark's table and the keywords that `-k` matches."""
         self.cell = cell
-        self.clock = TrainTime()
+        self.clock = RecordedTime()
         self.add_marker(pytest.mark.benchmark(group=cell.group, timer=self.clock))
         words = (cell.data.dataset, cell.data.level, f"n{cell.train_size!r}", f"s{cell.seed}")
         self.extra_keyword_matches.update(words)  # -k takes no '='
@@ -73,7 +85,7 @@ class CellItem(pytest.Function):
 
 
 def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Body of every cell's test: the records first, then pytest-benchmark is told of their times."""
+    """Run a cell: get its records, then give pytest-benchmark their times."""
     item = request.node
     plugin: Any = request.config.pluginmanager.get_plugin(PLUGIN)
     records: list[dict[str, Any]] = []
@@ -86,7 +98,7 @@ def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: 
     rounds = iter(records)
 
     def fine_tuning() -> dict[str, Any] | None:
-        if failure is not None:  # raised in here, pytest-benchmark knows that the test is one without a result
+        if failure is not None:  # raised here, so that pytest-benchmark counts the test as one without a result
             raise failure
         record = next(rounds, None)
         item.clock.now_s += record["train_time_s"] if record else 0.0
@@ -97,7 +109,7 @@ def _run_cell(request: pytest.FixtureRequest, benchmark: Any, tmp_path_factory: 
     benchmark.params = {
         "data": cell.data.label,
         "train_size": cell.train_size,
-        "blocks": cell.blocks_label,
+        "arm": cell.arm.label,
         "variant": cell.variant_label,
         "seed": cell.seed,
     }

@@ -1,4 +1,4 @@
-"""Joules of functions of one's own: windows with quiet around them, between idle baselines, as for a cell."""
+"""The fixture `joules`: measure a function in windows with quiet around them, between idle baselines, as a cell."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SETTINGS = ("repeats", "min_window_s", "idle_s", "guard_s")
 
 
 class Joules:
-    """What the fixture `joules` gives: call it with the function whose energy is wanted.
+    """The value of the fixture `joules`: call it with the function to measure.
 
     Args:
-        where, name: of the test: they stand where a cell has its data and its blocks.
-        meter: called when something is to be measured; None where nothing is.
-        settings: SETTINGS that differ from the defaults.
+        where, name: file and name of the test; in a record they take the places of data and arm.
+        meter: returns the energy source when a window is due; None where nothing is measured.
+        settings: those of SETTINGS that differ from the defaults.
 
     Attributes:
         enabled: False where benchmarks are disabled; then functions are called once and nothing is measured.
@@ -47,7 +47,7 @@ class Joules:
         self._energy = energy_spec(settings or {})
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function, each time in a row until a window is long enough; returns what its last call did.
+        """Call the function until a window is long enough, in as many windows as repeats; return its last result.
 
         Raises:
             RequestError: the energy source is not usable, or this was called before in the same test.
@@ -114,7 +114,7 @@ class Joules:
 
 
 def energy_spec(settings: Mapping[str, Any]) -> EnergySpec:
-    """How to measure, from the arguments of the marker `joules`.
+    """Make the settings of a measurement from the arguments of the marker `joules`.
 
     Raises:
         RequestError: an argument that it does not have, or a value out of range.

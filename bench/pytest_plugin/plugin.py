@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bench.errors import JouletuneError, RequestError
 from bench.pytest_plugin.config import Lines, benchmarks_run, benchmarks_skipped, turn, why_not
-from bench.pytest_plugin.items import CellItem, SuiteFile
+from bench.pytest_plugin.items import CellItem, SuiteFile, replay_times
 from bench.pytest_plugin.joules import Joules
 from bench.pytest_plugin.report import Entry, summary_lines
 from bench.run.campaign import Campaign, unmeasured
@@ -63,7 +63,7 @@ class JoulesPlugin:
             try:
                 loaded = load_suite(wanted)
                 if glob is not None:
-                    select_cells(loaded.suite, glob)
+                    select_cells(loaded.suite, glob, "--suite-cells")
             except JouletuneError as error:
                 raise pytest.UsageError(f"--suite {wanted}: {error}") from None
             if loaded.suite.name in self._suites:
@@ -154,7 +154,7 @@ class JoulesPlugin:
         return self._campaigns[item.parent.name]
 
     def joules(self, item: pytest.Item, benchmark: Any) -> Joules:
-        """What the fixture `joules` gives."""
+        """Make what the fixture `joules` gives a test."""
 
         def meter() -> Meter:
             self._let_go(but=self._meter)
@@ -167,10 +167,22 @@ class JoulesPlugin:
         except RequestError as error:
             pytest.fail(str(error), pytrace=False)
 
+    def why_not(self) -> str:
+        """Give the reason why nothing is measured in this session, where that is so."""
+        return why_not(self._config)
+
     def note_joules(self, item: pytest.Item, joules: Joules, benchmark: Any) -> None:
-        """Keep what a test function's joules were; nothing where it did not ask for them."""
-        if joules.records:
-            self.note(item.nodeid, OWN, [dataclasses.asdict(one) for one in joules.records], benchmark.extra_info)
+        """Keep the joules of a test function; nothing where it measured none.
+
+        pytest-benchmark gets the times of the windows where the test did not use its fixture.
+        """
+        records = [dataclasses.asdict(one) for one in joules.records]
+        if benchmark.stats is None:
+            benchmark.skipped = not records  # else it warns that the fixture was not used, of a test that names none
+            if records:
+                replay_times(benchmark, records)
+        if records:
+            self.note(item.nodeid, OWN, records, benchmark.extra_info)
 
     def note(self, nodeid: str, run: str, records: list[dict[str, Any]], extra_info: dict[str, Any]) -> None:
         """Keep what a finished test found for the table and the JSON."""
@@ -231,7 +243,7 @@ class JoulesPlugin:
         lines = summary_lines(self._entries, self._manifests(), folders)
         idle = self._unmeasured or (self._suites and not benchmarks_run(self._config))
         if idle and not self._config.option.collectonly:
-            lines.append(f"Cells were executed once each, and nothing was measured: {why_not(self._config)}.")
+            lines.append(f"Cells were executed once each, and nothing was measured: {self.why_not()}.")
         if lines:
             terminalreporter.section("joules and accuracies")
             for line in lines:

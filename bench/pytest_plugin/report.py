@@ -1,4 +1,4 @@
-"""What a test session says of its cells: figures for pytest-benchmark's `extra_info`, and a table of our own."""
+"""The figures of a test session: for pytest-benchmark's `extra_info`, and as a table at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORST = ("A", "B", "C", "X")
 
 @dataclass
 class Entry:
-    """A test that found something.
+    """A test with records.
 
     Attributes:
         nodeid: of the test.
@@ -68,7 +68,7 @@ class Entry:
 def summary_lines(
     entries: Sequence[Entry], manifests: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]
 ) -> list[str]:
-    """The table as lines: per run where its joules come from, a row per test, and where it lies."""
+    """Format the table: per run its energy source, a row per test, and its folder."""
     lines: list[str] = []
     for run in dict.fromkeys(entry.run for entry in entries):
         mine = [entry for entry in entries if entry.run == run]

@@ -87,11 +87,14 @@ def block_order(suite: Suite, chosen: Iterable[Cell], number: int) -> list[Cell]
     return block
 
 
-def select_cells(suite: Suite, cells: str | Collection[str] | None) -> list[Cell]:
-    """Cells whose id matches a glob, or is among the ids given.
+def select_cells(suite: Suite, cells: str | Collection[str] | None, option: str = "--cells") -> list[Cell]:
+    """Choose the cells whose id matches a glob, or is among the ids given; all for None.
+
+    Args:
+        option: what the error names as the place of the glob.
 
     Raises:
-        RequestError: none does.
+        RequestError: no cell matches the glob.
     """
     every = suite.cells()
     if cells is None:
@@ -102,6 +105,6 @@ def select_cells(suite: Suite, cells: str | Collection[str] | None) -> list[Cell
     if not chosen:
         ids = [cell.cell_id for cell in every]
         raise RequestError(
-            f"--cells {cells!r} matches none of the suite's {len(ids)} cells; {nearest(cells, ids, limit=3)}"
+            f"{option} {cells!r} matches none of the suite's {len(ids)} cells; {nearest(cells, ids, limit=3)}"
         )
     return chosen

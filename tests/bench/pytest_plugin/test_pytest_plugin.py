@@ -54,6 +54,13 @@ def test_sum(benchmark, joules):
     benchmark.pedantic(sum, args=(range(100),), rounds=3)
     assert joules(sum, range(100)) == 4950
 
+@pytest.mark.joules(repeats=3, min_window_s=0.2, idle_s=0, guard_s=0)
+def test_alone(joules):
+    assert joules(sum, range(100)) == 4950
+
+def test_never_called(joules):
+    pass
+
 def no_luck():
     raise ValueError("no luck")
 
@@ -131,7 +138,7 @@ def test_wrong_requests_are_one_line(pytest_there: Run, project: Path) -> None:
         "did you mean 'quickstart'?": ["--suite", "quikstart"],
         "nowhere.yaml: no such file": ["--suite", "nowhere.yaml"],
         "'tiny' is given already": ["--suite", "tiny.yaml", "--suite", "tiny.yaml"],
-        "matches none of the suite's 4 cells": ["--suite", "tiny.yaml", "--suite-cells", "x*"],
+        "--suite-cells 'x*' matches none of the suite's 4 cells": ["--suite", "tiny.yaml", "--suite-cells", "x*"],
         "unknown energy source 'foo'": ["--suite", "tiny.yaml", "--joules-source", "foo"],
         "needs the plug-in pytest-benchmark": ["--suite", "tiny.yaml", "-p", "no:benchmark"],
     }
@@ -166,8 +173,9 @@ def test_collect_only_and_k_measure_nothing(pytest_there: Run, project: Path) ->
 def test_cells_and_own_functions_are_measured(pytest_there: Run, project: Path) -> None:
     both = ("--suite", "tiny.yaml", "test_own.py", "--joules-source", "simulated")
     done = pytest_there(*both, "--benchmark-json=a.json", "--benchmark-save=night", "-v")
-    assert "7 passed" in outcome(done), done.stdout + done.stderr
+    assert "9 passed" in outcome(done), done.stdout + done.stderr
     assert "Benchmark fixture was not used" not in done.stdout
+    assert "not measured" not in done.stdout
     for cell in CELLS:
         assert re.search(rf"^{re.escape(cell)} (\n.*)*PASSED", done.stdout, flags=re.M), done.stdout
 
@@ -187,11 +195,11 @@ def test_cells_and_own_functions_are_measured(pytest_there: Run, project: Path) 
 
     content = json.loads((project / "a.json").read_text())
     by_name = {one["fullname"]: one for one in content["benchmarks"]}
-    assert set(by_name) == {*CELLS, "test_own.py::test_sum", "test_own.py::test_raises"}
+    assert set(by_name) == {*CELLS, *(f"test_own.py::test_{name}" for name in ("sum", "alone", "raises"))}
     cell = by_name[CELLS[0]]
     mine = [row for row in rows if f"tiny::{row['cell_id']}" == CELLS[0]]
     assert cell["stats"]["data"] == pytest.approx([row["train_time_s"] for row in mine])
-    assert cell["params"] == {"data": "digits-noise", "train_size": 40, "blocks": "fc", "variant": "", "seed": 0}
+    assert cell["params"] == {"data": "digits-noise", "train_size": 40, "arm": "fc", "variant": "", "seed": 0}
     info = cell["extra_info"]
     assert info["accuracy_after"] == mine[0]["accuracy_after"]
     assert (info["grade"], info["source"], info["energy_repeats"]) == ("C", "simulated", 2)
@@ -219,6 +227,16 @@ def test_cells_and_own_functions_are_measured(pytest_there: Run, project: Path) 
     report = pytest_there("report", str(folder), program="jouletune")
     assert report.returncode == 0, report.stderr
     assert (folder / "report.html").is_file()
+
+
+def test_joules_without_benchmark_has_the_times_of_its_windows(pytest_there: Run, project: Path) -> None:
+    asked = ("-k", "alone or never", "--joules-source", "simulated", "--benchmark-json=a.json")
+    done = pytest_there("test_own.py", *asked)
+    assert re.fullmatch(r"=+ 2 passed, 3 deselected in .*", outcome(done)), "and no warning"
+    (alone,) = json.loads((project / "a.json").read_text())["benchmarks"]
+    times = [one["train_time_s"] for one in alone["extra_info"]["records"]]
+    assert alone["stats"]["data"] == pytest.approx(times)
+    assert all(time_s < 0.01 for time_s in times), "of one call, not of a window"
 
 
 def test_a_cell_that_fails_is_a_failed_test_and_the_same_folder_goes_on(pytest_there: Run, project: Path) -> None:
@@ -261,11 +279,16 @@ def test_a_cell_that_fails_is_a_failed_test_and_the_same_folder_goes_on(pytest_t
 def test_disabled_benchmarks_and_xdist_execute_once_and_measure_nothing(pytest_there: Run, project: Path) -> None:
     asked = ("--suite", "tiny.yaml", "test_own.py", "--joules-source", "simulated", "--suite-cells", "*flip*")
     disabled = pytest_there(*asked, "--benchmark-disable")
-    assert "5 passed" in outcome(disabled), disabled.stdout
+    assert "7 passed" in outcome(disabled), disabled.stdout
+    assert "warning" not in outcome(disabled)
     assert "nothing was measured: --benchmark-disable" in disabled.stdout
+    assert "`joules` measured nothing, 4 tests that use it were executed once: --benchmark-disable." in disabled.stdout
     parallel = pytest_there(*asked, "-n", "2")
-    assert "5 passed" in outcome(parallel), parallel.stdout + parallel.stderr
+    assert "7 passed" in outcome(parallel), parallel.stdout + parallel.stderr
     assert "nothing was measured: under xdist every worker would see the joules of the others" in parallel.stdout
+    assert "4 tests that use it were executed once: under xdist every worker would see" in parallel.stdout
+    own = pytest_there("test_own.py", "-n", "2", "-k", "alone")
+    assert "1 test that uses it was executed once: under xdist" in own.stdout, "where no suite loads the plug-in"
     assert not (project / "results").exists()
     skipped = pytest_there(*asked, "--benchmark-skip")
-    assert "1 passed, 4 skipped" in outcome(skipped), skipped.stdout
+    assert "1 passed, 6 skipped" in outcome(skipped), skipped.stdout
