@@ -44,6 +44,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     by_macs = bool(blocks["saving_theory"].notna().any())
     if by_macs:
         legend.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=THEORY, label="by MACs"))
+    of = "of the same step" if results.published else "validation included"
     made = analysis.quality.caveat_label
     chart = Chart(
         name="energy_saving",
@@ -54,7 +55,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
             "(E_full \N{MINUS SIGN} E) / E_full of gross energy"
             + (f", {_paired(blocks)}. " if blocks["saving_gross_lo"].notna().any() else ". ")
             + ("Arrow: the interval reaches below \N{MINUS SIGN}100 %. " if wide else "")
-            + ("By MACs: the rate of the multiply-accumulates, validation included. " if by_macs else "")
+            + (f"By MACs: the rate of the multiply-accumulates, {of}. " if by_macs else "")
             + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
             + f"Energy: {analysis.quality.energy}."
         ),

@@ -17,6 +17,9 @@ from bench.store.durable import write_through
 DERIVED = ("run", "role", "ok", "measured")
 """Columns beside the fields of a record; there are others, for the analysis alone."""
 
+NAMES = {"flags": "quality_flags", "shift": "shift_name"}
+"""Fields whose names pandas uses itself (`frame.flags` is no column) -> column."""
+
 WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
 """Ending of a file -> what is written into it."""
 
@@ -44,14 +47,14 @@ def repeats(results: Results) -> pd.DataFrame:
     A run has no printed standard deviation of its accuracies; only the published tables do.
     """
     fields = [name for name in EVERY_FIELD if name != "accuracy_sd" or results.published]
-    return results.records[[*fields, *DERIVED]]
+    return results.records[list(dict.fromkeys([*fields, *DERIVED]))].rename(columns=NAMES)
 
 
 def check_target(out: Path) -> None:
     """Refuse a file that could not be written, before anything is read.
 
     Raises:
-        RequestError: its ending says no known format, or the library for it is missing.
+        RequestError: its ending says no known format, the library for it is missing, or no folder is there for it.
     """
     if out.suffix not in WRITERS:
         raise RequestError(
@@ -63,6 +66,11 @@ def check_target(out: Path) -> None:
             import pyarrow  # noqa: F401  # only whether it is there: pandas imports it when it writes
         except ImportError:
             raise RequestError(f"{out}: Parquet needs pyarrow; pip install 'jouletune[parquet]'") from None
+    if not out.parent.is_dir():
+        what = "is a file" if out.parent.exists() else "does not exist"
+        raise RequestError(f"{out}: cannot write: {out.parent} {what}; make that folder or choose another --out")
+    if out.is_dir():
+        raise RequestError(f"{out}: cannot write: it is a folder; expected the name of a file")
 
 
 def export(results: Results, out: Path, *, cells: bool) -> int:

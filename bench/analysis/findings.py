@@ -22,21 +22,23 @@ from bench.read.results import AVERAGE, GROUP, Results
 
 @dataclass(frozen=True, kw_only=True)
 class Headlines:
-    """What a whole run comes down to; each figure is the mean over its shifts and train sizes.
+    """What a run, or several runs of different data, come down to: means over their shifts and train sizes.
 
     Attributes:
+        run: name of the run; '' where they are over all that was read.
         gain: accuracy gain of the target blocks over Block Avg, a fraction; n = seeds.
         saving_average: energy-saving rate of Block Avg, gross, a fraction; n = pairs.
         saving_target: energy-saving rate of the target blocks, gross, a fraction; n = pairs.
         gain_groups, saving_groups, target_groups: shifts x train sizes behind each.
     """
 
-    gain: Estimate
-    saving_average: Estimate
-    saving_target: Estimate
-    gain_groups: int
-    saving_groups: int
-    target_groups: int
+    run: str = ""
+    gain: Estimate = Estimate(n=0)
+    saving_average: Estimate = Estimate(n=0)
+    saving_target: Estimate = Estimate(n=0)
+    gain_groups: int = 0
+    saving_groups: int = 0
+    target_groups: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class Analysis:
         blocks: one row per (data, train_size, arm), Block Avg included: accuracy*, improvement, energy_*, time,
             saving_gross*, saving_net*, saving_theory, saving_step; `role`, `is_target`.
         shifts: one row per (data, train_size): level, target, gain*, winner* (accuracy), frugal* (joules).
-        headlines: over all of them.
+        headlines: over all of them; without figures where the runs overlap.
+        apart: headlines of each run where the runs overlap; two runs of one suite are not two cases of one figure.
         quality: what was left out, and what a reader must know.
     """
 
@@ -56,6 +59,7 @@ class Analysis:
     blocks: pd.DataFrame
     shifts: pd.DataFrame
     headlines: Headlines
+    apart: tuple[Headlines, ...]
     quality: Quality
 
 
@@ -78,7 +82,8 @@ def analyse(results: Results) -> Analysis:
         cells=cells,
         blocks=blocks,
         shifts=shifts,
-        headlines=_headlines(records, seeds),
+        headlines=Headlines() if results.overlap else _headlines(records, seeds),
+        apart=_headlines_apart(records, seeds) if results.overlap else (),
         quality=assess(records, cells),
     )
 
@@ -144,7 +149,14 @@ def _shift_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     return _without_unstated_n(table.sort_values(GROUP, ignore_index=True), records)
 
 
-def _headlines(records: pd.DataFrame, seeds: pd.DataFrame) -> Headlines:
+def _headlines_apart(records: pd.DataFrame, seeds: pd.DataFrame) -> tuple[Headlines, ...]:
+    return tuple(
+        _headlines(part, seeds.merge(part[GROUP].drop_duplicates(), on=GROUP), str(run))
+        for run, part in records.groupby("run", sort=False)
+    )
+
+
+def _headlines(records: pd.DataFrame, seeds: pd.DataFrame, run: str = "") -> Headlines:
     # a shift without a level (the published motivation, the published costs) is no case of the method's rule
     levelled = records[records["level"] != ""]
     gains = accuracy.gains(levelled, seeds.merge(levelled[GROUP].drop_duplicates(), on=GROUP))
@@ -152,6 +164,7 @@ def _headlines(records: pd.DataFrame, seeds: pd.DataFrame) -> Headlines:
     average = savings.average_savings(records, ratios)
     target = savings.target_savings(ratios)
     return Headlines(
+        run=run,
         gain=_over_groups(gains, "gain", ["seed"]),
         saving_average=_over_groups(average, "saving", savings.PAIR),
         saving_target=_over_groups(target, "saving", savings.PAIR),

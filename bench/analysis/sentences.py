@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from bench.analysis.findings import Analysis
+from bench.analysis.findings import Analysis, Headlines
 from bench.analysis.statistics import Estimate
 from bench.analysis.wording import (
     count,
@@ -18,6 +18,7 @@ from bench.analysis.wording import (
     points,
     repetitions,
 )
+from bench.catalog.paper import PUBLISHED
 from bench.read.published import NOTES
 from bench.read.results import AVERAGE
 
@@ -88,8 +89,18 @@ def _many_sizes(rows: pd.DataFrame) -> str:
 
 
 def headline_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:
-    """What the run comes down to, most important first; says what is missing and why."""
-    head, digits = analysis.headlines, 2 if published else 1
+    """What each run comes down to, most important first; says what is missing and why."""
+    if analysis.apart:
+        return [
+            f"{head.run}: {sentence}"
+            for head in analysis.apart
+            for sentence in _headline(analysis, head, published=head.run == PUBLISHED)
+        ]
+    return _headline(analysis, analysis.headlines, published=published)
+
+
+def _headline(analysis: Analysis, head: Headlines, *, published: bool) -> list[str]:
+    digits = 2 if published else 1
     if head.gain.mean is None:
         gain = f"No accuracy gain: it needs the target block and {AVERAGE}, so every single block of one seed."
     else:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.analysis.findings import Analysis, arm_order
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
+from bench.catalog.paper import PUBLISHED
 from bench.read.results import GROUP, Results
 
 
@@ -47,7 +48,7 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
     """The paper's tables that these results can fill: accuracy, saving gross and net, joules."""
     made = [accuracy_grid(analysis)]
     if analysis.quality.has_joules:
-        made += [saving_grid(results, analysis, "gross"), joule_grid(analysis)]
+        made += [saving_grid(results, analysis, "gross"), joule_grid(results, analysis)]
         if analysis.blocks["saving_net"].notna().any():
             made.insert(2, saving_grid(results, analysis, "net"))
     return [grid for grid in made if grid.rows]
@@ -94,16 +95,18 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
 
     what = "gross: what the battery pays" if basis == "gross" else "net of idle power"
     spread = ", with 95 % interval" if analysis.blocks[f"{value}_lo"].notna().any() else ""
+    n = repetitions(analysis.blocks[f"{value}_n"], "pair")
+    means = f"from printed means of {_STEP}" if results.published else f"paired by seed and repeat; {n}"
     note = (
-        f"Energy saved against tuning everything, {what}, in %{spread}; paired by seed and repeat; "
-        f"{repetitions(analysis.blocks[f'{value}_n'], 'pair')}. {_theory(analysis)}{_MARKS} {_energy(analysis)}"
+        f"Energy saved against tuning everything, {what}, in %{spread}; {means}. "
+        f"{_theory(results, analysis)}{_MARKS} {_energy(analysis)}"
     )
     name = "energy_saving" if basis == "gross" else "energy_saving_net"
     return _grid(name, f"Energy-saving rate, {basis}", analysis, value=value, entry=entry, note=note, drop=("full",))
 
 
-def joule_grid(analysis: Analysis) -> Grid:
-    """Gross joules of one fine-tuning."""
+def joule_grid(results: Results, analysis: Analysis) -> Grid:
+    """Gross joules of one fine-tuning, or of the step that the published tables give."""
 
     def entry(row: pd.Series) -> str:
         joules, half = row["energy_gross_j"], (row["energy_gross_hi_j"] - row["energy_gross_lo_j"]) / 2
@@ -116,20 +119,29 @@ def joule_grid(analysis: Analysis) -> Grid:
         return f"{joules:.{places}f} ± {half:.{places}f}"
 
     spread = ", mean ± half of the 95 % t interval" if analysis.blocks["energy_gross_lo_j"].notna().any() else ""
-    note = (
-        f"Gross energy of one fine-tuning in J{spread}; "
-        f"{repetitions(analysis.blocks['energy_n'], 'repeat')}. {_MARKS} {_energy(analysis)}"
-    )
+    n = repetitions(analysis.blocks["energy_n"], "repeat")
+    note = f"Gross energy of {costed(results)} in J{spread}; {n}. {_MARKS} {_energy(analysis)}"
     return _grid("energy", "Energy", analysis, value="energy_gross_j", entry=entry, note=note, lowest=True)
+
+
+_STEP = "one training step on one image"
+
+
+def costed(results: Results) -> str:
+    """What the joules of these results are of: 'one fine-tuning', or the step of the published tables."""
+    if results.published:
+        return _STEP
+    return "one fine-tuning" + (f" (published: {_STEP})" if PUBLISHED in results.runs else "")
 
 
 _MARKS = "Bold: best single block. †: target block."
 
 
-def _theory(analysis: Analysis) -> str:
+def _theory(results: Results, analysis: Analysis) -> str:
     if analysis.blocks["saving_theory"].isna().all():
         return ""
-    return "Theory: the rate of the multiply-accumulates of the same fine-tunings, validation included. "
+    of = "step" if results.published else "fine-tunings, validation included"
+    return f"Theory: the rate of the multiply-accumulates of the same {of}. "
 
 
 def _energy(analysis: Analysis) -> str:

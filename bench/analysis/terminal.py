@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bench.analysis import sentences, wording
 from bench.analysis.findings import Analysis, analyse, arm_order
+from bench.analysis.tables import costed
 from bench.analysis.variant_tables import share_sentences
 from bench.analysis.variants import sides, variant_order
 from bench.read.results import GROUP, Results
@@ -36,7 +37,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     arms = arm_order(blocks)
     chunks = [arms[start : start + ARMS_PER_TABLE] for start in range(0, len(arms), ARMS_PER_TABLE)]
     parts: list[Table | Text] = [_table(analysis, chunk) for chunk in chunks]
-    parts.append(Text(_legend(analysis), style="dim"))
+    parts.append(Text(_legend(results, analysis), style="dim"))
     left_out = len(analysis.shifts) - MAX_ROWS
     if left_out > 0:
         parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
@@ -129,9 +130,9 @@ def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tup
     return text
 
 
-def _legend(analysis: Analysis) -> str:
+def _legend(results: Results, analysis: Analysis) -> str:
     text = "accuracy: bold is the best single block, † the target block"
     if analysis.quality.has_joules:
-        text += f"\njoules: gross, per fine-tuning; {analysis.quality.energy}"
+        text += f"\njoules: gross, of {costed(results)}; {analysis.quality.energy}"
         text += "; last line: against full" if analysis.blocks["saving_gross"].notna().any() else ""
     return text

@@ -39,7 +39,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 @click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a cell is worse by so much: joules:5%,accuracy:1.")
 @click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
 @click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
-@click.option("--across", is_flag=True, help="Compare joules even across devices, sources and grades.")
+@click.option("--across", is_flag=True, help="Compare even across devices, sources, grades, models and epochs.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
 )

@@ -42,6 +42,47 @@ def refusal(run: Results, base: Results) -> str:
     return ""
 
 
+def work_refusals(run: Results, base: Results) -> pd.Series:
+    """Say by condition why neither accuracy nor joules of it may be compared: another model, or other epochs.
+
+    A setting counts where both manifests have it; a record names its model even without a manifest.
+
+    Returns:
+        '' or the reason, by `cell`; conditions of both sides.
+    """
+    new, old = (_mapping(_content(side.manifests[0]), "model") for side in (run, base))
+    shared = [key for key in old if key in new]
+    found = changes({"model": {key: old[key] for key in shared}}, {"model": {key: new[key] for key in shared}})
+    works = [_work(side) for side in (run, base)]
+    both = works[0].merge(works[1], left_index=True, right_index=True, suffixes=("_run", "_base"))
+    epochs = both["epochs_run"].notna() & both["epochs_base"].notna() & (both["epochs_run"] != both["epochs_base"])
+    texts = [both[f"epochs_{side}"].map("{:g}".format) for side in ("run", "base")]
+    why = np.select(
+        [both["model_run"] != both["model_base"], np.full(len(both), bool(found)), epochs],
+        [
+            "another model (" + both["model_base"] + " -> " + both["model_run"] + ")",
+            f"another model ({', '.join(found[:2])})",
+            "other epochs (" + texts[1] + " -> " + texts[0] + ")",
+        ],
+        "",
+    )
+    return pd.Series(why, index=both.index, dtype=object)
+
+
+def _work(results: Results) -> pd.DataFrame:
+    """`model` and `epochs` (nan where the manifest does not say) by `cell`."""
+    train = _mapping(_content(results.manifests[0]), "train")
+    override = _mapping(train, "per_block")
+    records = results.records
+    names = records.assign(model=records["model"].fillna("not named"))[["cell", "model"]].drop_duplicates()
+    arms = records.drop_duplicates("cell").set_index("cell")["arm"]
+    epochs = [_mapping(override, arm).get("epochs") or train.get("epochs") for arm in arms]
+    known = [float(value) if isinstance(value, int | float) else np.nan for value in epochs]
+    return pd.DataFrame(
+        {"model": names.groupby("cell")["model"].agg("+".join), "epochs": pd.Series(known, arms.index, dtype=float)}
+    )
+
+
 def cell_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
     """The same per cell, '' or the reason: joules by another source, or of another grade. Takes measured records.
 
@@ -114,7 +155,7 @@ def meter_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def suite_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a suite asks of each of its cells: its settings, without its axes."""
-    content = flat(_mapping(_mapping(manifest, "suite"), "content"))
+    content = flat(_content(manifest))
     return {key: value for key, value in content.items() if not any(_under(key, axis) for axis in _AXES)}
 
 
@@ -122,6 +163,10 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     kept = suite_settings(manifest)
     versions = _mapping(manifest, "versions")
     return kept | {name: versions.get(name) for name in ("jouletune", "torch", "torchvision") if name in versions}
+
+
+def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(_mapping(manifest, "suite"), "content")
 
 
 def _under(key: str, axis: str) -> bool:

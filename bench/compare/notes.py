@@ -21,18 +21,25 @@ NAMED = 6
 _CHANGES = 5
 
 
-def joule_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
-    """Why joules are not compared, or what a reader must know where --across compared them all the same."""
-    if "joules_verdict" not in cells:
-        return []
+def refusal_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
+    """Why accuracy or joules are not compared, or what a reader must know where --across compared them all the same."""
+    has_joules = "joules_verdict" in cells
     if rules.across:
-        crossed = comparable.refusal(run, base)
-        return [f"Joules are compared across: {crossed}."] if crossed else []
+        crossed = [comparable.refusal(run, base)] if has_joules else []
+        told = [f"Joules are compared across: {why}." for why in crossed if why]
+        reasons = comparable.work_refusals(run, base)
+        return [*told, *(f"Compared across: {why}." for why in reasons[reasons != ""].unique())]
     way_out = "--across compares them all the same."
-    if refused:
-        return [f"Joules are not compared: {refused}. {way_out}"]
-    parts = cells[cells["joules_verdict"] == ""].groupby("joules_why", sort=False)
-    return [f"Joules of {count(len(part), 'cell')} are not compared: {why}. {way_out}" for why, part in parts]
+    told = [f"Joules are not compared: {refused}. {way_out}"] if refused and has_joules else []
+    for name in ("accuracy", *(() if refused else ("joules",))):
+        if f"{name}_verdict" in cells:
+            parts = cells[cells[f"{name}_verdict"] == ""].groupby(f"{name}_why", sort=False)
+            told += [
+                f"{name.capitalize()} of {count(len(part), 'condition')} {'is' if name == 'accuracy' else 'are'} not "
+                f"compared: {why}. {way_out}"
+                for why, part in parts
+            ]
+    return told
 
 
 def run_notes(run: Results, base: Results, cells: pd.DataFrame, unmatched: pd.DataFrame, rules: Rules) -> list[str]:

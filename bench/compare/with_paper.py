@@ -25,6 +25,8 @@ from bench.errors import RequestError
 from bench.read.published import DATA, PIXELS, cost_label
 from bench.read.results import AVERAGE, GROUP, Results
 
+PUBLISHED_MODEL = "resnet26"
+
 
 def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
     """Every cell that the run shares with the published tables; one of the two is `paper`, or both.
@@ -41,6 +43,12 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
     mine, theirs, made = in_published_terms(mine, theirs)
     sign = -1.0 if run.published else 1.0
     labels = _published_labels(mine)
+    others = [name for name in mine.records["model"].dropna().unique() if name != PUBLISHED_MODEL]
+    if "accuracy" in rules.fail_on and others and not rules.across:
+        raise RequestError(
+            f"--fail-on accuracy cannot be checked: another model ({PUBLISHED_MODEL} published, {others[0]} in the "
+            "run); --across compares all the same"
+        )
     analysis, published = analyse(mine), analyse(theirs)
     facts = _facts(analysis)
     figures = {
@@ -196,10 +204,10 @@ def _notes(
     notes += [
         f"{data} stands against the published {label}." for data, label in labels[ACCURACY].items() if data != label
     ]
-    for column, used, word in (("model", "resnet26", "model"), ("bn_mode", "train", "bn_mode")):
+    for column, used in (("model", PUBLISHED_MODEL), ("bn_mode", "train")):
         others = sorted({str(value) for value in records[column].dropna().unique()} - {used})
         if others:
-            notes.append(f"The published {word} is {used}; that of {name} is {', '.join(others)}.")
+            notes.append(f"The published {column} is {used}; that of {name} is {', '.join(others)}.")
     if records["measured"].any():
         notes.append(
             "The published rates are of one step on one image on a Raspberry Pi; a run's are of whole fine-tunings, "

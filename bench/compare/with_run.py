@@ -33,11 +33,14 @@ def compare_runs(run: Results, base: Results, rules: Rules) -> Comparison:
             f"BASE has {left_out.name_cells(others, left_out.NAMED)}"
         )
     refused = "" if rules.across else comparable.refusal(run, base)
+    apart = comparable.work_refusals(run, base)
+    if rules.across:
+        apart[:] = ""
     judged: dict[Measure, pd.DataFrame] = {}
     if _any(run, "accuracy_after") or _any(base, "accuracy_after"):
-        judged[ACCURACY] = _accuracy(run, base, rules)
+        judged[ACCURACY] = _accuracy(run, base, rules, apart)
     if run.records["measured"].any() or base.records["measured"].any():
-        judged[JOULES] = _joules(run, base, rules, refused)
+        judged[JOULES] = _joules(run, base, rules, refused, apart)
     if not judged:
         raise RequestError("neither RUN nor BASE has a result that could be compared; every repeat failed")
     _answerable(judged, rules)
@@ -51,7 +54,7 @@ def compare_runs(run: Results, base: Results, rules: Rules) -> Comparison:
         cells=cells,
         unmatched=unmatched,
         headlines=(),
-        warnings=tuple(left_out.joule_warnings(run, base, cells, rules, refused)),
+        warnings=tuple(left_out.refusal_warnings(run, base, cells, rules, refused)),
         notes=tuple(left_out.run_notes(run, base, cells, unmatched, rules)),
         rules=rules,
     )
@@ -77,7 +80,7 @@ def _any(results: Results, column: str) -> bool:
     return bool(results.records.loc[results.records["ok"], column].notna().any())
 
 
-def _accuracy(run: Results, base: Results, rules: Rules) -> pd.DataFrame:
+def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd.DataFrame:
     new, old = (_accuracy_of_seeds(side.records) for side in (run, base))
     # an accuracy moves by whole test images; a smaller margin could not be kept
     images = pd.concat([side.records[["cell", "n_test"]] for side in (run, base)])
@@ -85,7 +88,7 @@ def _accuracy(run: Results, base: Results, rules: Rules) -> pd.DataFrame:
     table = contrast(new, old, "accuracy_after", ["seed"], quantum=quantum)
     table["practical"] = rules.margins["accuracy"]
     table["margin"] = np.maximum(table["practical"], quantum.reindex(table.index).to_numpy())
-    return _with_means(judge(table, ACCURACY), new, old, "accuracy_after")
+    return _with_means(_judged(table, ACCURACY, apart), new, old, "accuracy_after")
 
 
 def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +97,17 @@ def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
     return usable.groupby(["cell", "seed"])["accuracy_after"].mean().reset_index()
 
 
-def _joules(run: Results, base: Results, rules: Rules, refused: str) -> pd.DataFrame:
+def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.DataFrame:
+    """The table with its verdicts; a condition with a reason in `refused` has none, and no change."""
+    why = refused.reindex(table.index).fillna("")
+    table.loc[why != "", ["change", "error", "degrees"]] = np.nan
+    table = judge(table, measure)
+    table.loc[why != "", ["verdict", "test"]] = ""
+    table["why"] = table["why"].where(why == "", why)
+    return table
+
+
+def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.Series) -> pd.DataFrame:
     column = BASES[rules.basis]
     sides = [measured(side.records) for side in (run, base)]
     sides = [side[side[column] > 0] for side in sides]
@@ -110,14 +123,12 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str) -> pd.DataF
     table["margin"] = np.log1p(np.maximum(rules.margins["joules"], floor))
     table["practical"] = np.where(floor <= rules.margins["joules"], np.log1p(rules.margins["joules"]), np.nan)
     why = comparable.cell_refusals(*sides).reindex(table.index).fillna("")
+    why = apart.reindex(table.index).fillna("").mask(lambda found: found == "", why)
     if rules.across:
         why[:] = ""
     if refused:
         why[:] = refused
-    table.loc[why != "", ["change", "error", "degrees"]] = np.nan
-    table = judge(table, JOULES)
-    table.loc[why != "", ["verdict", "test"]] = ""
-    table["why"] = table["why"].where(why == "", why)
+    table = _judged(table, JOULES, why)
     for name in ("change", "lo", "hi", "margin"):
         table[name] = np.expm1(table[name])
     return _with_means(table, new, old, column)

@@ -37,7 +37,8 @@ def load_records() -> list[dict[str, Any]]:
     """Accuracies of the three shifts and energies of the two resolutions, as lines of cells.jsonl.
 
     A line stands for all the runs behind a printed mean, whose number the tables do not give; `accuracy_sd`
-    (a fraction) is the printed standard deviation. The energies are of one step on one image.
+    (a fraction) is the printed standard deviation. The energies are of one step on one image; they have a train size
+    of 0, for none.
 
     Raises:
         JouletuneError: this installation lacks the tables.
@@ -97,6 +98,7 @@ def _costs() -> list[dict[str, Any]]:
             dataset=f"{row['resolution']} px",
             shift="none",
             blocks=str(row["block"]),
+            train_size=0.0,
             n_train=1,
             steps=1,
             train_time_s=float(row["time_s"]),

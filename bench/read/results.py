@@ -45,6 +45,8 @@ class Results:
         runs: names of the run folders.
         folders: the run folders themselves by these names, where there are any.
         damage: sentences on what was skipped because it could not be read.
+        overlap: whether several runs have a data label in common: then they measured the same and each is a result
+            of its own.
     """
 
     records: pd.DataFrame
@@ -53,6 +55,7 @@ class Results:
     runs: tuple[str, ...]
     folders: dict[str, RunDir] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
+    overlap: bool = False
 
     @property
     def published(self) -> bool:
@@ -90,13 +93,15 @@ def load(*runs: RunDir | Path | str, skip_damaged: bool = False, columns: Sequen
             damage.append(f"Run {name} is left out: {error}.")
     if lost is not None and not read:
         raise lost
+    records, overlap = _told_apart([one.frame for one in read])
     return Results(
-        _told_apart([one.frame for one in read]),
+        records,
         tuple(one.manifest for one in read),
         " + ".join(dict.fromkeys(one.title for one in read)),
         tuple(one.name for one in read),
         {one.name: one.folder for one in read if one.folder is not None},
         tuple(damage),
+        overlap,
     )
 
 
@@ -150,8 +155,8 @@ class _Run:
 def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
     """A run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
-        rows = [row(line) for line in published.load_records()]
-        return [_Run(name, make_frame(rows, name), {}, published.TITLE, None)]
+        rows = [row(line, columns) for line in published.load_records()]
+        return [_Run(name, make_frame(rows, name, columns), {}, published.TITLE, None)]
     if not isinstance(run, RunDir) and benchmark_json.is_json(run):
         return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
@@ -241,11 +246,14 @@ def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
     return names
 
 
-def _told_apart(frames: list[pd.DataFrame]) -> pd.DataFrame:
+def _told_apart(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
+    """All records, data labels that several runs share with the run's name before them, and whether there are any."""
     if len(frames) == 1:
-        return frames[0]
+        return frames[0], False
     records = pd.concat(frames, ignore_index=True)
+    overlap = False
     for column in ("data", "plain"):
         shared = records.groupby(column)["run"].transform("nunique") > 1
         records.loc[shared, column] = records.loc[shared, "run"] + ": " + records.loc[shared, column]
-    return records
+        overlap |= bool(shared.any())
+    return records, overlap

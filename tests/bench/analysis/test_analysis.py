@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis import Analysis, analyse, from_records, load
+from bench.analysis.sentences import headline_sentences
 from bench.errors import RequestError
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
@@ -331,3 +332,27 @@ def test_a_hundred_thousand_records(tmp_path: Path) -> None:
     assert len(analysis.cells) == analysis.quality.records == 100_002
     assert analysis.shifts.loc[0, "gain_n"] == 33_334
     assert analysis.headlines.saving_average.mean == pytest.approx(1 - 10.5 / 12)
+
+
+def test_two_runs_of_one_suite_are_two_results(tmp_path: Path) -> None:
+    blocks = {"block1": 0.9, "fc": 0.5, "full": 0.95}
+    for name, lost in (("a", 0.0), ("b", 0.2)):
+        RunDir(tmp_path / name).path.mkdir()
+        lines = [
+            line(block, value - (lost if block == "block1" else 0), 10.0, seed=seed, target_block="block1")
+            for block, value in blocks.items()
+            for seed in range(2)
+        ]
+        (tmp_path / name / "cells.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    analysis = analyse(load(tmp_path / "a", tmp_path / "b"))
+    assert analysis.headlines.gain.mean is None
+    assert [head.run for head in analysis.apart] == ["a", "b"]
+    assert [head.gain.mean for head in analysis.apart] == pytest.approx([0.2, 0.1])
+    assert [head.gain_groups for head in analysis.apart] == [1, 1]
+    told = headline_sentences(analysis)
+    assert len(told) == 4
+    assert told[0].startswith("a: Tuning the target block gives 20.0 [20.0, 20.0] points more accuracy than Block Avg")
+    assert told[2].startswith("b: Tuning the target block gives 10.0 [10.0, 10.0] points more accuracy")
+    assert all("over 1 case of shift" in sentence for sentence in (told[0], told[2]))
+    alone = analyse(load(tmp_path / "a"))
+    assert (alone.apart, alone.headlines.gain.mean) == ((), pytest.approx(0.2))

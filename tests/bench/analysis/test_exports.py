@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import bench
 from bench.cli.commands import cli
-from bench.errors import JouletuneError, RequestError
+from bench.errors import RequestError
 from bench.store import benchmark_json
 from bench.store.record import UNITS, Record
 from bench.store.run_dir import RunDir
@@ -82,13 +82,30 @@ def benchmark_file(tmp_path: Path, lines: list[dict[str, Any]]) -> Callable[...,
 
 def test_one_line_gives_a_data_frame(run: Path) -> None:
     frame = bench.load(run)
-    assert set(frame.columns) == (set(UNITS) - {"energy_terms"}) | {"run", "arm", "role", "target", "ok", "measured"}
+    renamed = {"energy_terms", "flags", "shift"}
+    added = {"run", "arm", "role", "target", "ok", "measured", "quality_flags", "shift_name"}
+    assert set(frame.columns) == (set(UNITS) - renamed) | added
     assert len(frame) == 6
-    assert frame.loc[0, "flags"] == "short_window;short_idle"
+    assert frame.quality_flags[0] == "short_window;short_idle"
     assert frame["energy_gross_j"].tolist() == [10.0, 11.0, 12.0] * 2
     assert frame["energy_net_j"].isna().all()
     assert frame["measured"].all()
     assert set(bench.load(run, "paper")["run"]) == {"run", "paper"}
+
+
+def test_no_column_has_a_name_that_pandas_uses_itself(run: Path) -> None:
+    for frame in (bench.load(run), bench.load("paper")):
+        assert [name for name in frame.columns if hasattr(pd.DataFrame, name)] == []
+        assert frame.columns.is_unique
+
+
+def test_the_published_tables_can_be_loaded_and_exported(tmp_path: Path) -> None:
+    frame = bench.load("paper")
+    assert {"accuracy_sd", "step_macs", "governor", "levers"} <= set(frame.columns)
+    assert frame["energy_gross_j"].max() == pytest.approx(2.03)
+    out = tmp_path / "x.csv"
+    assert jouletune("export", "paper", "--out", out).output == f"{out}: {len(frame)} rows\n"
+    assert list(pd.read_csv(out).columns) == list(frame.columns)
 
 
 def test_import_bench_brings_nothing_along() -> None:
@@ -199,7 +216,7 @@ def test_records_in_a_file_that_are_none_are_named(
 
 
 def test_csv_holds_the_same(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "records.csv"
+    out = tmp_path / "records.csv"
     result = jouletune("export", run, "--out", out)
     assert result.output == f"{out}: 6 rows\n"
     frame = bench.load(run)
@@ -229,7 +246,10 @@ def test_exports_that_cannot_be(run: Path, tmp_path: Path, monkeypatch: pytest.M
         assert "pip install 'jouletune[parquet]'" in said(jouletune("export", run, "--out", out))
     assert not out.exists()
     (tmp_path / "file").write_text("")
-    result = jouletune("export", run, "--out", tmp_path / "file" / "x.csv")
-    assert isinstance(result.exception, JouletuneError)
-    assert "cannot write" in str(result.exception)
+    for place, why in (("file", "is a file"), ("no/such/folder", "does not exist")):
+        message = said(jouletune("export", run, "--out", tmp_path / place / "x.csv"))
+        assert f"cannot write: {tmp_path / place} {why}" in message
+    assert not (tmp_path / "no").exists()
+    (tmp_path / "folder.csv").mkdir()
+    assert "it is a folder" in said(jouletune("export", run, "--out", tmp_path / "folder.csv"))
     assert RunDir(run).records()

@@ -207,6 +207,20 @@ def test_headlines_of_the_paper_in_words() -> None:
     assert "53.65" in quality_sentences(analysis, published=True)[0]
 
 
+def test_captions_of_the_paper_are_of_single_steps_and_printed_means() -> None:
+    results = load("paper")
+    found = {grid.name: grid for grid in grids(results, analyse(results))}
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(terminal_table(results))
+    texts = [*(to_markdown(grid) for grid in found.values()), console.file.getvalue()]  # type: ignore[attr-defined]  # a StringIO
+    for text in texts:
+        assert not any(words in text for words in ("fine-tuning", "pair", "1 image", "repeat"))
+    assert "Gross energy of one training step on one image in J; n not stated" in found["energy"].note
+    assert "from printed means of one training step on one image. Theory" in found["energy_saving"].note
+    assert "of the same step. " in found["energy_saving"].note
+    assert "Gross energy of one fine-tuning in J" in made(lines())["energy"].note
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0341, "34.1 mJ"), (2030.0, "2.03 kJ"), (98.8, "98.8 J"), (None, MISSING), (float("nan"), MISSING)],

@@ -350,6 +350,55 @@ def test_joules_across_devices_are_refused_and_accuracy_is_not(manifest: dict[st
     assert across.warnings[0] == f"Joules are compared across: {why}."
 
 
+WORK = MANIFEST | {"suite": {"content": {"model": {"name": "resnet26", "width": 16}, "train": {"epochs": 10}}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "model", "why"),
+    [
+        ({}, "resnet8", "another model (resnet26 -> resnet8)"),
+        ({"model": {"name": "resnet26", "width": 32}}, "resnet26", "another model (model.width 16 -> 32)"),
+        ({"train": {"epochs": 20}}, "resnet26", "other epochs (10 -> 20)"),
+        ({"train": {"epochs": 10, "per_block": {"fc": {"epochs": 5}}}}, "resnet26", "other epochs (10 -> 5)"),
+    ],
+)
+def test_other_work_is_not_compared_unless_asked_for(content: dict[str, Any], model: str, why: str) -> None:
+    manifest = MANIFEST | {"suite": {"content": WORK["suite"]["content"] | content}}
+    lines = [line("fc", 0.8, 10 + seed, seed=seed) for seed in range(4)]
+    others = [line("fc", 0.7, 20 + seed, seed=seed, model=model) for seed in range(4)]
+    run, base = results(*others, manifest=manifest), results(*lines, manifest=WORK)
+    row = only(compare(run, base))
+    assert [row[f"{name}_{what}"] for name in ("accuracy", "joules") for what in ("verdict", "why")] == ["", why] * 2
+    assert math.isnan(row["accuracy_change"])
+    told = compare(run, base).warnings
+    assert told == tuple(
+        f"{what} of 1 condition {verb} not compared: {why}. --across compares them all the same."
+        for what, verb in (("Accuracy", "is"), ("Joules", "are"))
+    )
+    for name in ("accuracy", "joules"):
+        with pytest.raises(RequestError, match=f"--fail-on {name} cannot be checked: .*--across") as raised:
+            compare(run, base, Rules(fail_on={name: 0.05}))
+        assert why in str(raised.value)
+    across = compare(run, base, Rules(across=True, fail_on={"accuracy": 0.05}))
+    assert only(across)["accuracy_verdict"] == "worse"
+    assert len(across.failing()) == 1
+    assert f"Compared across: {why}." in across.warnings
+
+
+def test_what_one_manifest_lacks_is_no_other_work() -> None:
+    lines = [line("fc", 0.8, seed=seed) for seed in range(4)]
+    older = MANIFEST | {"suite": {"content": {"model": {"name": "resnet26"}}}}
+    assert only(compare(results(*lines, manifest=WORK), results(*lines, manifest=older)))["verdict"] == "same"
+
+
+def test_accuracy_of_another_model_is_no_check_against_the_paper() -> None:
+    flip = {"dataset": "cifar10", "data": "cifar10-flip", "shift": "flip", "level": "output", "model": "resnet8"}
+    run, paper = results(*(line("fc", 0.6, seed=seed, **flip) for seed in range(4))), load("paper")
+    with pytest.raises(RequestError, match=r"another model \(resnet26 published, resnet8 in the run\); --across"):
+        compare(run, paper, Rules(fail_on={"accuracy": 0.05}))
+    assert len(compare(run, paper, Rules(fail_on={"accuracy": 0.05}, across=True)).failing()) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -364,7 +413,9 @@ def test_joules_across_grades_and_sources_are_refused_cell_by_cell(change: dict[
     cells = comparison.cells.set_index("data")
     assert cells.loc["digits-noise", ["joules_verdict", "joules_why"]].tolist() == ["", why]
     assert cells.loc["z", "joules_verdict"] == "same"
-    assert comparison.warnings[0] == f"Joules of 1 cell are not compared: {why}. --across compares them all the same."
+    assert (
+        comparison.warnings[0] == f"Joules of 1 condition are not compared: {why}. --across compares them all the same."
+    )
     assert set(compare(run, base, Rules(across=True)).cells["joules_verdict"]) == {"same"}
 
 
