@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import itertools
-import math
 import os
 import re
+import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,14 @@ WHOLE, PARTIAL = ".csv.gz", ".partial.csv"
 
 MAX_BYTES = 200_000_000
 """Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
+
+MAX_LINE, MAX_FACTS = 4096, 200
+"""Characters of a line, and lines above the header."""
+
+MAX_NUMBER = 1e12
+"""Size of a time in s, a power in W or an energy in J: 30,000 years, a thousand power stations. Sums stay finite."""
+
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,57 +55,99 @@ class Trace:
     facts: dict[str, str]
 
     def moment_s(self, name: str) -> float | None:
-        """A fact that is a moment, None where it is missing or no number."""
+        """A fact that is a moment, None where it is missing or no such number."""
         try:
             value = float(self.facts[name])
         except (KeyError, ValueError):
             return None
-        return value if math.isfinite(value) else None
+        return value if abs(value) < MAX_NUMBER else None  # nan is not below it
 
 
 def read_trace(path: Path) -> Trace:
     """Read what `write_trace` wrote.
 
-    Raises:
-        ValueError: damaged, cut short, or not of this form; says which in a few words.
+    Raises: as `parse_trace`.
         OSError: not there, or it cannot be read.
+    """
+    with gzip.GzipFile(path) as stream:
+        return parse_trace(stream)
+
+
+def parse_trace(stream: gzip.GzipFile, limit: int = MAX_BYTES) -> Trace:
+    """Read an open trace in time and memory that grow with its samples.
+
+    Args:
+        stream: its `tell` gives afterwards how many unpacked bytes were read.
+        limit: unpacked bytes that are read at most.
+
+    Raises:
+        ValueError: damaged, cut short, beyond a limit, or not of this form; says which in a few words.
+        OSError: it cannot be read.
     """
     import numpy as np
 
-    try:
-        with gzip.open(path) as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        text = raw.decode("utf-8")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError("cut short" if isinstance(error, EOFError) else "not readable as gzip") from None
-    except UnicodeDecodeError:
-        raise ValueError("not text") from None
-    if len(raw) > MAX_BYTES:
-        raise ValueError(f"longer than {MAX_BYTES / 1e6:.0f} MB")
-    facts, at = {}, 0
-    while text.startswith("# ", at):
-        end = text.find("\n", at)
-        name, colon, value = text[at + 2 : end].partition(": ")
-        if end < 0 or not colon:
-            raise ValueError("a line above its header is not '# name: value'")
-        facts[name], at = value, end + 1
-    header, _, body = text[at:].partition("\n")
-    kind = next((kind for kind, column in COLUMNS.items() if header == f"t_mono_s,{column}"), None)
-    if kind is None:
-        raise ValueError(f"its header is {header[:40]!r}, not 't_mono_s,power_w' or 't_mono_s,energy_j'")
-    lines = body.count("\n")
-    if lines < 2:
-        raise ValueError(f"it holds {lines} samples, fewer than 2")
-    try:
-        numbers = np.array(body.replace("\n", ",").rstrip(",").split(","), dtype=np.float64)
-    except ValueError:
-        raise ValueError("a line is not two numbers") from None
-    if len(numbers) != 2 * lines or not np.isfinite(numbers).all():
+    facts: dict[str, str] = {}
+    header = ""
+    with contextlib.closing(_lines_of(stream, limit)) as lines:
+        for count, header in enumerate(lines):
+            if not header.startswith("# "):
+                break
+            name, colon, value = header[2:].partition(": ")
+            if not colon:
+                raise ValueError("a line above its header is not '# name: value'")
+            if count == MAX_FACTS:
+                raise ValueError(f"more than {MAX_FACTS} lines above its header")
+            facts[name] = value
+        kind = next((kind for kind, column in COLUMNS.items() if header == f"t_mono_s,{column}"), None)
+        if kind is None:
+            raise ValueError(f"its header is {header[:40]!r}, not 't_mono_s,power_w' or 't_mono_s,energy_j'")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of a file without samples, which is an error below
+                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
+        except _UnreadableError:
+            raise
+        except ValueError:
+            raise ValueError("a line is not two numbers") from None
+    if len(numbers) < 2:
+        raise ValueError(f"it holds {len(numbers)} samples, fewer than 2")
+    if numbers.shape[1] != 2 or not np.isfinite(numbers).all():
         raise ValueError("a line is not two numbers")
-    t_s, values = numbers[::2], numbers[1::2]
-    if not (np.diff(t_s) > 0).all():
+    t_s, values = numbers.T
+    if max(-numbers.min(), numbers.max()) > MAX_NUMBER:
+        raise ValueError(f"a time or value is beyond {MAX_NUMBER:.0e}")
+    if not (t_s[1:] > t_s[:-1]).all():
         raise ValueError("its times do not rise")
     return Trace(kind=kind, t_s=t_s, values=values, facts=facts)
+
+
+class _UnreadableError(ValueError):
+    """A fault of the file as a whole, in words."""
+
+
+def _lines_of(stream: gzip.GzipFile, limit: int) -> Generator[str, None, None]:
+    """The lines of a stream; no more than a chunk of them is in memory at a time."""
+    text, rest, size = io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), "", 0
+    try:
+        while chunk := text.read(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise _UnreadableError(f"longer than {limit / 1e6:.0f} MB")
+            *whole, rest = (rest + chunk).split("\n")
+            yield from whole
+            if len(rest) > MAX_LINE:
+                raise _UnreadableError(f"a line is longer than {MAX_LINE} characters")
+        if rest:
+            yield rest
+            raise _UnreadableError("cut short in its last line")
+    except EOFError:
+        raise _UnreadableError("cut short") from None
+    except (zlib.error, gzip.BadGzipFile):
+        raise _UnreadableError("not readable as gzip") from None
+    except UnicodeDecodeError:
+        raise _UnreadableError("not text") from None
+    finally:
+        text.detach()
 
 
 def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:

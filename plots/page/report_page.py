@@ -22,7 +22,7 @@ from plots import pareto
 from plots.drawing.style import GRID, INK, MUTED, PAPER, Saved
 from plots.page.frame import Section, render_page
 from plots.page.table import Column, number, table_data
-from plots.page.trace_data import TraceSet
+from plots.page.trace_data import PER_CHUNK, TraceSet
 
 _REM_PER_INCH = 9.0
 """One scale for all figures, so that their letters are equally large."""
@@ -281,7 +281,7 @@ def _traces(traces: TraceSet) -> Section:
     for entry in traces.entries:
         cell = f"{entry['run']}: {entry['cell']}" if several else entry["cell"]
         entries.append([cells.setdefault(cell, len(cells)), entry["repeat"], entry["grade"]])
-    data = {"cells": list(cells), "entries": entries, "perChunk": traces.per_chunk, "block": "power-traces"}
+    data = {"cells": list(cells), "entries": entries, "perChunk": PER_CHUNK, "block": "power-traces"}
     view = {"data": data, "chunks": traces.chunks, "left_out": traces.left_out}
     return Section(title="Power traces", macro="traces", view=view)
 

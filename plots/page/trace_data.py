@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 from dataclasses import dataclass
@@ -14,21 +15,21 @@ import pandas as pd
 from bench.analysis import Results
 from bench.analysis.wording import missing
 from bench.read.damage import NAMED
-from hardware.measure.trace import Trace, read_trace
+from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500
-MAX_READ_BYTES = 60_000_000
-"""Of the files as they are, packed; reading that much takes some seconds."""
+MAX_TRACE_BYTES, MAX_READ_BYTES = 100_000_000, 250_000_000
+"""Unpacked, of one trace (five million samples) and of all: reading that much takes some seconds."""
 
 ALL_POINTS = 800_000
 """Of all traces together: about 5 MB of the page."""
 
 MIN_POINTS, MAX_POINTS = 64, 1200
-_PER_CHUNK = 32
+PER_CHUNK = 32
 """Traces that are unpacked together when one of them is looked at."""
 
 _STEPS = 20_000
-"""Height and length of a trace are told in so many steps: finer than any screen."""
+"""Steps from the lowest to the highest number of a trace: finer than any screen."""
 
 _GRADES = {"X": 0, "C": 1, "B": 2, "A": 3}
 
@@ -39,21 +40,15 @@ class TraceSet:
 
     Attributes:
         entries: one per trace, in the order of the results: run, cell_id, repeat, grade.
-        chunks: what a chart needs, in lists of _PER_CHUNK; entry i is chunks[i // _PER_CHUNK][i % _PER_CHUNK].
-        recorded: repeats that have a trace, shown here or not.
+        chunks: what a chart needs, in lists of PER_CHUNK; entry i is chunks[i // PER_CHUNK][i % PER_CHUNK].
         left_out: why some are not here; '' where all are.
         damage: sentences on files that could not be read.
     """
 
     entries: tuple[dict[str, Any], ...] = ()
     chunks: tuple[list[dict[str, Any]], ...] = ()
-    recorded: int = 0
     left_out: str = ""
     damage: tuple[str, ...] = ()
-
-    @property
-    def per_chunk(self) -> int:
-        return _PER_CHUNK
 
 
 def collect(results: Results) -> TraceSet:
@@ -62,39 +57,35 @@ def collect(results: Results) -> TraceSet:
     recorded = records[records["trace"].notna() & records["run"].isin(list(results.folders))]
     if recorded.empty:
         return TraceSet()
-    read: dict[int, Trace] = {}
+    read: dict[int, dict[str, Any]] = {}
     wrong: list[str] = []
     bytes_read = 0
-    enough = False
-    for index, run, name in _by_importance(recorded)[["run", "trace"]].itertuples():
+    ordered = _by_importance(recorded)
+    for index, run, name in ordered[["run", "trace"]].itertuples():
         if len(read) == MAX_TRACES or bytes_read > MAX_READ_BYTES:
-            enough = True
             break
-        path = results.folders[run].traces_dir / name
         try:
             if Path(name).name != name:
                 raise ValueError("a path, not the name of a file")
-            bytes_read += path.stat().st_size
-            read[index] = read_trace(path)
-        except ValueError as error:
-            wrong.append(
-                f"{name[:80]} is {error}" if not str(error).startswith(("it", "a ")) else f"{name[:80]}: {error}"
-            )
-        except OSError as error:
-            wrong.append(f"{name[:80]}: {error.strerror}")
+            with gzip.GzipFile(results.folders[run].traces_dir / name) as stream:
+                try:
+                    read[index] = _drawn(records.loc[index], parse_trace(stream, MAX_TRACE_BYTES))
+                finally:
+                    bytes_read += stream.tell()
+        except (ValueError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            wrong.append(f"{name[:80]}: {why}")
     points = int(min(max(ALL_POINTS / max(len(read), 1), MIN_POINTS), MAX_POINTS))
-    shown = records.loc[list(read)]
+    shown = records.loc[list(read), ["run", "cell_id", "repeat", "grade"]]
     shown = shown.assign(order=shown["cell_id"].map(_natural)).sort_values(["run", "order", "repeat"])
-    made = [_drawn(row, read[index], points) for index, row in zip(shown.index, shown.to_dict("records"), strict=True)]
-    entries = [
-        {"run": row["run"], "cell": row["cell_id"], "repeat": int(row["repeat"]), "grade": row["grade"]}
-        for row in shown[["run", "cell_id", "repeat", "grade"]].to_dict("records")
-    ]
+    made = [_coded(read[index], points) for index in shown.index]
     return TraceSet(
-        entries=tuple(entry | {"grade": None if missing(entry["grade"]) else entry["grade"]} for entry in entries),
-        chunks=tuple(made[start : start + _PER_CHUNK] for start in range(0, len(made), _PER_CHUNK)),
-        recorded=len(recorded),
-        left_out=_left_out(len(read), len(recorded)) if enough else "",
+        entries=tuple(
+            {"run": run, "cell": cell, "repeat": int(repeat), "grade": None if missing(grade) else grade}
+            for run, cell, repeat, grade, _ in shown.itertuples(index=False)
+        ),
+        chunks=tuple(made[start : start + PER_CHUNK] for start in range(0, len(made), PER_CHUNK)),
+        left_out=_left_out(len(read), len(recorded)) if len(read) + len(wrong) < len(ordered) else "",
         damage=_damage(wrong),
     )
 
@@ -127,19 +118,18 @@ def _damage(wrong: list[str]) -> tuple[str, ...]:
     return (f"{which} could not be read: {'; '.join(wrong[:NAMED])}{more}.",)
 
 
-def _drawn(row: dict[Any, Any], trace: Trace, points: int) -> dict[str, Any]:
-    """What the chart of one trace needs; times are seconds from the start of the work."""
+def _drawn(row: pd.Series, trace: Trace) -> dict[str, Any]:
+    """What web/traces.js needs of one trace; times are seconds from the start of the work."""
     t_s, power_w = powers(trace)
-    samples = len(t_s)
+    kept = thin(power_w, MAX_POINTS)
     origin_s = trace.moment_s("t0_s")
     origin_s = float(t_s[0]) if origin_s is None else origin_s
-    kept = thin(power_w, points)
     moments = {name: trace.moment_s(name) for name in ("quiet_from_s", "t0_s", "t1_s", "quiet_until_s")}
     numbers = ("energy_gross_j", "energy_u_j", "energy_net_j", "idle_power_w", "executions")
     return {
-        "t": _coded(t_s[kept] - origin_s),
-        "p": _coded(power_w[kept]),
-        "samples": samples,
+        "t": t_s[kept] - origin_s,
+        "p": power_w[kept],
+        "samples": len(t_s),
         "counter": trace.kind == "counter",
         "moments": {name: None if value is None else round(value - origin_s, 4) for name, value in moments.items()},
         "source": trace.facts.get("source") or (None if missing(row["source"]) else row["source"]),
@@ -148,6 +138,12 @@ def _drawn(row: dict[Any, Any], trace: Trace, points: int) -> dict[str, Any]:
         "flags": [flag for flag in str(row["flags"]).split(";") if flag],
         **{name: None if missing(row[name]) else float(f"{row[name]:.6g}") for name in numbers},
     }
+
+
+def _coded(drawn: dict[str, Any], points: int) -> dict[str, Any]:
+    """The same with at most `points` points, its numbers packed for the page."""
+    kept = thin(drawn["p"], points)
+    return drawn | {"t": _steps(drawn["t"][kept]), "p": _steps(drawn["p"][kept])}
 
 
 def powers(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +175,7 @@ def thin(values: np.ndarray, points: int) -> np.ndarray:
     return np.unique([0, *lowest, *highest, n - 1])
 
 
-def _coded(values: np.ndarray) -> dict[str, Any]:
+def _steps(values: np.ndarray) -> dict[str, Any]:
     """Numbers as whole steps, each the difference to the one before: they pack to a fourth of their text."""
     low, span = float(values.min()), float(np.ptp(values))
     step = span / _STEPS or 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from bench.analysis import Results, load
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
-from hardware.measure.trace import Trace, read_trace, write_trace
+from hardware.measure.trace import Trace, parse_trace, read_trace, write_trace
 from plots.page import trace_data
 from plots.page.trace_data import TraceSet, collect, powers, thin
 
@@ -105,6 +107,12 @@ HEAD = "# t0_s: 1\nt_mono_s,power_w\n"
         (packed((HEAD + "1,2\n2,nan\n").encode()), "not two numbers"),
         (packed((HEAD + "1,2\n2\n").encode()), "not two numbers"),
         (packed((HEAD + "2,2\n1,2\n").encode()), "do not rise"),
+        (packed((HEAD + "1,2\n2,3").encode()), "cut short in its last line"),
+        (packed((HEAD + "1,2\n1e300,2\n").encode()), "beyond 1e.12"),
+        (packed((HEAD + "1,2\n2,-1e300\n").encode()), "beyond 1e.12"),
+        (packed((HEAD + "1" * 100_000).encode()), "longer than 4096 characters"),
+        (packed(b"# a: b\n" * 100_000), "above its header"),
+        (packed(b"".join(b"# %d: b\n" % n for n in range(100_000))), "more than 200 lines above its header"),
     ],
 )
 def test_what_is_no_trace_is_named(tmp_path: Path, content: bytes, told: str) -> None:
@@ -112,6 +120,26 @@ def test_what_is_no_trace_is_named(tmp_path: Path, content: bytes, told: str) ->
     path.write_bytes(content)
     with pytest.raises(ValueError, match=told):
         read_trace(path)
+
+
+@pytest.mark.parametrize("line", [b"%d,1\n", b"# fact: %d\n", b"%d,", b"\n"])
+def test_what_unpacks_to_gigabytes_is_read_to_a_limit_only(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "t.csv.gz"
+    chunk = (line if b"%d" not in line else line.replace(b"%d", b"7")) * (10_000_000 // len(line))
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"t_mono_s,power_w\n" if line[:1] != b"#" else b"")
+        for _ in range(40):
+            file.write(chunk)
+    tracemalloc.start()
+    before_s = time.process_time()
+    with (
+        pytest.raises(ValueError, match=r"longer than 5 MB|longer than 4096|above its header"),
+        gzip.open(path) as file,
+    ):
+        parse_trace(file, limit=5_000_000)
+    assert time.process_time() - before_s < 5
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
 
 
 def test_every_truncation_is_told(tmp_path: Path) -> None:
@@ -197,6 +225,20 @@ def test_damaged_traces_are_named_and_the_others_shown(tmp_path: Path) -> None:
     (told,) = traces.damage
     assert told.startswith("4 power traces could not be read: ")
     assert told.endswith("; and 1 more.")
+
+
+def test_traces_that_unpack_to_gigabytes_end_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, traces=6)
+    bomb = packed(b"t_mono_s,power_w\n" + b"\n" * 20_000_000)
+    for path in sorted(run.traces_dir.iterdir())[:5]:
+        path.write_bytes(bomb)
+    monkeypatch.setattr(trace_data, "MAX_TRACE_BYTES", 1_000_000)
+    monkeypatch.setattr(trace_data, "MAX_READ_BYTES", 2_500_000)
+    before_s = time.process_time()
+    traces = collect(results(run))
+    assert time.process_time() - before_s < 5
+    assert traces.damage[0].count("longer than 1 MB") == 3
+    assert traces.left_out.startswith("0 of 6 traces")
 
 
 def test_a_path_outside_the_folder_is_not_followed(tmp_path: Path) -> None:
