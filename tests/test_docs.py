@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from bench.catalog.datasets import DATASETS, SHIFT_LEVELS
 from bench.cli.commands import cli
@@ -71,3 +73,16 @@ def test_the_contract_names_every_command_option_dataset_and_shift() -> None:
                 assert parameter.opts[0] in text, f"{name} {parameter.opts[0]}"
     for name in [*DATASETS, *SHIFT_LEVELS]:
         assert f"`{name}`" in text
+
+
+def test_the_nightly_recipe_pins_what_it_runs() -> None:
+    workflow = (ROOT / "docs" / "nightly-energy.yml").read_text()
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", used) for used in re.findall(r"uses: (\S+)", workflow))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"jouletune=={project['version']}" in workflow
+    lock = (ROOT / "docs" / "nightly-lock.txt").read_text()
+    locked = {Requirement(line).name: line for line in re.findall(r"^(\w\S+==\S+)", lock, flags=re.M)}
+    for wanted in map(Requirement, project["dependencies"]):
+        name = wanted.name.lower().replace("_", "-")
+        assert wanted.specifier.contains(locked[name].partition("==")[2]), name
+    assert lock.count("--hash=sha256:") >= len(locked)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from setuptools import find_packages
+
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = ("bench", "hardware", "plots", "suites")
 MODULES = ("jouletune_pytest.py",)
@@ -32,13 +34,13 @@ energy: {repeats: 1, min_window_s: 0, idle_s: 0, guard_s: 0}
 # -- without a build -----------------------------------------------------------------------------------
 
 
-def test_every_folder_with_code_is_in_the_list_of_packages() -> None:
-    """setuptools leaves out what the explicit list forgets, and says nothing."""
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+def test_every_folder_with_code_is_packed() -> None:
+    """setuptools leaves out a folder without `__init__.py`, or beyond the patterns, and gives no warning."""
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert find.pop("namespaces") is False
     files = [path for top in TOP_LEVEL for path in (ROOT / top).rglob("*.py")]
-    folders = {path.parent.relative_to(ROOT) for path in files}
-    assert sorted(listed) == sorted(".".join(folder.parts) for folder in folders)
-    assert [str(folder) for folder in sorted(folders) if not (ROOT / folder / "__init__.py").is_file()] == []
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in files}
+    assert sorted(find_packages(str(ROOT), **find)) == sorted(folders)
 
 
 # -- with one ------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ def test_imports_come_from_the_wheel(installed: Any) -> None:
 
 
 def test_published_tables_are_found(installed: Any) -> None:
-    found = Path(installed.python("from bench.store.run_dir import reference_dir; print(reference_dir())"))
+    found = Path(installed.python("from bench.catalog.paper import reference_dir; print(reference_dir())"))
     assert found.is_relative_to(installed.prefix)
     assert sorted(path.name for path in found.iterdir()) == TABLES
     assert "tbft_accuracy.csv" in TABLES
@@ -112,7 +114,7 @@ def test_install_into_a_target_folder_finds_the_tables(
     command = ["-m", "pip", "install", "--no-deps", "--no-index", "--target", str(tmp_path / "t"), str(wheel)]
     done = run_elsewhere(sys.executable, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = "import sys; sys.path.insert(0, 't'); from bench.store.run_dir import reference_dir as found"
+    code = "import sys; sys.path.insert(0, 't'); from bench.catalog.paper import reference_dir as found"
     done = run_elsewhere(
         sys.executable, "-I", "-c", f"{code}; print(*sorted(p.name for p in found().iterdir()))", cwd=tmp_path
     )
