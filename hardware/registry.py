@@ -27,6 +27,7 @@ class Entry:
         auto_for: the training devices whose work the source sees; ``auto`` considers it for no other.
             An NVML counter would be exact about training on the CPU, and about the wrong chip.
         argument: what may stand after the colon of the name, e.g. ``FILE``; "" if nothing may.
+        parameters: whether anything may stand after a question mark. The probe checks what does.
         probe: name of its function in the module.
     """
 
@@ -34,6 +35,7 @@ class Entry:
     auto_for: frozenset[str] = frozenset()
     argument: str = ""
     probe: str = "probe"
+    parameters: bool = False
 
 
 ANY_DEVICE = frozenset({"*"})
@@ -42,15 +44,15 @@ CUDA = frozenset({"cuda"})
 
 SOURCES: dict[str, Entry] = {
     # the whole board at its supply comes first, then the module of a Jetson: they see all that the work costs
-    "hwmon": Entry("hardware.sources.hwmon", CPU, argument="CHIP"),
+    "hwmon": Entry("hardware.sources.hwmon", CPU, argument="CHIP", parameters=True),
     "jetson": Entry("hardware.sources.jetson", CPU | CUDA),
     # counters of a chip: a part of the device, but they lose nothing and are never late
     "rapl": Entry("hardware.sources.rapl", CPU),
     "nvml": Entry("hardware.sources.nvml", CUDA),
-    "zeus-gpu": Entry("hardware.sources.zeus_gpu", CUDA),
+    "zeus-gpu": Entry("hardware.sources.nvml", CUDA, probe="probe_amd"),
     "zeus-soc": Entry("hardware.sources.zeus_soc", frozenset({"cpu", "mps"})),
     # samples of a part of the device
-    "nvml-power": Entry("hardware.sources.nvml_power", CUDA, argument="FIELD"),
+    "nvml-power": Entry("hardware.sources.nvml", CUDA, argument="FIELD", probe="probe_power"),
     "pmic": Entry("hardware.sources.pmic", CPU),
     # Not for auto: it needs windows of 10 minutes, and whether it can measure changes with a plug, so that the same
     # command would measure with another source tomorrow.
@@ -60,15 +62,15 @@ SOURCES: dict[str, Entry] = {
     "um25c": Entry("hardware.sources.um", argument="PORT", probe="probe_um25c"),
     "um34c": Entry("hardware.sources.um", argument="PORT", probe="probe_um34c"),
     "tc66": Entry("hardware.sources.tc66", argument="PORT"),
-    "fnirsi": Entry("hardware.sources.fnirsi", argument="SERIAL"),
-    "csv": Entry("hardware.sources.csv_lines", argument="PORT"),
+    "fnirsi": Entry("hardware.sources.fnirsi", argument="SERIAL", parameters=True),
+    "csv": Entry("hardware.sources.csv_lines", argument="PORT", parameters=True),
     "joulescope": Entry("hardware.sources.joulescope", argument="SERIAL"),
-    "ppk2": Entry("hardware.sources.ppk2", argument="PORT"),
-    "lpm01a": Entry("hardware.sources.lpm01a", argument="PORT"),
+    "ppk2": Entry("hardware.sources.ppk2", argument="PORT", parameters=True),
+    "lpm01a": Entry("hardware.sources.lpm01a", argument="PORT", parameters=True),
     "codecarbon": Entry("hardware.sources.codecarbon", ANY_DEVICE),
-    "simulated": Entry("hardware.sources.simulated"),
+    "simulated": Entry("hardware.sources.simulated", parameters=True),
     "replay": Entry("hardware.sources.replay", argument="FILE"),
-    "none": Entry("hardware.sources.none"),
+    "none": Entry("hardware.sources.simulated", probe="probe_none"),
 }
 """In the order in which ``auto`` tries them. What hangs on a port is not for auto: to ask who is there means to write
 to a device that may be something else. Nor is a plug-in: installing a package must not change what a run measures."""
@@ -222,7 +224,10 @@ def _parse(name: str) -> tuple[str, str, dict[str, str]]:
         return base, argument + mark + query, {}
     if colon and base in SOURCES and not SOURCES[base].argument:
         raise UnknownSourceError(f"the energy source {base!r} takes nothing after a colon, not {argument!r}")
-    return base, argument, dict(parse_qsl(query, keep_blank_values=True))
+    params = dict(parse_qsl(query, keep_blank_values=True))
+    if params and base in SOURCES and not SOURCES[base].parameters:
+        raise UnknownSourceError(f"the energy source {base!r} takes no parameters, not {next(iter(params))!r}")
+    return base, argument, params
 
 
 def _sees(entry: Entry, device: str) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Kind = Literal["counter", "power", "estimate", "none"]
 """counter: monotone joules. power: timestamped watts. estimate: a model, no sensor. none: measures nothing."""
@@ -104,6 +104,14 @@ class OwnCounter:
     joules: float
     resolution_j: float
     restarts: int = 0
+
+
+class Clock(Protocol):
+    """What a measurement needs of the module `time`; tests bring their own."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
 
 
 class EnergyCount:

@@ -20,11 +20,10 @@ from bench.cli import output
 from bench.text import echo, shown, spark
 from hardware.calibration.figures import update_period
 from hardware.calibration.profile import UpdatePeriod
-from hardware.clock import Clock
 from hardware.errors import SourceError
 from hardware.measure.energy import gap_limit_s
 from hardware.measure.grade import label
-from hardware.source import EstimateSource, Health, Sample, SampledSource, Source, SourceInfo
+from hardware.source import Clock, EstimateSource, Health, Sample, SampledSource, Source, SourceInfo
 
 STEP_S = (0.05, 0.25)
 """Shortest and longest time between two polls; the longest is also that between two redraws, so 4 a second at most."""

@@ -18,13 +18,12 @@ from typing import Literal
 from hardware.calibration import figures as calibration
 from hardware.calibration.figures import MIN_CHANGES, Load
 from hardware.calibration.profile import Delegate, Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
-from hardware.clock import Clock
 from hardware.errors import HardwareError, SourceError
 from hardware.measure.energy import MAX_GUARD_S, guard_needed_s, memory_s
 from hardware.measure.grade import MAX_IDLE_BUSY
 from hardware.measure.idle import IdleBaseline
 from hardware.measure.sampler import GUARD_SLACK_S, Sampler
-from hardware.source import CounterSource, Sample, SampledSource, Source, SourceInfo
+from hardware.source import Clock, CounterSource, Sample, SampledSource, Source, SourceInfo
 
 Go = Callable[[], tuple[float, float]]
 """Do the work; returns its start and end on this host's monotonic clock."""

@@ -8,13 +8,11 @@ A figure that was not measured is null. Uncertainties are standard ones (k = 1);
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hardware.errors import RefusedError, SourceError
+from hardware.files import read_bounded, written_whole
 from hardware.source import Health, OwnCounter, Sample, SampledSource, Source, SourceInfo
 
 SCHEMA: Literal[1] = 1
@@ -195,10 +194,7 @@ def load(path: Path) -> StoredProfile:
         ProfileError: not readable, or not a profile; one line says where and why.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ProfileError(f"{path}: too large for a profile")
+        data = read_bounded(path, MAX_BYTES, follow=True)
         profile = TypeAdapter(Profile).validate_json(data)
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -209,6 +205,8 @@ def load(path: Path) -> StoredProfile:
             f"{path} is no calibration profile: {where + ': ' if where else ''}{first['msg']}; "
             "delete it or calibrate again"
         ) from None
+    except ValueError:
+        raise ProfileError(f"{path}: too large for a profile") from None
     return StoredProfile(profile, path, hashlib.sha256(data).hexdigest())
 
 
@@ -220,19 +218,10 @@ def save(profile: Profile, path: Path) -> StoredProfile:
     """
     check_place(profile.source.name, path)
     data = (json.dumps(dataclasses.asdict(profile), indent=2, allow_nan=False) + "\n").encode()
-    partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with written_whole(path, follow_folder=True) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
     except OSError as error:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                Path(partial).unlink(missing_ok=True)
         raise ProfileError(f"{path} cannot be written: {error.strerror or error}") from None
     return StoredProfile(profile, path, hashlib.sha256(data).hexdigest())
 
@@ -399,7 +388,7 @@ def correct(source: Source, path: Path | None = None) -> tuple[Source, str]:
         raise ProfileError(f"the profile {chosen} does not fit: {wrong}; calibrate again, or delete it")
     gain = stored.profile.gain
     scale = "no known load" if gain is None else f"gain {gain.gain:.4f}, u {gain.u_rel:.2%}"
-    return Corrected(source, stored), f"calibrated {stored.profile.created_at[:10]} ({scale}), {chosen}"
+    return Corrected(source, stored), f"calibrated {stored.profile.created_at[:10]} ({scale}), {chosen.name}"
 
 
 def _base(name: str) -> str:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hardware.clock import Clock
 from hardware.device.machine import Snapshot, snapshot
+from hardware.source import Clock
 
 COOL_TOLERANCE_C = 3.0
 COOL_LIMIT_S = 120.0

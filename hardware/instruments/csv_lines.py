@@ -5,7 +5,7 @@ from __future__ import annotations
 from hardware.instruments.faults import Faults
 from hardware.instruments.frontend import FrontEnd, Reading
 from hardware.instruments.instrument import Instrument
-from hardware.instruments.tc66 import crc16_modbus
+from hardware.wire.crc import crc16_modbus
 
 COLUMNS = ("t_us", "bus_mV", "current_uA", "power_uW", "seq", "crc")
 
@@ -37,7 +37,7 @@ class CsvLines(Instrument):
         self._seq = 0
 
     def feed(self, now_s: float, data: bytes) -> None:
-        """It does not listen."""
+        """Bytes from the host have no effect."""
 
     def next_s(self, now_s: float) -> float | None:
         next_line_s = self.front.on_s + self._seq * self.front.refresh_s

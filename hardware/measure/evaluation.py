@@ -1,21 +1,90 @@
-"""Evaluation: from what was seen of one window to its energy, uncertainty, flags and grade. A pure function."""
+"""Evaluation: computes energy, uncertainty, flags and grade of one window from its observation. Pure functions."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hardware.device.changes import changes, standing
-from hardware.measure import checks
+from hardware.device.machine import Snapshot
 from hardware.measure.budget import Term, budget, expanded_j
-from hardware.measure.energy import INTEGRALS, Band, gap_swing_j, gross_and_net_j, guard_needed_s, memory_s
-from hardware.measure.grade import UNSEEN_PERIODS, WARN_LOST, grade, label, min_window_s
+from hardware.measure.energy import (
+    INTEGRALS,
+    Band,
+    gap_limit_s,
+    gap_swing_j,
+    gross_and_net_j,
+    guard_needed_s,
+    longest_gap_s,
+    lost_fraction,
+    memory_s,
+)
+from hardware.measure.grade import (
+    MAX_CROSS_CHECK,
+    MAX_CROSS_CHECK_COUNTS,
+    MAX_IDLE_BUSY,
+    MAX_IDLE_SHIFT,
+    MAX_IDLE_SHIFT_W,
+    MAX_LOST,
+    MIN_IDLE_S,
+    MIN_IDLE_SAMPLES,
+    NOT_QUIET,
+    UNSEEN_PERIODS,
+    WARN_LOST,
+    grade,
+    label,
+    min_window_s,
+)
 from hardware.measure.idle import IdleBaseline
-from hardware.measure.observation import Observation, UnusableError
-from hardware.measure.result import EnergyResult
-from hardware.source import SourceInfo
+from hardware.measure.result import CrossCheck, EnergyResult
+from hardware.source import Health, OwnCounter, Sample, SourceInfo
 
 SLACK_S = 0.25
 """How late the work may start after the window opened, and the window close after the work, to count as at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """All that was seen of a window. Times are this host's monotonic clock, in this order, s.
+
+    Attributes:
+        quiet_from_s: the device has been left alone since then.
+        opened_s: the work was allowed to start.
+        t0_s, t1_s: the work itself, as the worker reports it.
+        closed_s: the end of the work was heard of.
+        quiet_until_s: the device was left alone until then.
+        executions: how often the work was done between t0_s and t1_s.
+        samples: of a counter or meter, over the quiet times too.
+        health: how the source fared from quiet_from_s to quiet_until_s.
+        counts: of the meter's own energy counter, where it has one, over the quiet times too.
+        estimate_j: of an estimate, for [opened_s, closed_s].
+        env_before, env_after: state of the device before the quiet time and right after the work.
+        error: why the source died, None while it lives.
+    """
+
+    quiet_from_s: float
+    opened_s: float
+    t0_s: float
+    t1_s: float
+    closed_s: float
+    quiet_until_s: float
+    executions: int
+    samples: Sequence[Sample] = ()
+    health: Health | None = None
+    counts: Sequence[OwnCounter] = ()
+    estimate_j: float | None = None
+    env_before: Snapshot | None = None
+    env_after: Snapshot | None = None
+    error: str | None = None
+
+
+class UnusableError(Exception):
+    """The window has no figure: the flag that says so, and why. Caught in `evaluate`."""
+
+    def __init__(self, flag: str, why: str) -> None:
+        super().__init__(why)
+        self.flag = flag
 
 
 def evaluate(info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, poll_s: float) -> EnergyResult:
@@ -59,15 +128,15 @@ def _measured(
         raise UnusableError("times_outside_window", "the worker's clock is not this host's")
     idle_power_w = result.idle_power_w
     band, band_flags = _band(info, seen, has_idle=idle_power_w is not None)
-    flags = [*label(info), *band_flags, *checks.idle_flags(info, idle)]
+    flags = [*label(info), *band_flags, *idle_flags(info, idle)]
     flags += [*standing(seen.env_before), *changes(seen.env_before, seen.env_after)]
-    lost, gap_s = checks.losses(info, seen, band, period_s)
+    lost, gap_s = losses(info, seen, band, period_s)
     flags += ["lost_samples"] if (lost or 0) > WARN_LOST else []
     gross_j, net_j = gross_and_net_j(_band_energy_j(info, seen, band), band, idle_power_w)
     if gross_j <= 0:
         raise UnusableError("no_energy", f"{gross_j:g} J in {band.work_s:.3f} s of work")
-    leak_j, leak_flags = checks.leak(info, seen, band, idle_power_w=idle_power_w, net_j=net_j)
-    checked, check_flags = checks.cross_check(info, seen)
+    leak_j, leak_flags = leak(info, seen, band, idle_power_w=idle_power_w, net_j=net_j)
+    checked, check_flags = cross_check(info, seen)
     flags += [*leak_flags, *check_flags]
     if net_j is not None and net_j <= 0:
         flags.append("net_not_positive")
@@ -142,3 +211,90 @@ def _band_energy_j(info: SourceInfo, seen: Observation, band: Band) -> float:
 def _per_execution(term: Term, count: int) -> Term:
     net_j = None if term.net_j is None else term.net_j / count
     return dataclasses.replace(term, gross_j=term.gross_j / count, net_j=net_j)
+
+
+def idle_flags(info: SourceInfo, idle: IdleBaseline | None) -> list[str]:
+    if idle is None or idle.power_w is None:
+        return ["no_idle"]
+    too_few = info.kind == "power" and idle.n_samples < MIN_IDLE_SAMPLES
+    flags = ["short_idle"] if idle.duration_s < MIN_IDLE_S or too_few else []
+    flags += ["idle_drift"] if idle.drifted else []
+    return flags + (["busy_idle"] if (idle.busy_fraction or 0) > MAX_IDLE_BUSY else [])
+
+
+def losses(info: SourceInfo, seen: Observation, band: Band, period_s: float) -> tuple[float | None, float | None]:
+    """(share of the band that is lost, longest gap in s). A meter's lost sample is lost energy; a counter catches up.
+
+    Raises:
+        UnusableError: more than the rules allow to be bridged.
+    """
+    if seen.health is not None and seen.health.disconnects and info.kind == "counter":
+        # a counter inside a meter stands still while the meter is unplugged, so here it does not catch up
+        raise UnusableError("gap", f"the meter was lost {seen.health.disconnects} times meanwhile")
+    if info.kind != "power":
+        return None, None
+    lost = lost_fraction(seen.samples, band.a_s, band.b_s, period_s)
+    gap_s = longest_gap_s(seen.samples, band.a_s, band.b_s)
+    if lost > MAX_LOST or gap_s > gap_limit_s(period_s):
+        raise UnusableError("gap", f"{lost:.1%} of the samples lost, longest gap {gap_s:.2f} s")
+    return lost, gap_s
+
+
+def leak(
+    info: SourceInfo, seen: Observation, band: Band, *, idle_power_w: float | None, net_j: float | None
+) -> tuple[float, list[str]]:
+    """Energy above idle in the quiet outside the band: 0 if the quiet was quiet and the clocks agree."""
+    if info.kind != "power" or idle_power_w is None or net_j is None or not band.guarded:
+        return 0.0, []
+    step_w = abs(net_j) / band.work_s
+    leak_j, flags = 0.0, []
+    for start_s, end_s in ((seen.quiet_from_s + memory_s(info), band.a_s), (band.b_s, seen.quiet_until_s)):
+        if end_s - start_s < info.period_s / 2:
+            continue  # too short to tell anything
+        try:
+            above_j = INTEGRALS[info.kind](seen.samples, start_s, end_s) - idle_power_w * (end_s - start_s)
+        except ValueError:
+            continue  # the samples end before the quiet does
+        above_w = abs(above_j) / (end_s - start_s)
+        allowed_w = max(MAX_IDLE_SHIFT_W, MAX_IDLE_SHIFT * max(idle_power_w, step_w))
+        if above_w > max(NOT_QUIET * step_w, allowed_w):
+            raise UnusableError("not_quiet", f"{above_w:.2f} W off idle in the quiet around the work")
+        if above_w > allowed_w:
+            flags = ["busy_guard"]
+        leak_j += abs(above_j)
+    return leak_j, flags
+
+
+def cross_check(info: SourceInfo, seen: Observation) -> tuple[CrossCheck | None, list[str]]:
+    """The counter and the watts of one source over quiet and work together, if it has both and they ran through.
+
+    Raises:
+        UnusableError: they disagree, and the figure is the watts'. Joules of a counter stand, with a flag: watts that
+            are sampled now and then are the weaker of the two.
+    """
+    if info.kind not in INTEGRALS or len(seen.counts) < 2:
+        return None, []
+    first, last = seen.counts[0], seen.counts[-1]
+    if last.restarts != first.restarts:
+        return None, []  # it was set back meanwhile, and says nothing
+    try:
+        sampled_j = INTEGRALS[info.kind](seen.samples, first.t_s, last.t_s)
+    except ValueError:
+        return None, []
+    other_j = last.joules - first.joules
+    counts, watts = (sampled_j, other_j) if info.kind == "counter" else (other_j, sampled_j)
+    check = CrossCheck(
+        span_s=last.t_s - first.t_s,
+        integral_j=watts,
+        counter_j=counts,
+        count_j=max(first.resolution_j, last.resolution_j),
+    )
+    allowed_j = max(MAX_CROSS_CHECK * abs(sampled_j), MAX_CROSS_CHECK_COUNTS * check.count_j)
+    if abs(counts - watts) <= allowed_j:
+        return check, []
+    if info.kind == "counter":
+        return check, ["paths_differ"]
+    raise UnusableError(
+        "cross_check",
+        f"the meter's watts give {watts:.1f} J and its own counter {counts:.1f} J over {check.span_s:.1f} s",
+    )

@@ -12,10 +12,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import TypeVar
 
-from hardware.clock import Clock
 from hardware.errors import SourceError
-from hardware.measure.trace_file import TraceFile
-from hardware.source import EstimateSource, OwnCounter, Sample, SampledSource, Source
+from hardware.measure.trace import TraceFile
+from hardware.source import Clock, EstimateSource, OwnCounter, Sample, SampledSource, Source
 
 KEEP_S = 60.0
 """Samples older than this are dropped, unless a window needs them."""

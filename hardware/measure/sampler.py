@@ -22,19 +22,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hardware.clock import Clock
 from hardware.device import machine as device
 from hardware.device.changes import changes
 from hardware.device.machine import Snapshot
 from hardware.errors import SourceError
-from hardware.measure import idle_span
 from hardware.measure.energy import MAX_GUARD_S, guard_needed_s
-from hardware.measure.idle import RETAKE_S, IdleBaseline
+from hardware.measure.idle import RETAKE_S, IdleBaseline, measure
 from hardware.measure.recorder import Recorder
-from hardware.measure.trace import COLUMNS
-from hardware.measure.trace_file import TraceFile
+from hardware.measure.trace import COLUMNS, TraceFile
 from hardware.measure.window import Window
-from hardware.source import Source
+from hardware.source import Clock, Source
 
 GUARD_SLACK_S = 0.1
 """The work may start that much before it is due, as a clock sees it that is read from two processes."""
@@ -129,7 +126,7 @@ class Sampler:
 
         A dead source, or one that pauses for too long, gives a baseline of None.
         """
-        baseline = idle_span.measure(
+        baseline = measure(
             self._recorder,
             seconds,
             cpu_times=self._cpu_times,

@@ -13,8 +13,9 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from hardware.files import folder_descriptor, open_regular, written_whole
 from hardware.source import Sample
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ COLUMNS = {"power": "power_w", "counter": "energy_j"}
 """The column of each kind of source that has samples."""
 
 WHOLE, PARTIAL = ".csv.gz", ".partial.csv"
-"""Ends of the names of a trace, and of what `hardware.measure.trace_file` keeps of one that is still being taken."""
+"""Ends of the names of a trace, and of the file with the samples of one that is still being taken."""
+
+MAX_SAMPLES = 5_000_000
+"""Of a trace: 14 hours at 100 Hz."""
 
 MAX_BYTES = 200_000_000
 """Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
@@ -36,6 +40,9 @@ MAX_NUMBER = 1e12
 """Size of a time in s, a power in W or an energy in J: 30,000 years, a thousand power stations. Sums stay finite."""
 
 _CHUNK = 1 << 16
+
+FLUSH_S = 5.0
+"""Samples of so many seconds are written at once, by the thread that has just fetched them, so no other wakes up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +73,11 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Read what `write_trace` wrote.
 
-    Raises: as `parse_trace`.
-        OSError: not there, or it cannot be read.
+    Raises:
+        ValueError: as `parse_trace`.
+        OSError: not there, not readable, or no regular file.
     """
-    with gzip.GzipFile(path) as stream:
+    with open_regular(path) as file, gzip.GzipFile(fileobj=file) as stream:
         return parse_trace(stream)
 
 
@@ -104,11 +112,13 @@ def parse_trace(stream: gzip.GzipFile, limit: int = MAX_BYTES) -> Trace:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of a file without samples, which is an error below
-                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
+                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, max_rows=MAX_SAMPLES + 1)
         except _UnreadableError:
             raise
         except ValueError:
             raise ValueError("a line is not two numbers") from None
+    if len(numbers) > MAX_SAMPLES:
+        raise ValueError(f"more than {MAX_SAMPLES / 1e6:.0f} million samples")
     if len(numbers) < 2:
         raise ValueError(f"it holds {len(numbers)} samples, fewer than 2")
     if numbers.shape[1] != 2 or not np.isfinite(numbers).all():
@@ -158,37 +168,98 @@ def write_trace(folder: Path, name: str, samples: Sequence[Sample], *, column: s
     with ``replay:FILE``.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or is a link.
     """
-    return write_whole(folder, free_stem(folder, name), samples, column=column, facts=facts)
+    return TraceFile(folder, name, column=column, facts=facts).finish(samples, {})
 
 
-def write_whole(folder: Path, stem: str, samples: Sequence[Sample], *, column: str, facts: Mapping[str, object]) -> str:
-    """`write_trace` under a name that is known to be free."""
-    file_name = f"{stem}{WHOLE}"
-    temporary = folder / f".{file_name}.part"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as raw:
-            with gzip.open(raw, "wt", encoding="utf-8", newline="\n") as stream:
-                stream.writelines(lines(samples, column=column, facts=facts))
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(folder / file_name)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-    return file_name
+class TraceFile:
+    """The trace of one span while it is taken. What is there already is never written over.
+
+    Samples are appended to ``NAME.partial.csv``, a few seconds' worth at a time, so that a run that is killed in the
+    middle of a long cell leaves what it had seen. Nothing waits for the disk meanwhile: that is left to the system, and
+    what it writes later is some kB a minute. When the span is over, `finish` writes the trace and deletes the other
+    file.
+
+    Args:
+        folder: made with the first samples.
+        name: of the span.
+        column: one of `hardware.measure.trace.COLUMNS`.
+        facts: known from the start.
+    """
+
+    def __init__(self, folder: Path, name: str, *, column: str, facts: Mapping[str, object]) -> None:
+        self._folder = folder
+        self._stem = _free_stem(folder, name)
+        self._partial = folder / f"{self._stem}{PARTIAL}"
+        self._column = column
+        self._facts = facts
+        self._waiting: list[Sample] = []
+        self._flushed_s: float | None = None
+        self._stream: TextIO | None = None
+        self._over = False
+
+    def add(self, samples: Sequence[Sample], now_s: float) -> None:
+        """Add samples as they come. After an error of the disk the partial file is given up; `finish` reports it."""
+        if self._over:
+            return
+        self._waiting += samples
+        if self._flushed_s is None:
+            self._flushed_s = now_s
+        if now_s - self._flushed_s < FLUSH_S:
+            return
+        self._flushed_s = now_s
+        try:
+            if self._stream is None:
+                with folder_descriptor(self._folder) as folder:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    descriptor = os.open(f"{self._stem}{PARTIAL}", flags, 0o666, dir_fd=folder)
+                self._stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
+                self._stream.writelines(_lines((), column=self._column, facts=self._facts))
+            self._stream.writelines(_lines(self._waiting))
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: another thread has dropped the file meanwhile
+            self._over = True
+        self._waiting = []
+
+    def finish(self, samples: Sequence[Sample], facts: Mapping[str, object]) -> str:
+        """Write the whole span and wait for the disk; return the file's name.
+
+        Args:
+            samples: all of it, with those on both sides that its edges are interpolated with.
+            facts: those that were not known from the start.
+
+        Raises:
+            OSError: the folder cannot be written; the partial file stays.
+        """
+        file_name = f"{self._stem}{WHOLE}"
+        with (
+            written_whole(self._folder / file_name) as raw,
+            gzip.open(raw, "wt", encoding="utf-8", newline="\n") as text,
+        ):
+            text.writelines(_lines(samples, column=self._column, facts={**self._facts, **facts}))
+        self.drop()
+        return file_name
+
+    def drop(self) -> None:
+        """Delete the partial file. Safe to call twice."""
+        self._over = True
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+            with contextlib.suppress(OSError):
+                self._partial.unlink()
 
 
-def free_stem(folder: Path, name: str) -> str:
+def _free_stem(folder: Path, name: str) -> str:
     """The beginning of a file name that no trace in the folder has, whole or partial. What no name may hold is `_`."""
     base = re.sub(r"[^\w.=+-]+", "_", name)[:180]
     stems = itertools.chain([base], (f"{base}~{number}" for number in itertools.count(2)))
     return next(stem for stem in stems if not any((folder / f"{stem}{end}").exists() for end in (WHOLE, PARTIAL)))
 
 
-def lines(
+def _lines(
     samples: Iterable[Sample], *, column: str | None = None, facts: Mapping[str, object] | None = None
 ) -> Iterator[str]:
     """The lines of a trace; without a column those of the samples alone."""

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Callable
 
 from hardware.device.machine import Snapshot
-from hardware.measure.evaluation import evaluate
+from hardware.measure.evaluation import Observation, evaluate
 from hardware.measure.idle import IdleBaseline
-from hardware.measure.observation import Observation
 from hardware.measure.recorder import Recorder
 from hardware.measure.result import EnergyResult
-from hardware.measure.trace_file import TraceFile
+from hardware.measure.trace import TraceFile
 
 
 class Window:

@@ -1,6 +1,6 @@
-"""Asking meter: one that speaks only when asked, a few times a second, and answers each request with one frame.
+"""Asking meter: one that sends one frame in answer to each request.
 
-Asked every `ASK_S`, twice for each refresh of the meter's own, so that one lost reply leaves no gap. On every
+It is asked every `ASK_S`, twice for each refresh of the meter's own, so that one lost reply leaves no gap. On every
 connection the first reply is thrown away: it may be seconds old. So is one after a request that got no answer at all,
 since it may be the answer to the request before. A reply that breaks off is asked for again at once.
 """
@@ -10,15 +10,18 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
 from hardware.meters.link import Link
 from hardware.meters.meter import Clock, Meter
-from hardware.wire.reading import Reading, Scale
+from hardware.wire.reading import Frame, FrameDecoder, Scale
 
 ASK_S = 0.25
 REFRESH_S = 0.5
 """The UM meters and the TC66 make a new value about twice a second, as rd-usb's notes have it; assumed."""
+
+GAIN_U = 0.01
+"""The accuracy of the UM meters and the TC66 is assumed to be 1 %: no certificate was at hand."""
 
 LATENCY_S = 0.5
 """A value may be one refresh old when it is sent, and then it travels; assumed."""
@@ -29,37 +32,23 @@ BREAK_S = 0.25
 """Longest pause within a reply."""
 
 
-class Frame(Protocol):
-    """What the decoders of such meters return."""
-
-    @property
-    def reading(self) -> Reading: ...
-
-
-class Decoder(Protocol):
-    """What the decoders of such meters have in common."""
-
-    bad: int
-
-    def feed(self, data: bytes) -> Sequence[Frame]: ...
-
-    def reset(self) -> None: ...
-
-
 class AskingMeter(Meter):
-    """Base of the meters that are asked."""
+    """Base of the meters that answer requests."""
 
     def __init__(
         self,
         name: str,
         dial: Callable[[], Link],
         scale: Scale,
-        decoder: Decoder,
+        decoder: FrameDecoder[Any],
         request: bytes,
         *,
         clock: Clock = time.monotonic,
+        **facts: Any,
     ) -> None:
-        super().__init__(name, dial, scale, clock=clock)
+        super().__init__(
+            name, dial, scale, clock=clock, period_s=REFRESH_S, latency_s=LATENCY_S, gain_u=GAIN_U, **facts
+        )
         self._decoder = decoder
         self._request = request
         self._unanswered = 0
@@ -68,7 +57,7 @@ class AskingMeter(Meter):
         self._next_s = 0.0
 
     @abstractmethod
-    def _inspect(self, frame: Frame) -> None:
+    def _inspect(self, frame: Any) -> None:
         """Look at a frame before its reading is used.
 
         Raises:
@@ -105,20 +94,20 @@ class AskingMeter(Meter):
 
     def _await(self, link: Link, asked_s: float) -> tuple[Sequence[Frame], bool]:
         """The frames of one reply, and whether anything came at all."""
-        heard_s: float | None = None
+        received_s: float | None = None
         while not self._stop.is_set():
             data = link.read()
             now_s = self._clock()
             if data:
-                heard_s = now_s
+                received_s = now_s
                 frames = self._decoder.feed(data)
                 if frames:
                     return frames, True
-            elif heard_s is not None and now_s - heard_s > BREAK_S:
+            elif received_s is not None and now_s - received_s > BREAK_S:
                 break
             if now_s - asked_s > self._patience_s:
                 break
-        return (), heard_s is not None
+        return (), received_s is not None
 
     def _lost(self) -> int:
         return self._unanswered

@@ -1,4 +1,14 @@
-"""Link: the way to a meter, over a serial port or Bluetooth. All that goes wrong with one is an OSError."""
+"""Link: the connection to a meter, over a serial port or Bluetooth, and the log of its bytes. Faults are OSErrors.
+
+A raw log is a text file with every byte sent and received, to decode it again later. Lines that begin with ``#`` are
+comments; every other line is one piece of traffic:
+
+    12345.678901 > f0
+    12345.723412 < 096301f60032...
+
+seconds of this host's monotonic clock, ``>`` to the meter or ``<`` from it, and the bytes in hexadecimal. Pieces are
+as the port gave them: a USB report is one piece, a frame over serial may be several.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,7 @@ import os
 import re
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +45,7 @@ class Link(Protocol):
 
 
 class Tap:
-    """A link that tells somebody of all that passes: ``<`` from the meter or ``>`` to it, and the bytes."""
+    """A link that passes on its traffic to ``note``: ``<`` from the meter or ``>`` to it, and the bytes."""
 
     def __init__(self, link: Link, note: Callable[[str, bytes], None]) -> None:
         self._link = link
@@ -53,6 +63,39 @@ class Tap:
 
     def close(self) -> None:
         self._link.close()
+
+
+class RawLog:
+    """A raw log being written. Each line is on disk at once, so that a crash loses none."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._file = path.open("w", encoding="ascii", buffering=1)
+        self._file.write(f"# jouletune raw log 1\n# source: {name!a}\n")
+
+    def write(self, t_s: float, direction: str, data: bytes) -> None:
+        """Add one piece; direction is ``<`` or ``>``."""
+        self._file.write(f"{t_s:.6f} {direction} {data.hex()}\n")
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        self._file.close()
+
+
+def read_raw(path: Path) -> Iterator[tuple[float, str, bytes]]:
+    """The pieces of a raw log: (time in s, ``<`` or ``>``, bytes).
+
+    Raises:
+        OSError: not readable.
+        ValueError: not a raw log.
+    """
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("#"):
+                continue
+            t_s, direction, text = line.split()
+            if direction not in "<>":
+                raise ValueError(f"{path} is no raw log: {line!r}")
+            yield float(t_s), direction, bytes.fromhex(text)
 
 
 class SerialLink:
@@ -102,7 +145,7 @@ class RfcommLink:
             return b""
         data = self._socket.recv(4096)
         if not data:
-            raise ConnectionResetError("the meter hung up")
+            raise ConnectionResetError("the meter closed the connection")
         return data
 
     def write(self, data: bytes) -> None:

@@ -1,16 +1,17 @@
-"""Meter: what all meters on a cable or over Bluetooth share. One thread talks, `poll` takes what it has heard.
+"""Meter: base of all meters on a cable or over Bluetooth. One thread reads, `poll` fetches the samples it has taken.
 
-The thread alone touches the connection, so nobody who polls ever waits for a slow or dead meter, and a sample gets the
-time at which it arrived, not the time at which somebody asked. When the connection breaks the thread connects again
-for ever; `poll` has no samples meanwhile, which is a gap to be judged by whoever integrates, and no error. The source
-dies only of what does not mend itself, e.g. a meter of another model.
+The thread alone uses the connection, so `poll` never waits for a slow or dead meter, and a sample gets the time at
+which it arrived. When the connection breaks the thread connects again for ever; `poll` has no samples meanwhile: a gap,
+which the evaluation judges, and no error. The source dies only of what does not mend itself, e.g. a meter of another
+model.
 
-What a subclass brings: how to connect, what to say first and last, and one step of the dialogue.
+A subclass defines how to connect, the first and last commands, and one step of the exchange.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import threading
 import time
@@ -18,12 +19,12 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hardware.errors import SourceError
 from hardware.meters.clockfit import ClockFit
-from hardware.meters.link import Link, Tap
-from hardware.meters.raw_log import RawLog
-from hardware.source import EnergyCount, Health, OwnCounter, PowerSource, Sample
+from hardware.meters.link import Link, RawLog, Tap
+from hardware.source import EnergyCount, Health, OwnCounter, PowerSource, Sample, SourceInfo
 from hardware.wire.reading import JOULES_PER_MWH, Reading, Scale
 
 FIRST_S = 12.0
@@ -33,17 +34,28 @@ RETRY_S = (0.2, 2.0)
 """First and longest pause before connecting again."""
 
 KEPT = 1_000_000
-"""Samples kept for a caller who never asks."""
+"""Samples kept for a caller who never polls."""
+
+NOMINAL = Reading(volts=5.0, amps=1.0, watts=5.0)
+"""Stands for the first reading until there is one: a count of power depends on the voltage."""
 
 Clock = Callable[[], float]
 
 
 class SilentError(OSError):
-    """The connection stands, but the meter has said nothing of use for too long."""
+    """The connection stands, but the meter has sent nothing of use for too long."""
 
 
 class Meter(PowerSource):
-    """Base of the meters. Subclasses implement `info` and the four methods that begin with an underscore and a verb."""
+    """Base of the meters. Subclasses implement `_step`, and of the other hooks below what their protocol needs.
+
+    Args:
+        dial: opens a connection.
+        device_clock: its samples carry the time of its own clock.
+        scale: of the meter's figures. It gives one count of power and with it the uncertainty of the zero, unless the
+            facts state a resolution.
+        facts: of `SourceInfo`, apart from name, kind and scope.
+    """
 
     self_timed = True
     count_j = JOULES_PER_MWH
@@ -52,8 +64,20 @@ class Meter(PowerSource):
     silent_s = 10.0
     """A connection that has brought no good sample for so long is taken for broken."""
 
-    def __init__(self, name: str, dial: Callable[[], Link], scale: Scale, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        dial: Callable[[], Link],
+        scale: Scale,
+        *,
+        clock: Clock = time.monotonic,
+        device_clock: bool = False,
+        **facts: Any,
+    ) -> None:
         self.name = name
+        defaults = {"covers": ("everything behind the meter",), "excludes": ("power supply",)}
+        times = "device" if device_clock else "host"
+        self._info = SourceInfo(name=name, kind="power", scope="board", clock=times, **{**defaults, **facts})
         self.first: Reading | None = None
         self._dial = dial
         self._scale = scale
@@ -72,17 +96,17 @@ class Meter(PowerSource):
         self._energy = EnergyCount()
         self._fit = ClockFit()
 
-    # what a subclass brings
+    # the hooks of a subclass
 
     def _begin(self, link: Link) -> None:
-        """Say what has to be said on a fresh connection."""
+        """Send the first commands on a fresh connection."""
 
     @abstractmethod
     def _step(self, link: Link) -> None:
-        """One exchange or one read, of half a second or so at most; gives what it heard to `_give`."""
+        """One exchange or one read, of half a second or so at most; passes readings to `_give`."""
 
     def _end(self, link: Link) -> None:
-        """Say goodbye, and read what is still under way, so that the meter starts cleanly next time."""
+        """Send the last commands, and read what is still under way, so that the meter starts cleanly next time."""
 
     def _lost(self) -> int:
         """Samples known to be lost since the start."""
@@ -92,7 +116,14 @@ class Meter(PowerSource):
         """Broken frames since the start."""
         return 0
 
-    # what everybody calls
+    # the interface of a source
+
+    @property
+    def info(self) -> SourceInfo:
+        if self._info.resolution is not None:
+            return self._info
+        count_w = self._scale.resolution_w(self.first or NOMINAL)
+        return dataclasses.replace(self._info, resolution=count_w, offset_u=count_w)
 
     @property
     def health(self) -> Health:
@@ -106,10 +137,7 @@ class Meter(PowerSource):
         )
 
     def record_raw(self, path: Path) -> bool:
-        log = RawLog(path, self.name)
-        old, self._raw = self._raw, log
-        if old is not None:
-            old.close()
+        self._log_to(RawLog(path, self.name))
         return True
 
     def open(self) -> None:
@@ -133,10 +161,9 @@ class Meter(PowerSource):
         self._thread.start()
         self._alive.wait(FIRST_S)
         if self._fatal is not None or not self._alive.is_set():
-            heard = f"{self._bad()} broken frames" if self._bad() else "nothing of use"
+            got = f"{self._bad()} broken frames" if self._bad() else "nothing of use"
             why = (
-                self._fatal
-                or f"it does not answer: {heard} in {FIRST_S:.0f} s ({self._problem or 'is it switched on?'})"
+                self._fatal or f"it does not answer: {got} in {FIRST_S:.0f} s ({self._problem or 'is it switched on?'})"
             )
             self.close()
             raise SourceError(f"{self.name}: {why}")
@@ -146,9 +173,7 @@ class Meter(PowerSource):
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=3.0)  # one that hangs in a driver is left behind
-        raw, self._raw = self._raw, None
-        if raw is not None:
-            raw.close()
+        self._log_to(None)
         self._connected = False
 
     def poll(self) -> list[Sample]:
@@ -162,7 +187,7 @@ class Meter(PowerSource):
     def own_counter(self) -> OwnCounter | None:
         return self._energy.counter
 
-    # what a subclass calls
+    # for subclasses
 
     def _give(self, reading: Reading, arrived_s: float) -> None:
         """Take a reading that arrived at arrived_s, unless it cannot be true. Its own time counts where it has one."""
@@ -172,7 +197,7 @@ class Meter(PowerSource):
             return
         self._sample(self._taken_s(reading, arrived_s), reading.watts)
         self._energy.follow(reading.energy_j, self._last_s, self.count_j)
-        self._hear(reading, arrived_s)
+        self._note_alive(reading, arrived_s)
 
     def _refuse(self, complaint: str) -> None:
         """Count a reading that cannot be true."""
@@ -185,15 +210,15 @@ class Meter(PowerSource):
             self._last_s = max(t_s, self._last_s + 1e-6)
             self._samples.append((self._last_s, watts))
 
-    def _hear(self, reading: Reading, arrived_s: float) -> None:
-        """Note that the meter lives."""
+    def _note_alive(self, reading: Reading, arrived_s: float) -> None:
+        """Note that a good reading has arrived."""
         self.first = self.first or reading
         self._good_s = arrived_s
         self._connected = True
         self._alive.set()
 
     def _drain(self, link: Link, *, wait: bool = True, up_to_s: float = 1.0) -> None:
-        """Read and forget what is there, or with wait also what is still under way. Some meters never fall silent."""
+        """Read and discard what is there, or with wait also what is still under way. Some meters never fall silent."""
         deadline_s = self._clock() + up_to_s
         while link.read(wait=wait) and self._clock() < deadline_s:
             pass
@@ -207,13 +232,16 @@ class Meter(PowerSource):
         """Forget the meter's clock: it was set back."""
         self._fit = ClockFit()
 
-    # the rest
-
     def _taken_s(self, reading: Reading, arrived_s: float) -> float:
         if reading.device_s is None:
             return arrived_s
         self._fit.add(reading.device_s, arrived_s)
         return self._fit.host_s(reading.device_s)
+
+    def _log_to(self, log: RawLog | None) -> None:
+        old, self._raw = self._raw, log
+        if old is not None:
+            old.close()
 
     def _note(self, direction: str, data: bytes) -> None:
         raw = self._raw
@@ -232,12 +260,12 @@ class Meter(PowerSource):
                 link = Tap(link or self._dial(), self._note)
                 self._new_clock()
                 self._good_s = self._clock()
-                self._converse(link)
+                self._exchange(link)
             except OSError as error:
                 self._problem = f"{type(error).__name__}: {error}"
             except SourceError as error:
                 self._die(str(error))
-            except Exception as error:  # a driver may raise anything, and a thread dies unheard
+            except Exception as error:  # a driver may raise anything, and a dead thread reports nothing
                 self._die(f"{type(error).__name__}: {error}")
             finally:
                 if link is not None:
@@ -250,7 +278,7 @@ class Meter(PowerSource):
             self._pause(retry_s)
             retry_s = min(2 * retry_s, RETRY_S[1])
 
-    def _converse(self, link: Link) -> None:
+    def _exchange(self, link: Link) -> None:
         try:
             self._begin(link)
             while not self._stop.is_set():

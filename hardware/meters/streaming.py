@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from hardware.meters.clockfit import SampleClock
 from hardware.meters.link import Link
@@ -31,20 +32,26 @@ class StreamingMeter(Meter):
         volts: float,
         rate_hz: float,
         clock: Clock = time.monotonic,
+        **facts: Any,
     ) -> None:
-        super().__init__(name, dial, scale, clock=clock)
         self.volts = volts
         self.rate_hz = rate_hz
         self.block = max(1, round(rate_hz * BLOCK_S))
+        super().__init__(
+            name,
+            dial,
+            scale,
+            clock=clock,
+            resolution=scale.amp_count * volts,
+            period_s=self.block / rate_hz,
+            latency_s=0.05,
+            device_clock=True,
+            **facts,
+        )
         self._ticks = SampleClock(1 / rate_hz)
         self._block_start = 0
         self._block_amps: list[float] = []
         self._missing = 0
-
-    @property
-    def period_s(self) -> float:
-        """Time between two samples as they are handed on."""
-        return self.block / self.rate_hz
 
     def _restart(self) -> None:
         """Begin to count at 0, e.g. on a fresh connection."""
@@ -78,4 +85,4 @@ class StreamingMeter(Meter):
             self._refuse(complaint)
             return
         self._sample(self._ticks.host_s(middle), reading.watts)
-        self._hear(reading, arrived_s)
+        self._note_alive(reading, arrived_s)

@@ -1,4 +1,4 @@
-"""battery: what a battery gives while nothing charges it, read from /sys/class/power_supply.
+"""battery: the energy taken from a battery while nothing charges it, read from /sys/class/power_supply.
 
 ``battery`` takes the counter of the charge that is left, ``energy_now`` (uWh), or ``charge_now`` (uAh) times
 ``voltage_now`` (uV); where there is neither, and for ``battery:power``, it takes ``power_now`` (uW), or ``current_now``
@@ -8,7 +8,7 @@ It is the whole device, screen included, but coarse: a step of the counter is of
 every 1 to 60 s. So a window should have ten minutes (``min_window_s: 600``) with a guard of half a minute, and the
 power comes from the gauge's own average. Several batteries are added up; those of mice and headsets are not taken.
 
-Only a battery that discharges tells what the device draws: with a charger the counter rises, or stands still. Drivers
+Only a battery that discharges shows what the device draws: with a charger the counter rises, or stands still. Drivers
 disagree on the sign of current and power while discharging, so it is ignored. Tried on made-up trees, not on a laptop.
 """
 
@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hardware.errors import SourceError, UnknownSourceError
-from hardware.source import CounterSource, Found, NotFound, PowerSource, Probe, Sample, SourceInfo
+from hardware.source import CounterSource, Found, NotFound, PowerSource, Probe, Sample, Source, SourceInfo
 from hardware.sources.hwmon_tree import integer, text
-from hardware.sources.parameters import numbers
 
 POWER_SUPPLY = Path("/sys/class/power_supply")
 J_PER_UWH = 3.6e-3
@@ -32,7 +31,7 @@ COUNTER_PERIOD_S = 12.0
 """Assumed. 50 of them, the least that a counter needs, are ten minutes."""
 
 POWER_PERIOD_S = 5.0
-"""Assumed: how often a gauge updates its power is nowhere said."""
+"""Assumed: how often a gauge updates its power is not documented."""
 
 KINDS = ("", "counter", "power")
 
@@ -73,22 +72,20 @@ class Pack:
         return abs(self.micro("current_now") * self.micro("voltage_now")) * 1e-12
 
 
-class BatteryCounter(CounterSource):
-    """Joules taken from the batteries since it was opened."""
+class _Batteries(Source):
+    """What counter and power share."""
 
     def __init__(self, info: SourceInfo, packs: Sequence[Pack], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._info = info
         self._packs = tuple(packs)
         self._clock = clock
-        self._last: list[tuple[int, float]] = []
-        self._balance_j = self._total_j = 0.0
 
-    @property
-    def info(self) -> SourceInfo:
-        return self._info
+
+class BatteryCounter(_Batteries, CounterSource):
+    """Joules taken from the batteries since it was opened."""
 
     def open(self) -> None:
-        self._last = []
+        self._last: list[tuple[int, float]] = []
         self._balance_j = self._total_j = 0.0
         self.read()
 
@@ -116,17 +113,8 @@ class BatteryCounter(CounterSource):
         return pack.micro("charge_now"), J_PER_UWH * pack.micro("voltage_now") * 1e-6
 
 
-class BatteryPower(PowerSource):
-    """What the batteries give. While one is charged there are no samples, so that repeat X and not the run is lost."""
-
-    def __init__(self, info: SourceInfo, packs: Sequence[Pack], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._info = info
-        self._packs = tuple(packs)
-        self._clock = clock
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._info
+class BatteryPower(_Batteries, PowerSource):
+    """Power of the batteries. While one is charged there are no samples: a gap costs a repeat and not the run."""
 
     def open(self) -> None:
         if not self.poll():
@@ -147,7 +135,6 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = PO
     Raises:
         UnknownSourceError: an argument other than ``counter`` and ``power``.
     """
-    numbers("battery", params, {})
     if argument not in KINDS:
         raise UnknownSourceError.unknown("kind of 'battery'", argument, KINDS[1:])
     packs = _packs(root)
@@ -198,8 +185,10 @@ def _why_not(packs: Sequence[Pack]) -> str:
     states = [pack.status for pack in packs]
     if "Discharging" in states and "Charging" not in states:
         return ""
-    said = ", ".join(f"{pack.path.name} says {state or 'nothing'!r}" for pack, state in zip(packs, states, strict=True))
-    return f"only a battery that discharges tells what the device draws ({said}): pull the plug"
+    shown = ", ".join(
+        f"{pack.path.name} says {state or 'nothing'!r}" for pack, state in zip(packs, states, strict=True)
+    )
+    return f"only a battery that discharges tells what the device draws ({shown}): pull the plug"
 
 
 def _names(packs: Sequence[Pack]) -> str:

@@ -27,7 +27,6 @@ from typing import Any
 
 from hardware.errors import SourceError
 from hardware.source import EstimateSource, Found, NotFound, Probe, SourceInfo
-from hardware.sources.parameters import numbers
 from hardware.sources.quiet import Muted, silenced
 
 J_PER_KWH = 3.6e6
@@ -169,7 +168,6 @@ class CodecarbonSource(EstimateSource):
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found wherever codecarbon can be imported and nothing hidden configures it."""
-    numbers("codecarbon", params, {})
     hidden = [str(path) for path in CONFIG_FILES if path.expanduser().exists()]
     hidden += sorted(key for key in os.environ if key.upper().startswith("CODECARBON_"))
     if hidden:

@@ -6,7 +6,7 @@ Arduinos, which is as well: the header comes first then. Rows should come once a
     baud      bits a second, 115200
     gain      relative standard uncertainty of the scale; given, it counts as calibrated. Without it 0.02: shunts of 1 %
               and the chip's own 0.5 to 1 %, assumed
-    columns   the header, for a device that sent it before anybody listened
+    columns   the header, for a device that sends it only once
 
 More than 36 V or 40 A is not believed: an INA226 bears no more volts, and few shunts more amperes.
 Not yet tried on a real board.
@@ -14,6 +14,7 @@ Not yet tried on a real board.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from itertools import pairwise
@@ -22,7 +23,7 @@ from hardware.errors import UnknownSourceError
 from hardware.meters.link import Link, SerialLink, check_port
 from hardware.meters.meter import Clock, Meter
 from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.sources.parameters import full_name, numbers
 from hardware.wire.csv_lines import COLUMNS, CsvDecoder, CsvError, decode_header
 from hardware.wire.reading import Reading, Scale
 
@@ -57,30 +58,31 @@ class CsvSource(Meter):
         self._decoder = CsvDecoder()
         if columns:
             self._decoder.header = decode_header(columns)
-        self._gain_u = gain_u
         self._times_s: list[float] = []
-        self._heard_s = 0.0
+        self._first_row_s = 0.0
         self._period_s = 0.1
         self._restarts = 0
         # what one count is worth is known with the header only, and matters for the check of powers
         scale = Scale(volt_count=0.004, amp_count=0.001, watt_count=0.02, max_volts=MAX_VOLTS, max_amps=MAX_AMPS)
-        super().__init__(name, lambda: SerialLink(port, baud), scale, clock=clock)
+        super().__init__(
+            name,
+            lambda: SerialLink(port, baud),
+            scale,
+            clock=clock,
+            period_s=self._period_s,
+            gain_u=GAIN_U if gain_u is None else gain_u,
+            gain_basis="assumed" if gain_u is None else "calibrated",
+        )
 
     @property
     def info(self) -> SourceInfo:
         header = self._decoder.header
         quantities = header.quantities if header is not None else ()
-        return SourceInfo(
-            name=self.name,
-            kind="power",
-            scope="board",
-            covers=("everything behind the meter",),
-            excludes=("power supply",),
+        return dataclasses.replace(
+            self._info,
             resolution=self._resolution_w,
             period_s=self._period_s,
             latency_s=self._period_s,
-            gain_u=GAIN_U if self._gain_u is None else self._gain_u,
-            gain_basis="assumed" if self._gain_u is None else "calibrated",
             clock="device" if "t" in quantities else "host",
             params={"columns": ",".join(header.names) if header is not None else None},
         )
@@ -101,7 +103,7 @@ class CsvSource(Meter):
     def _begin(self, link: Link) -> None:
         self._decoder.reset()
         if not self._alive.is_set():
-            self._times_s, self._heard_s = [], 0.0
+            self._times_s, self._first_row_s = [], 0.0
 
     def _step(self, link: Link) -> None:
         header = self._decoder.header
@@ -117,12 +119,12 @@ class CsvSource(Meter):
                 self._new_clock()
             self._give(reading, arrived_s)
 
-    def _hear(self, reading: Reading, arrived_s: float) -> None:
+    def _note_alive(self, reading: Reading, arrived_s: float) -> None:
         """The meter counts as there once enough rows have come to tell how often they do."""
         if not self._alive.is_set():
             self._times_s.append(arrived_s if reading.device_s is None else reading.device_s)
-            self._heard_s = self._heard_s or arrived_s
-            few = len(self._times_s) < FEW_ROWS or arrived_s - self._heard_s < FEW_S
+            self._first_row_s = self._first_row_s or arrived_s
+            few = len(self._times_s) < FEW_ROWS or arrived_s - self._first_row_s < FEW_S
             if few and len(self._times_s) < ROWS:
                 self._good_s = arrived_s
                 return
@@ -133,7 +135,7 @@ class CsvSource(Meter):
                 if reading.device_s is None
                 else max(statistics.median(steps_s), 1e-4)
             )
-        super()._hear(reading, arrived_s)
+        super()._note_alive(reading, arrived_s)
 
     def _lost(self) -> int:
         return self._decoder.lost
@@ -155,12 +157,11 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     barred = check_port("csv", argument)
     if barred is not None:
         return barred
-    query = "&".join(f"{key}={value}" for key, value in params.items())
     source = CsvSource(
-        f"csv:{argument}{'?' if query else ''}{query}",
+        full_name("csv", argument, params),
         argument,
         baud=int(values["baud"]),
         gain_u=values["gain"] if "gain" in given else None,
         columns=columns,
     )
-    return Found(source, f"a board that prints CSV is to be on {argument}")
+    return Found(source, f"a board that prints CSV should be on {argument}")

@@ -5,8 +5,8 @@ measured. The meter sits between the supply and the board. It samples 100 times 
 every second, or every 3 ms for the FNB48 and C1; ``keepalive_ms`` overrides that (an FNB58 with firmware 0.68 freezes
 without ``keepalive_ms=3``).
 
-A meter that is let go in mid-speech locks up until it is replugged, so closing reads until it is silent. Accuracy is
-assumed to be 1 %. Written against the documented protocol; not yet tried on a real meter.
+A meter whose connection ends while it sends locks up until it is replugged, so closing reads until it is silent.
+Accuracy is assumed to be 1 %. Written against the documented protocol; not yet tried on a real meter.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import Any
 from hardware.meters.clockfit import SampleClock
 from hardware.meters.link import WAIT_S, Link, file_permission
 from hardware.meters.meter import Clock, Meter
-from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.source import Found, NoPermission, NotFound, Probe
+from hardware.sources.parameters import full_name, numbers
 from hardware.wire.fnirsi import ASK, GO_ON, PERIOD_S, REPORT_BYTES, SCALE, START, FnirsiDecoder, command
-from hardware.wire.reading import Reading
 
 GAIN_U = 0.01
 MODELS: dict[tuple[int, int], tuple[str, int, float]] = {
@@ -34,7 +33,6 @@ MODELS: dict[tuple[int, int], tuple[str, int, float]] = {
 }
 """USB numbers: the model, the third command of its greeting, and how often it wants to be told to go on, s."""
 
-NOMINAL = Reading(volts=5.0, amps=1.0, watts=5.0)
 DRAIN_S = 1.5
 
 
@@ -78,31 +76,22 @@ class FnirsiSource(Meter):
         keepalive_s: float | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        super().__init__(name, dial, SCALE, clock=clock)
         self._model, self._third, self._keepalive_s = MODELS[usb]
         self._keepalive_s = keepalive_s or self._keepalive_s
-        self._serial = serial
         self._decoder = FnirsiDecoder()
         self._ticks = SampleClock(PERIOD_S)
         self._told_s = 0.0
         self._missing = 0
-
-    @property
-    def info(self) -> SourceInfo:
-        resolution_w = SCALE.resolution_w(self.first or NOMINAL)
-        return SourceInfo(
-            name=self.name,
-            kind="power",
-            scope="board",
-            covers=("everything behind the meter",),
-            excludes=("power supply",),
-            resolution=resolution_w,
+        super().__init__(
+            name,
+            dial,
+            SCALE,
+            clock=clock,
+            device_clock=True,
             period_s=PERIOD_S,
             latency_s=0.1,
             gain_u=GAIN_U,
-            offset_u=resolution_w,
-            clock="device",
-            device={"model": self._model, "serial": self._serial},
+            device={"model": self._model, "serial": serial},
             params={"keepalive_s": self._keepalive_s},
         )
 
@@ -138,7 +127,7 @@ class FnirsiSource(Meter):
                 self._refuse(complaint)
                 continue
             self._sample(self._ticks.host_s(first + index), reading.watts)
-            self._hear(reading, arrived_s)
+            self._note_alive(reading, arrived_s)
 
     def _end(self, link: Link) -> None:
         self._drain(link, up_to_s=DRAIN_S)
@@ -185,7 +174,7 @@ def _found(argument: str, entry: dict[str, Any], keepalive_s: float, params: dic
                 return HidLink(again["path"])
         raise ConnectionError(f"no {MODELS[usb][0]} with the serial number {serial} is plugged in")
 
-    query = "&".join(f"{key}={value}" for key, value in params.items())
-    name = f"fnirsi{':' if argument else ''}{argument}{'?' if query else ''}{query}"
-    source = FnirsiSource(name, dial, usb, serial=serial, keepalive_s=keepalive_s or None)
+    source = FnirsiSource(
+        full_name("fnirsi", argument, params), dial, usb, serial=serial, keepalive_s=keepalive_s or None
+    )
     return Found(source, f"a {MODELS[usb][0]} is plugged in")

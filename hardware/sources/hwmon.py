@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
-from hardware.sources.hwmon_tree import HWMON, Channel, Chip, chips, lsb_w
+from hardware.sources.hwmon_tree import HWMON, Channel, Chip, RailCounter, RailPower, chips, lsb_w
 from hardware.sources.parameters import numbers
-from hardware.sources.rails import RailCounter, RailPower
 
 METER = "powerz"
 MIN_METER_W = 0.3

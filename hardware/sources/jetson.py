@@ -20,9 +20,7 @@ import re
 from pathlib import Path
 
 from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
-from hardware.sources.hwmon_tree import Channel, chips, integer, text
-from hardware.sources.parameters import numbers
-from hardware.sources.rails import RailPower
+from hardware.sources.hwmon_tree import Channel, RailPower, chips, integer, text
 
 TOTALS = ("VDD_IN", "POM_5V_IN")
 NOT_CONNECTED = re.compile(r"(^|[^A-Z0-9])NC[0-9]*($|[^A-Z0-9])")
@@ -42,7 +40,6 @@ HOW_TO_FIX = (
 
 def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Path("/")) -> Probe:
     """Found when the rail of the whole module, or else every rail of a Jetson, can be read."""
-    numbers("jetson", params, {})
     rails = _rails(root)
     if not rails:
         return NotFound("no INA3221 with labelled rails, as Jetson modules have")

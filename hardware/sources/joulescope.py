@@ -23,7 +23,6 @@ from typing import Any
 from hardware.errors import SourceError
 from hardware.meters.clockfit import ClockFit
 from hardware.source import CounterSource, Found, Health, NotFound, Probe, Sample, SourceInfo
-from hardware.sources.parameters import numbers
 
 GAIN_U = 0.005
 RATE_HZ = 10
@@ -56,10 +55,7 @@ class JoulescopeSource(CounterSource):
         self._health = Health(connected=False)
         # the driver wants the very same function back to unsubscribe
         self._listener = self._hear
-
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(
+        self._info = SourceInfo(
             name=self.name,
             kind="counter",
             scope="board",
@@ -169,7 +165,6 @@ class JoulescopeSource(CounterSource):
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found when exactly one Joulescope is plugged in, or the one of this serial number."""
-    numbers("joulescope", params, {})
     try:
         from pyjoulescope_driver import Driver
     except ImportError:

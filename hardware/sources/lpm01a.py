@@ -17,8 +17,8 @@ from hardware.errors import SourceError, UnknownSourceError
 from hardware.meters.link import Link, SerialLink, check_port
 from hardware.meters.meter import Clock, SilentError
 from hardware.meters.streaming import StreamingMeter
-from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.source import Found, Probe
+from hardware.sources.parameters import full_name, numbers
 from hardware.wire.lpm01a import BinaryDecoder, TextDecoder
 from hardware.wire.reading import Scale
 
@@ -38,7 +38,17 @@ class Lpm01aSource(StreamingMeter):
 
     def __init__(self, name: str, port: str, *, volt_mv: int, freq_hz: int, clock: Clock = time.monotonic) -> None:
         super().__init__(
-            name, lambda: SerialLink(port, BAUD), SCALE, volts=volt_mv / 1000, rate_hz=freq_hz, clock=clock
+            name,
+            lambda: SerialLink(port, BAUD),
+            SCALE,
+            volts=volt_mv / 1000,
+            rate_hz=freq_hz,
+            clock=clock,
+            covers=("everything behind the board's supply",),
+            excludes=(),
+            gain_u=GAIN_U,
+            device={"model": "X-NUCLEO-LPM01A"},
+            params={"volts": volt_mv / 1000, "rate_hz": freq_hz},
         )
         self._volt_mv = volt_mv
         self._freq_hz = freq_hz
@@ -46,22 +56,6 @@ class Lpm01aSource(StreamingMeter):
         self._decoder: TextDecoder | BinaryDecoder = TextDecoder()
         self._index = 0
         self._earlier_bad = 0
-
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(
-            name=self.name,
-            kind="power",
-            scope="board",
-            covers=("everything behind the board's supply",),
-            resolution=SCALE.amp_count * self.volts,
-            period_s=self.period_s,
-            latency_s=0.05,
-            gain_u=GAIN_U,
-            clock="device",
-            device={"model": "X-NUCLEO-LPM01A"},
-            params={"volts": self.volts, "rate_hz": self.rate_hz},
-        )
 
     def _begin(self, link: Link) -> None:
         link.write(b"stop\n")  # it may be running still, from a program that died
@@ -99,12 +93,12 @@ class Lpm01aSource(StreamingMeter):
             SilentError: it did not come.
         """
         link.write(command.encode() + b"\n")
-        heard = b""
+        received = b""
         acknowledged = b"ack " + command.encode()
         deadline_s = self._clock() + ACK_S
         while self._clock() < deadline_s and not self._stop.is_set():
-            heard += link.read()
-            _, found, behind = heard.partition(acknowledged)
+            received += link.read()
+            _, found, behind = received.partition(acknowledged)
             if found and b"\n" in behind:
                 # pairs only: what follows in binary may begin with either byte
                 while behind.startswith(b"\r\n"):
@@ -148,6 +142,5 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     barred = check_port("lpm01a", argument)
     if barred is not None:
         return barred
-    query = "&".join(f"{key}={value}" for key, value in params.items())
-    source = Lpm01aSource(f"lpm01a:{argument}{'?' if query else ''}{query}", argument, volt_mv=volt_mv, freq_hz=freq_hz)
-    return Found(source, f"an LPM01A is to be on {argument}")
+    source = Lpm01aSource(full_name("lpm01a", argument, params), argument, volt_mv=volt_mv, freq_hz=freq_hz)
+    return Found(source, f"an LPM01A should be on {argument}")

@@ -1,4 +1,4 @@
-"""The parameters behind the ``?`` of a source's name."""
+"""The name of a source with its argument behind ``:`` and its parameters behind ``?``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ def numbers(source: str, given: Mapping[str, str], defaults: Mapping[str, float]
     values = dict(defaults)
     for key, text in given.items():
         if key not in defaults:
-            if not defaults:
-                raise UnknownSourceError(f"the energy source {source!r} takes no parameters, not {key!r}")
             raise UnknownSourceError.unknown(f"parameter of {source!r}", key, defaults)
         try:
             values[key] = float(text)
@@ -27,3 +25,9 @@ def numbers(source: str, given: Mapping[str, str], defaults: Mapping[str, float]
         if not (math.isfinite(values[key]) and values[key] >= 0):
             raise UnknownSourceError(f"{source!r}: {key} must be a number >= 0, not {text!r}")
     return values
+
+
+def full_name(base: str, argument: str, params: Mapping[str, str]) -> str:
+    """The name that asks for the same source again, e.g. ``csv:/dev/ttyUSB0?baud=9600``."""
+    query = "&".join(f"{key}={value}" for key, value in params.items())
+    return base + (f":{argument}" if argument else "") + (f"?{query}" if query else "")

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from hardware.device import vcgencmd
 from hardware.errors import SourceError
 from hardware.source import Found, Health, NoPermission, NotFound, PowerSource, Probe, Sample, SourceInfo
-from hardware.sources.parameters import numbers
 
 COMMAND = "pmic_read_adc"
 ENTRY = re.compile(
@@ -46,14 +45,7 @@ class PmicSource(PowerSource):
         self._clock = clock
         self._lost = 0
         self._problem: str | None = None
-
-    @property
-    def health(self) -> Health:
-        return Health(lost=self._lost, problem=self._problem)
-
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(
+        self._info = SourceInfo(
             name="pmic",
             kind="power",
             scope="rail",
@@ -63,6 +55,10 @@ class PmicSource(PowerSource):
             gain_u=GAIN_U,
             params={"command": f"vcgencmd {COMMAND}"},
         )
+
+    @property
+    def health(self) -> Health:
+        return Health(lost=self._lost, problem=self._problem)
 
     def open(self) -> None:
         if not self.poll():
@@ -104,7 +100,6 @@ def rail_powers_w(listing: str) -> dict[str, float]:
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found on a Raspberry Pi 5 whose user may ask the firmware."""
-    numbers("pmic", params, {})
     if not vcgencmd.is_here():
         return NotFound("no vcgencmd: this is no Raspberry Pi, or its tools are not installed")
     try:

@@ -11,6 +11,7 @@ Written against the documented protocol; not yet tried on a real PPK2.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -19,8 +20,8 @@ from hardware.errors import UnknownSourceError
 from hardware.meters.link import Link, SerialLink, check_port
 from hardware.meters.meter import Clock, SilentError
 from hardware.meters.streaming import StreamingMeter
-from hardware.source import Found, Probe, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.source import Found, Probe
+from hardware.sources.parameters import full_name, numbers
 from hardware.wire.ppk2 import RATE_HZ, Calibration, Ppk2Decoder, Ppk2Error, decode_calibration
 from hardware.wire.reading import Scale
 
@@ -41,28 +42,22 @@ class Ppk2Source(StreamingMeter):
     """One kit."""
 
     def __init__(self, name: str, port: str, *, mv: int, supplies: bool, clock: Clock = time.monotonic) -> None:
-        super().__init__(name, lambda: SerialLink(port, BAUD), SCALE, volts=mv / 1000, rate_hz=RATE_HZ, clock=clock)
+        super().__init__(
+            name,
+            lambda: SerialLink(port, BAUD),
+            SCALE,
+            volts=mv / 1000,
+            rate_hz=RATE_HZ,
+            clock=clock,
+            covers=("everything behind the kit",),
+            excludes=() if supplies else ("power supply",),
+            gain_u=GAIN_U,
+            params={"volts": mv / 1000, "supplies": supplies},
+        )
         self._mv = mv
         self._supplies = supplies
         self._decoder = Ppk2Decoder()
         self._calibration = Calibration()
-
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(
-            name=self.name,
-            kind="power",
-            scope="board",
-            covers=("everything behind the kit",),
-            excludes=() if self._supplies else ("power supply",),
-            resolution=SCALE.amp_count * self.volts,
-            period_s=self.period_s,
-            latency_s=0.05,
-            gain_u=GAIN_U,
-            clock="device",
-            device={"model": "PPK2", "calibration_constants": self._calibration.reported},
-            params={"volts": self.volts, "supplies": self._supplies},
-        )
 
     def _begin(self, link: Link) -> None:
         link.write(bytes([STOP]))
@@ -76,6 +71,8 @@ class Ppk2Source(StreamingMeter):
             self._calibration = decode_calibration(text)
         except Ppk2Error as error:
             raise SilentError(f"no calibration came: {error}") from error
+        device = {"model": "PPK2", "calibration_constants": self._calibration.reported}
+        self._info = dataclasses.replace(self._info, device=device)
         link.write(bytes([MODE, SOURCE if self._supplies else AMMETER]))
         link.write(bytes([SET_MV]) + self._mv.to_bytes(2, "big"))
         link.write(bytes([POWER, 1]))
@@ -117,6 +114,5 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
         raise UnknownSourceError(
             f"ppk2: give either supply_mv (ammeter) or source_mv (it supplies the target), {MIN_MV} to {MAX_MV}"
         )
-    query = "&".join(f"{key}={value}" for key, value in params.items())
-    source = Ppk2Source(f"ppk2:{argument}?{query}", argument, mv=mv, supplies=bool(values["source_mv"]))
-    return Found(source, f"a PPK2 is to be on {argument}")
+    source = Ppk2Source(full_name("ppk2", argument, params), argument, mv=mv, supplies=bool(values["source_mv"]))
+    return Found(source, f"a PPK2 should be on {argument}")

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from hardware.errors import SourceError
 from hardware.source import CounterSource, Found, NoPermission, NotFound, Probe, Sample, SourceInfo
-from hardware.sources.parameters import numbers
 
 POWERCAP = Path("/sys/class/powercap")
 UJ = 1e-6
@@ -80,11 +79,8 @@ class RaplSource(CounterSource):
         self._clock = clock
         self._last: list[tuple[float, float]] = []
         self._total_j = 0.0
-
-    @property
-    def info(self) -> SourceInfo:
         psys = all(zone.name == "psys" for zone in self._zones)
-        return SourceInfo(
+        self._info = SourceInfo(
             name="rapl",
             kind="counter",
             scope="soc" if psys else "cpu",
@@ -123,7 +119,6 @@ class RaplSource(CounterSource):
 
 def probe(argument: str, params: dict[str, str], device: str, *, root: Path = POWERCAP) -> Probe:
     """Found when the counters of all chosen zones can be read."""
-    numbers("rapl", params, {})
     zones = _zones(root, "intel-rapl") or _zones(root, "intel-rapl-mmio")
     if not zones:
         return NotFound("this kernel shows no RAPL counters (usual on ARM boards and in virtual machines)")

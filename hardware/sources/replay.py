@@ -1,4 +1,4 @@
-"""replay: plays a recorded trace of powers against the clock, to try things out. Not the energy of any real work.
+"""replay: plays a recorded trace of powers against the clock, for trials. Not the energy of any real work.
 
 ``replay:FILE`` takes a CSV, gzipped when its name ends in .gz, with the header ``t_s,power_w`` (seconds from any
 moment, watts); lines that begin with ``#`` are skipped. A trace that a run left behind (``t_mono_s,power_w``) plays as
@@ -9,7 +9,7 @@ measured then has grade X. It is not repeated, since the seam would be an event 
 from __future__ import annotations
 
 import csv
-import gzip
+import hashlib
 import io
 import math
 import statistics
@@ -19,15 +19,21 @@ from itertools import pairwise
 from pathlib import Path
 
 from hardware.errors import SourceError, SourceUnavailableError
+from hardware.files import read_bounded
 from hardware.source import Found, NotFound, PowerSource, Probe, Sample, SourceInfo
+
+MAX_BYTES = 20_000_000
+"""Of a recording, unpacked: a million samples, nearly three hours at 100 Hz."""
 
 HEADERS = (["t_s", "power_w"], ["t_mono_s", "power_w"])
 
 
 class ReplaySource(PowerSource):
-    """Samples of a file, given out when their time has come."""
+    """The samples of a file, each returned once its time has come."""
 
-    def __init__(self, name: str, samples: list[Sample], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, samples: list[Sample], *, sha256: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         times = [t for t, _ in samples]
         self._info = SourceInfo(
             name=name,
@@ -36,16 +42,12 @@ class ReplaySource(PowerSource):
             covers=("nothing: a recording",),
             period_s=statistics.median(right - left for left, right in pairwise(times)),
             gain_u=0.01,
-            params={"samples": len(times), "length_s": times[-1] - times[0]},
+            params={"samples": len(times), "length_s": times[-1] - times[0], "sha256": sha256},
         )
         self._samples = samples
         self._clock = clock
         self._origin_s = 0.0
         self._next = 0
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._info
 
     def open(self) -> None:
         self._origin_s = self._clock() - self._samples[0][0]
@@ -53,7 +55,7 @@ class ReplaySource(PowerSource):
 
     def poll(self) -> list[Sample]:
         now_s = self._clock() - self._origin_s
-        # only once another sample would be due: up to then it has kept all its promises
+        # only once another sample would be due: until then none is missing
         if now_s > self._samples[-1][0] + self._info.period_s:
             raise SourceError(f"{self._info.name} is over after {self._samples[-1][0] - self._samples[0][0]:.1f} s")
         first = self._next
@@ -69,10 +71,9 @@ def load(path: Path) -> list[Sample]:
         SourceUnavailableError: not there, not of the documented form (with the line), or out of order.
     """
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise SourceUnavailableError(f"cannot read {path}: {error}") from error
+        text = read_bounded(path, MAX_BYTES, gzipped=path.suffix == ".gz", follow=True).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise SourceUnavailableError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     samples: list[Sample] = []
     header: list[str] | None = None
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
@@ -103,10 +104,14 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found when the file can be played."""
     if not argument:
         return NotFound("name the trace: replay:FILE, a CSV with the header t_s,power_w")
-    samples = load(Path(argument).expanduser())
-    source = ReplaySource(f"replay:{argument}", samples)
+    path = Path(argument).expanduser()
+    samples = load(path)
+    # the name is published with the results: no folders of this machine, and a hash of what was played
+    shown = path.name if path.is_absolute() else argument
+    digest = hashlib.sha256(read_bounded(path, MAX_BYTES, follow=True)).hexdigest()
+    source = ReplaySource(f"replay:{shown}", samples, sha256=digest)
     return Found(
         source,
-        f"REPLAYED from {argument}, nothing is measured: "
+        f"REPLAYED from {shown}, nothing is measured: "
         f"{len(samples)} samples over {source.info.params['length_s']:.1f} s",
     )

@@ -1,4 +1,4 @@
-"""simulated: a made-up meter for demonstrations and tests. Nothing is measured, and every result says so.
+"""simulated: a simulated meter for demonstrations and tests. Nothing is measured, and every result is labelled so.
 
 The power is ``power_w`` between the marks that the sampler sets around the work and ``idle_w`` otherwise, so
 the net energy is exactly (power_w - idle_w) x time between the marks: what trains longer costs more.
@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 
 from hardware.errors import UnknownSourceError
-from hardware.source import Found, PowerSource, Probe, Sample, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.source import Found, NullSource, PowerSource, Probe, Sample, SourceInfo
+from hardware.sources.parameters import full_name, numbers
 
 DEFAULTS = {"power_w": 5.0, "idle_w": 2.0, "period_s": 0.02}
 """Roughly a single-board computer; the period is that of a good USB meter."""
 
 BACKLOG_S = 600.0
-"""A made-up meter has a buffer, too: older samples are gone when nobody asks."""
+"""The simulated meter has a buffer of this length: older samples are lost when it is not polled."""
 
 
 class SimulatedSource(PowerSource):
@@ -34,18 +34,15 @@ class SimulatedSource(PowerSource):
         self._marks: list[tuple[float, bool]] = []
         self._origin_s = 0.0
         self._tick = 0
-
-    @property
-    def info(self) -> SourceInfo:
-        params = {"power_w": self._power_w, "idle_w": self._idle_w, "period_s": self._period_s}
-        changed = "&".join(f"{key}={value:g}" for key, value in params.items() if value != DEFAULTS[key])
-        return SourceInfo(
+        params = {"power_w": power_w, "idle_w": idle_w, "period_s": period_s}
+        changed = {key: f"{value:g}" for key, value in params.items() if value != DEFAULTS[key]}
+        self._info = SourceInfo(
             # a run that is taken up again asks for the source by this name
-            name="simulated" + (f"?{changed}" if changed else ""),
+            name=full_name("simulated", "", changed),
             kind="power",
             scope="model",
             covers=("nothing: a simulation",),
-            period_s=self._period_s,
+            period_s=period_s,
             gain_u=0.0,
             params=params,
         )
@@ -97,3 +94,8 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
         f"SIMULATED, nothing is measured: {values['power_w']:g} W while a cell trains, "
         f"{values['idle_w']:g} W otherwise",
     )
+
+
+def probe_none(argument: str, params: dict[str, str], device: str) -> Probe:
+    """Found always: the source ``none``, for runs without energy."""
+    return Found(NullSource(), "energy is not measured")

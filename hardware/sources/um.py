@@ -4,7 +4,7 @@
 reached without that. Pair the meter first, its PIN is 1234. It sits between the supply and the board, so all that the
 board draws is inside. The meter also counts mWh itself, which the samples are checked against.
 
-Its accuracy is assumed to be 1 %: no certificate was at hand. The baud rate means nothing over Bluetooth.
+The baud rate means nothing over Bluetooth.
 Written against the documented protocol and a captured reply of a UM24C; not yet tried on a real meter.
 """
 
@@ -13,18 +13,13 @@ from __future__ import annotations
 import time
 
 from hardware.errors import SourceError
-from hardware.meters.asking import LATENCY_S, REFRESH_S, AskingMeter, Frame
+from hardware.meters.asking import AskingMeter
 from hardware.meters.link import ADDRESS, Link, RfcommLink, SerialLink, check_address, check_port
 from hardware.meters.meter import Clock
-from hardware.source import Found, NotFound, Probe, SourceInfo
-from hardware.sources.parameters import numbers
+from hardware.source import Found, NotFound, Probe
 from hardware.wire import um
-from hardware.wire.reading import Reading
 
 BAUD = 9600
-GAIN_U = 0.01
-NOMINAL = Reading(volts=5.0, amps=1.0, watts=5.0)
-"""For the resolution before the meter has been heard."""
 
 
 class UmSource(AskingMeter):
@@ -34,24 +29,13 @@ class UmSource(AskingMeter):
         self.model = next(known for known in um.MODELS.values() if known.name == model)
         self._argument = argument
         super().__init__(
-            f"{model}:{argument}", self._connect, self.model.scale, um.UmDecoder(), um.REQUEST, clock=clock
-        )
-
-    @property
-    def info(self) -> SourceInfo:
-        resolution_w = self.model.scale.resolution_w(self.first or NOMINAL)
-        return SourceInfo(
-            name=self.name,
-            kind="power",
-            scope="board",
-            covers=("everything behind the meter",),
-            excludes=("power supply",),
-            resolution=resolution_w,
-            period_s=REFRESH_S,
-            latency_s=LATENCY_S,
-            gain_u=GAIN_U,
-            offset_u=resolution_w,
-            device={"model": self.model.name.upper()},
+            f"{model}:{argument}",
+            self._connect,
+            self.model.scale,
+            um.UmDecoder(),
+            um.REQUEST,
+            clock=clock,
+            device={"model": model.upper()},
         )
 
     def _connect(self) -> Link:
@@ -59,31 +43,30 @@ class UmSource(AskingMeter):
             return RfcommLink(self._argument)
         return SerialLink(self._argument, BAUD)
 
-    def _inspect(self, frame: Frame) -> None:
-        found = frame.model.name if isinstance(frame, um.UmFrame) else "?"
+    def _inspect(self, frame: um.UmFrame) -> None:
+        found = frame.model.name
         if found != self.model.name:
             # its volts or amperes have another scale; the name in the record would be wrong
             raise SourceError(f"the meter there is a {found.upper()}; ask for {found}:{self._argument}")
 
 
 def probe_um24c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um24c", argument, params)
+    return _probe("um24c", argument)
 
 
 def probe_um25c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um25c", argument, params)
+    return _probe("um25c", argument)
 
 
 def probe_um34c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um34c", argument, params)
+    return _probe("um34c", argument)
 
 
-def _probe(model: str, argument: str, params: dict[str, str]) -> Probe:
+def _probe(model: str, argument: str) -> Probe:
     """Found when the port can be opened; whether the meter answers shows when it is."""
-    numbers(model, params, {})
     if ADDRESS.fullmatch(argument):
         barred = check_address(argument)
-        return barred or Found(UmSource(model, argument), f"a {model.upper()} is to be at {argument}")
+        return barred or Found(UmSource(model, argument), f"a {model.upper()} should be at {argument}")
     if argument and not argument.startswith("/") and ":" in argument:
         return NotFound(f"{argument} is neither a port nor a Bluetooth address such as AA:BB:CC:DD:EE:FF")
-    return check_port(model, argument) or Found(UmSource(model, argument), f"a {model.upper()} is to be on {argument}")
+    return check_port(model, argument) or Found(UmSource(model, argument), f"a {model.upper()} should be on {argument}")

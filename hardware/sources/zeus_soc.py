@@ -17,7 +17,6 @@ from typing import Any
 
 from hardware.errors import SourceError
 from hardware.source import CounterSource, Found, NotFound, Probe, Sample, SourceInfo
-from hardware.sources.parameters import numbers
 from hardware.sources.quiet import silenced
 
 MJ = 1e-3
@@ -43,10 +42,7 @@ class ZeusSocSource(CounterSource):
         self._clock = clock
         self._fields = tuple(field for field in PARTS if getattr(self._measure(), field, None) is not None)
         self._last_j: float | None = None
-
-    @property
-    def info(self) -> SourceInfo:
-        return SourceInfo(
+        self._info = SourceInfo(
             name="zeus-soc",
             kind="counter",
             scope="soc",
@@ -83,7 +79,6 @@ class ZeusSocSource(CounterSource):
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found on Apple silicon with the extra installed."""
-    numbers("zeus-soc", params, {})
     if sys.platform != "darwin" or platform.machine() != "arm64":
         return NotFound("not Apple silicon")
     with silenced():

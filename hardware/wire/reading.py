@@ -1,8 +1,10 @@
-"""Reading: what every meter says in one moment, and the check that it is no nonsense."""
+"""Reading: one moment's figures of a meter, their check for plausibility, and the search for frames in a stream."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 JOULES_PER_MWH = 3.6
 
@@ -19,7 +21,7 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One moment, as the meter tells it.
+    """The figures that a meter sends for one moment.
 
     Attributes:
         volts: V.
@@ -38,7 +40,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """What a meter can measure: one count of each quantity, and the ends of its ranges.
+    """The ranges of a meter, and one count of each quantity.
 
     Attributes:
         volt_count: V.
@@ -70,3 +72,71 @@ class Scale:
         if not off_w <= AGREEMENT * abs(reading.watts) + COUNTS * self.resolution_w(reading):
             return f"{reading.watts:g} W, but {reading.volts:g} V x {reading.amps:g} A = {product_w:g} W"
         return None
+
+
+class Frame(Protocol):
+    """A decoded frame of any protocol that has one reading."""
+
+    @property
+    def reading(self) -> Reading: ...
+
+
+F = TypeVar("F", bound=Frame)
+
+
+class FrameDecoder(ABC, Generic[F]):
+    """Finds frames of a fixed length in a stream of bytes. Where none begins it drops one byte and looks again.
+
+    Attributes:
+        frame_bytes: length of a frame.
+        head_bytes: so many bytes tell whether a frame can begin there.
+        bad: how often a frame was broken: runs of bytes that belong to none.
+    """
+
+    frame_bytes: int
+    head_bytes: int
+
+    def __init__(self) -> None:
+        self.bad = 0
+        self._buffer = bytearray()
+        self._lost = self._begun = False
+
+    @abstractmethod
+    def _begins(self, head: bytes) -> bool:
+        """Whether a frame can begin with these bytes."""
+
+    @abstractmethod
+    def _decode(self, frame: bytes) -> F:
+        """Read one whole frame.
+
+        Raises:
+            WireError: it is none.
+        """
+
+    def feed(self, data: bytes) -> list[F]:
+        """The frames that these bytes complete, in order."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[F] = []
+        while len(buffer) >= self.head_bytes:
+            self._begun = self._begun or self._begins(bytes(buffer[: self.head_bytes]))
+            if self._begun and len(buffer) < self.frame_bytes:
+                break
+            begun, self._begun = self._begun, False
+            try:
+                if not begun:
+                    raise WireError("no frame begins here")
+                frames.append(self._decode(bytes(buffer[: self.frame_bytes])))
+            except WireError:
+                del buffer[0]
+                self.bad += not self._lost
+                self._lost = True
+                continue
+            self._lost = False
+            del buffer[: self.frame_bytes]
+        return frames
+
+    def reset(self) -> None:
+        """Forget a frame begun, e.g. because the connection is a new one."""
+        self._buffer.clear()
+        self._lost = self._begun = False

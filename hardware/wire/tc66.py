@@ -27,7 +27,7 @@ from functools import cache
 from typing import Any
 
 from hardware.wire.crc import crc16_modbus
-from hardware.wire.reading import JOULES_PER_MWH, Reading, Scale, WireError
+from hardware.wire.reading import JOULES_PER_MWH, FrameDecoder, Reading, Scale, WireError
 
 REQUEST = b"getva"
 FRAME_BYTES = 192
@@ -115,51 +115,16 @@ def decode(frame: bytes) -> Tc66Frame:
     )
 
 
-class Tc66Decoder:
-    """Finds replies in a stream of bytes. Where none begins it drops one byte and looks again.
+class Tc66Decoder(FrameDecoder[Tc66Frame]):
+    """Replies from a stream of bytes. One block of the cipher tells whether a reply can begin there."""
 
-    Attributes:
-        bad: how often a reply was broken: runs of bytes that belong to none.
-    """
+    head_bytes, frame_bytes = CIPHER_BYTES, FRAME_BYTES
 
-    def __init__(self) -> None:
-        self.bad = 0
-        self._buffer = bytearray()
-        self._lost = False
-        self._begun = False
+    def _begins(self, head: bytes) -> bool:
+        return decrypt(head)[:4] in BLOCKS
 
-    def feed(self, data: bytes) -> list[Tc66Frame]:
-        """The replies that these bytes complete, in order."""
-        buffer = self._buffer
-        buffer += data
-        frames: list[Tc66Frame] = []
-        while len(buffer) >= CIPHER_BYTES:
-            # one block of the cipher tells whether a reply can begin here
-            self._begun = self._begun or decrypt(bytes(buffer[:CIPHER_BYTES]))[:4] in BLOCKS
-            if not self._begun:
-                self._drop()
-                continue
-            if len(buffer) < FRAME_BYTES:
-                break
-            self._begun = False
-            try:
-                frames.append(decode(bytes(buffer[:FRAME_BYTES])))
-            except Tc66Error:
-                self._drop()
-                continue
-            self._lost = False
-            del buffer[:FRAME_BYTES]
-        return frames
-
-    def reset(self) -> None:
-        """Forget a reply begun, e.g. because the connection is a new one."""
-        self._buffer.clear()
-        self._lost = self._begun = False
-
-    def _drop(self) -> None:
-        del self._buffer[0]
-        self.bad += not self._lost
-        self._lost = True
+    def _decode(self, frame: bytes) -> Tc66Frame:
+        return decode(frame)
 
 
 @cache

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 
-from hardware.wire.reading import JOULES_PER_MWH, Reading, Scale, WireError
+from hardware.wire.reading import JOULES_PER_MWH, FrameDecoder, Reading, Scale, WireError
 
 REQUEST = b"\xf0"
 FRAME_BYTES = 130
@@ -153,44 +153,13 @@ def decode(frame: bytes) -> UmFrame:
     )
 
 
-class UmDecoder:
-    """Finds frames in a stream of bytes. Where no frame begins it drops one byte and looks again.
+class UmDecoder(FrameDecoder[UmFrame]):
+    """Replies from a stream of bytes."""
 
-    Attributes:
-        bad: how often a frame was broken: runs of bytes that belong to none.
-    """
+    head_bytes, frame_bytes = 2, FRAME_BYTES
 
-    def __init__(self) -> None:
-        self.bad = 0
-        self._buffer = bytearray()
-        self._lost = False
+    def _begins(self, head: bytes) -> bool:
+        return int.from_bytes(head, "big") in MODELS
 
-    def feed(self, data: bytes) -> list[UmFrame]:
-        """The frames that these bytes complete, in order."""
-        buffer = self._buffer
-        buffer += data
-        frames: list[UmFrame] = []
-        while len(buffer) >= 2:
-            if int.from_bytes(buffer[:2], "big") not in MODELS:
-                self._drop()
-                continue
-            if len(buffer) < FRAME_BYTES:
-                break
-            try:
-                frames.append(decode(bytes(buffer[:FRAME_BYTES])))
-            except UmError:
-                self._drop()
-                continue
-            self._lost = False
-            del buffer[:FRAME_BYTES]
-        return frames
-
-    def reset(self) -> None:
-        """Forget a frame begun, e.g. because the connection is a new one."""
-        self._buffer.clear()
-        self._lost = False
-
-    def _drop(self) -> None:
-        del self._buffer[0]
-        self.bad += not self._lost
-        self._lost = True
+    def _decode(self, frame: bytes) -> UmFrame:
+        return decode(frame)

@@ -27,10 +27,10 @@ from hardware.calibration import procedure as calibrator
 from hardware.calibration import profile
 from hardware.instruments import FrontEnd
 from hardware.instruments.clock import SimulatedClock
-from hardware.instruments.pty import served
+from hardware.instruments.port import served
 from hardware.instruments.um import Um
 from hardware.instruments.waveform import Waveform
-from hardware.meters.raw_log import read_raw
+from hardware.meters.link import read_raw
 from hardware.registry import SOURCES, choose
 from hardware.source import CounterSource, Found, Health, NoPermission, NotFound, PowerSource, Sample, SourceInfo
 from hardware.sources.simulated import SimulatedSource

@@ -20,12 +20,10 @@ from hypothesis import strategies as st
 from hardware.instruments import Fault, Faults, FrontEnd, Instrument, Reading, Waveform, csv_lines, tc66, um
 from hardware.instruments.__main__ import main
 from hardware.instruments.clock import SimulatedClock
-from hardware.instruments.follow import Following
-from hardware.instruments.link import SimulatedLink
-from hardware.instruments.pty import served
+from hardware.instruments.port import SimulatedLink, served
 from hardware.instruments.sysfs import HwmonTree, RaplTree, kept_up
 from hardware.instruments.vcgencmd import Vcgencmd
-from hardware.instruments.waveform import pulses, ramp, square, telegraph
+from hardware.instruments.waveform import Following, pulses, ramp, square, telegraph
 from hardware.source import Found, PowerSource
 from hardware.sources import hwmon, pmic
 from hardware.wire import csv_lines as csv_wire

@@ -15,7 +15,7 @@ from hardware.instruments import Fault, Faults, FrontEnd, Instrument
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.csv_lines import CsvLines
 from hardware.instruments.faults import Kind
-from hardware.instruments.link import SimulatedLink
+from hardware.instruments.port import SimulatedLink
 from hardware.instruments.sysfs import RaplTree
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hardware import IdleBaseline, Sampler, SourceError
-from hardware.measure import trace_file
+from hardware.measure import trace
 from hardware.source import (
     CounterSource,
     EstimateSource,
@@ -283,7 +283,7 @@ def test_a_trace_is_played_and_what_it_leaves_plays_again(clock: FakeClock, tmp_
         sampler.stop()
         assert result.flags == ("replayed",)
         assert result.grade == "C"
-        assert result.source == f"replay:{file}"
+        assert result.source == f"replay:{file.name}"
         return result.energy_net_j, result.trace_file
 
     net_j, trace_file = run(path, "first", 40.0)
@@ -353,12 +353,12 @@ def test_a_trace_is_written_while_it_comes_and_becomes_one_file(clock: FakeClock
     sampler.start()
     window = sampler.open_window("long", guard_s=0.0)
     t0_s = clock.now_s
-    clock.sleep(trace_file.FLUSH_S - 1)
+    clock.sleep(trace.FLUSH_S - 1)
     assert list(tmp_path.iterdir()) == []  # a short window touches the disk when it is over
-    clock.sleep(2 * trace_file.FLUSH_S)
+    clock.sleep(2 * trace.FLUSH_S)
     rows = partial(tmp_path)
     assert t0_s <= float(rows[0][0])
-    assert float(rows[-1][0]) > clock.now_s - trace_file.FLUSH_S - 1
+    assert float(rows[-1][0]) > clock.now_s - trace.FLUSH_S - 1
     result = window.close(t0_s=t0_s, t1_s=clock.now_s)
     sampler.stop()
     assert [path.name for path in tmp_path.iterdir()] == [result.trace_file]
@@ -371,7 +371,7 @@ def test_a_cancelled_window_leaves_no_trace(clock: FakeClock, tmp_path: Path) ->
     clock.tick = sampler._recorder.poll
     sampler.start()
     window = sampler.open_window("failed", guard_s=0.0)
-    clock.sleep(3 * trace_file.FLUSH_S)
+    clock.sleep(3 * trace.FLUSH_S)
     assert partial(tmp_path)
     window.cancel()
     sampler.stop()
@@ -382,7 +382,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from hardware import Sampler
-from hardware.measure import trace_file
+from hardware.measure import trace
 from hardware.source import CounterSource, SourceInfo
 
 class Steady(CounterSource):
@@ -391,7 +391,7 @@ class Steady(CounterSource):
     def read(self):
         return time.monotonic(), 3.0 * time.monotonic()
 
-trace_file.FLUSH_S = 0.3
+trace.FLUSH_S = 0.3
 sampler = Sampler(Steady(), Path(sys.argv[1]))
 sampler.start()
 sampler.open_window("a long cell", guard_s=0.0)
@@ -410,6 +410,6 @@ def test_a_kill_in_the_middle_of_a_window_leaves_the_samples_up_to_then(tmp_path
     assert len(rows) > 5
     assert float(rows[-1][1]) == pytest.approx(3.0 * float(rows[-1][0]), rel=1e-6)
     # whoever goes on with the run gives way to what is there
-    later = trace_file.TraceFile(tmp_path, "a long cell", column="energy_j", facts={})
+    later = trace.TraceFile(tmp_path, "a long cell", column="energy_j", facts={})
     assert later.finish([(1.0, 2.0)], {}) == "a_long_cell~2.csv.gz"
     assert len(partial(tmp_path)) == len(rows)

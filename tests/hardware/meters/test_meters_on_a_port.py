@@ -10,7 +10,7 @@ import pytest
 from hardware import EnergyResult, Sampler, choose
 from hardware.instruments import Fault, Faults, FrontEnd, Instrument
 from hardware.instruments.csv_lines import CsvLines
-from hardware.instruments.pty import served
+from hardware.instruments.port import served
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um
 from hardware.instruments.waveform import pulses

@@ -16,7 +16,7 @@ from hardware.device.machine import Snapshot
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.waveform import Waveform, pulses
 from hardware.source import CounterSource, Found, PowerSource
-from hardware.sources import nvml, nvml_power
+from hardware.sources import nvml
 
 WORK_S = (1060.0, 1080.0)
 
@@ -99,10 +99,10 @@ def counter(device: str = "cuda") -> nvml.NvmlSource:
     return probe.source
 
 
-def power() -> nvml_power.NvmlPowerSource:
-    probe = nvml_power.probe("", {}, "cuda")
+def power() -> nvml.NvmlPowerSource:
+    probe = nvml.probe_power("", {}, "cuda")
     assert isinstance(probe, Found)
-    assert isinstance(probe.source, nvml_power.NvmlPowerSource)
+    assert isinstance(probe.source, nvml.NvmlPowerSource)
     return probe.source
 
 

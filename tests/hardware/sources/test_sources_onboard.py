@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hardware import Sampler, SourceError, UnknownSourceError
 from hardware.source import Found, NoPermission, NotFound, Probe, Source
-from hardware.sources import battery, hwmon, hwmon_tree, jetson, rails
-from hardware.sources.rails import RailCounter, RailPower
+from hardware.sources import battery, hwmon, hwmon_tree, jetson
+from hardware.sources.hwmon_tree import RailCounter, RailPower
 
 KM003C_V, KM003C_A = 5.053509, -0.090450
 """A real reading of a KM003C; its driver hands it on as 5054 mV and -90 mA."""
@@ -191,7 +191,7 @@ def test_an_unplugged_meter_costs_one_repeat_and_comes_back_under_another_number
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = powerz(root, 3, volts=5.0, amps=1.0)
-    monkeypatch.setattr(rails, "SEARCH_S", 0.02)
+    monkeypatch.setattr(hwmon_tree, "SEARCH_S", 0.02)
     monkeypatch.setattr(hwmon, "PERIOD_S", 0.3)  # a busy machine may make a polling thread late by half of it
     source = found(ask("", root))
     sampler = Sampler(source)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hardware import SourceError, choose
 from hardware.device import vcgencmd
 from hardware.source import Found, NoPermission, NotFound
-from hardware.sources import codecarbon, nvml, nvml_power, pmic, zeus_soc
+from hardware.sources import codecarbon, nvml, pmic, zeus_soc
 
 LISTING = """\
 3V7_WL_SW_A current(0)=0.00000000A
@@ -193,17 +193,17 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
 
 
 def test_the_power_of_a_card_is_sampled_and_its_loss_ends_the_source(cards: Cards) -> None:
-    probe = nvml_power.probe("", {}, "cuda:1")
+    probe = nvml.probe_power("", {}, "cuda:1")
     assert isinstance(probe, Found)
     source = probe.source
-    assert isinstance(source, nvml_power.NvmlPowerSource)
+    assert isinstance(source, nvml.NvmlPowerSource)
     source.open()
     assert source.poll()[0][1] == pytest.approx(61.501)
     assert (source.info.kind, source.info.name, source.info.device["index"]) == ("power", "nvml-power", 1)
     cards.lost = True
     with pytest.raises(SourceError, match="GPU is lost"):
         source.poll()
-    average = nvml_power.probe("average", {}, "cuda")
+    average = nvml.probe_power("average", {}, "cuda")
     assert isinstance(average, NotFound)
     assert "does not show its average power" in average.reason
 

@@ -1,4 +1,4 @@
-"""pty: serves an instrument on a pseudo-terminal whose name stays the same while the instrument comes and goes."""
+"""The way to a simulated instrument: a pseudo-terminal, or a link without a port for simulated clocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.instrument import Instrument
 
 STEP_S = 0.005
-"""How late a byte may be, and how long the server sleeps when nothing is said."""
+"""How late a byte may be, and how long the server sleeps when nothing is sent."""
+
+WAIT_S = 0.1
+"""As long as a serial port waits for a first byte, see `hardware.meters.link`."""
 
 
 class PtyServer:
@@ -92,3 +96,41 @@ def served(instrument: Instrument, link: Path) -> Iterator[PtyServer]:
     finally:
         stop.set()
         thread.join(timeout=2.0)
+
+
+class SimulatedLink:
+    """An open connection, as `hardware.meters.link.Link` describes it. It breaks when the instrument is disconnected.
+
+    Raises:
+        OSError: it is disconnected already.
+    """
+
+    def __init__(self, instrument: Instrument, clock: SimulatedClock) -> None:
+        self._instrument = instrument
+        self._clock = clock
+        self._broken = False
+        self._check()
+        instrument.take(clock.monotonic())  # bytes sent before the connection are lost
+
+    def read(self, *, wait: bool = True) -> bytes:
+        until_s = self._clock.monotonic() + (WAIT_S if wait else 0.0)
+        while True:
+            self._check()
+            data = self._instrument.take(self._clock.monotonic())
+            now_s = self._clock.monotonic()
+            if data or now_s >= until_s:
+                return data
+            self._clock.sleep_until(min(until_s, self._instrument.next_s(now_s) or until_s))
+
+    def write(self, data: bytes) -> None:
+        self._check()
+        self._instrument.feed(self._clock.monotonic(), data)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _check(self) -> None:
+        # a connection that was lost stays lost, even if the instrument is there again
+        self._broken = self._broken or not self._instrument.connected(self._clock.monotonic())
+        if self._broken:
+            raise OSError("the instrument is unplugged")
