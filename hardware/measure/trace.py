@@ -112,13 +112,11 @@ def parse_trace(stream: gzip.GzipFile, limit: int = MAX_BYTES) -> Trace:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of a file without samples, which is an error below
-                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, max_rows=MAX_SAMPLES + 1)
+                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
         except _UnreadableError:
             raise
         except ValueError:
             raise ValueError("a line is not two numbers") from None
-    if len(numbers) > MAX_SAMPLES:
-        raise ValueError(f"more than {MAX_SAMPLES / 1e6:.0f} million samples")
     if len(numbers) < 2:
         raise ValueError(f"it holds {len(numbers)} samples, fewer than 2")
     if numbers.shape[1] != 2 or not np.isfinite(numbers).all():
@@ -137,13 +135,16 @@ class _UnreadableError(ValueError):
 
 def _lines_of(stream: gzip.GzipFile, limit: int) -> Generator[str, None, None]:
     """The lines of a stream; no more than a chunk of them is in memory at a time."""
-    text, rest, size = io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), "", 0
+    text, rest, size, count = io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), "", 0, 0
     try:
         while chunk := text.read(_CHUNK):
             size += len(chunk)
             if size > limit:
                 raise _UnreadableError(f"longer than {limit / 1e6:.0f} MB")
             *whole, rest = (rest + chunk).split("\n")
+            count += len(whole)
+            if count > MAX_SAMPLES + MAX_FACTS:
+                raise _UnreadableError(f"more than {MAX_SAMPLES / 1e6:.0f} million samples")
             yield from whole
             if len(rest) > MAX_LINE:
                 raise _UnreadableError(f"a line is longer than {MAX_LINE} characters")
