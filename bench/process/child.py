@@ -1,57 +1,63 @@
-"""What every child process does first and last: its own process group, quiet output, no life after its parent."""
+"""What every child process does first and last: a process group, output to the log, a message for an error."""
 
 from __future__ import annotations
 
+import importlib
 import os
-import threading
+import pickle
+import socket
+import sys
 import traceback
-from collections.abc import Callable
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
 
 from bench.errors import JouletuneError, RequestError
-from bench.process.messages import Failed
+from bench.process.messages import Failed, Message, encode
 
 
-def run(connection: Connection, log: str, body: Callable[[], None]) -> None:
-    """Run a child's work; what goes wrong in it is told to the parent, with the traceback in the log.
+class Parent:
+    """The parent at the other end of a connection."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._lines = self._socket.makefile("rb")
+        self.job = pickle.load(self._lines)
+
+    def send(self, message: Message) -> None:
+        self._socket.sendall(encode(message))
+
+    def wait_for(self, word: str) -> None:
+        """Sleep until the parent sends this word.
+
+        Raises:
+            JouletuneError: it sends another one.
+        """
+        got = self._lines.readline().decode().strip()
+        if got != word:
+            raise JouletuneError(f"expected {word!r} from the runner, got {got!r}")
+
+
+def run(target: str, connection: int, log: int) -> None:
+    """Run a child's work in the forked process and end it.
 
     Args:
-        log: file that takes whatever libraries print, on either stream.
+        target: `module:function`, called with a Parent.
+        connection: descriptor of the socket to the parent.
+        log: descriptor of the file that takes whatever libraries print, on either stream.
     """
-    _settle(log)
+    os.setsid()  # a process group of its own: a timeout kills all of it, Ctrl-C reaches the parent alone
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    status = 1
+    parent = Parent(connection)
+    module, _, function = target.partition(":")
     try:
-        body()
-    except Exception as error:
+        getattr(importlib.import_module(module), function)(parent)
+        status = 0
+    except BaseException as error:  # also SystemExit from a model's own code
         if not isinstance(error, JouletuneError):
             traceback.print_exc()
         text = str(error) if isinstance(error, JouletuneError) else f"{type(error).__name__}: {error}"
-        connection.send(Failed(" ".join(text.split())[:500], isinstance(error, RequestError)))
-
-
-def expect(connection: Connection, message: str) -> None:
-    """Sleep until the parent says this.
-
-    Raises:
-        JouletuneError: it says something else.
-    """
-    got = connection.recv()
-    if got != message:
-        raise JouletuneError(f"expected {message!r} from the runner, got {got!r}")
-
-
-def _settle(log: str) -> None:
-    os.setsid()  # a process group of one's own: a timeout kills all of it, Ctrl-C reaches the parent alone
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    parent = parent_process()
-    assert parent is not None
-    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _die_with(sentinel: int) -> None:
-    """Sleep until the parent is gone, then end this process group: an orphan would spend joules for nobody."""
-    wait([sentinel])
-    os.killpg(0, 9)
+        parent.send(Failed(" ".join(text.split())[:500], isinstance(error, RequestError)))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)  # at once: threads that a model's code left running would go on

@@ -1,42 +1,31 @@
-"""Child processes: started in milliseconds from a server that has torch imported, and really killed when it is time."""
+"""Child processes: started in milliseconds from a server that has torch imported, and killed for certain."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import multiprocessing
-import os
+import pickle
+import select
 import signal
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from bench.errors import CellFailedError, RequestError
-from bench.process.messages import Failed
+import bench
+from bench.errors import CellFailedError, JouletuneError, RequestError
+from bench.process.messages import MAX_BYTES, Failed, Message, Progress, decode
 
-PRELOAD = [
-    "bench.cli",
-    "bench.process.prepare",
-    "bench.process.worker",
-    "bench.models.blocks",
-    "bench.cost",
-    "bench.data.domain",
-    "bench.data.splits",
-    "bench.training.tuner",
-    "bench.methods.fixed",
-    "bench.models.build",
-    "bench.models.block_noise",
-    "bench.models.source",
-    "bench.training.loop",
-    "torch._dynamo",  # making the first optimizer imports it, which takes a second
-]
-"""Imported once by the server, used by no-one there: a fork does not carry over the threads that use would start."""
+if TYPE_CHECKING:
+    from bench.process.child import Parent
 
-JOIN_S = 5.0
-Message = TypeVar("Message")
+JOIN_S = 10.0
+"""Longest wait for a process that was killed or closed its connection; the server's own sweep takes 5 s at most."""
+
+Kind = TypeVar("Kind", bound=Message)
 
 
 class CellTimeoutError(CellFailedError):
@@ -44,121 +33,263 @@ class CellTimeoutError(CellFailedError):
 
 
 class Launcher:
-    """Starts children. The server is started with the first and ends with this process, however that ends."""
+    """Starts children from one server per process, which ends with this process, however that ends."""
 
     def __init__(self, log: Path) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        # a child runs the main module of this process again, to find its names: under pytest's console script that
-        # imports pytest, which had better be there already
-        self._context.set_forkserver_preload([*PRELOAD, *(["pytest"] if "pytest" in sys.modules else [])])
         self._log = log
 
-    def start(self, target: Callable[..., None], job: object) -> Child:
-        """Run `target(connection, job, log)` in a fresh process."""
+    def start(self, target: Callable[[Parent], None], job: object) -> Child:
+        """Run `target(parent)` in a fresh process, with the job as `parent.job`.
+
+        Raises:
+            JouletuneError: the server did not come up.
+            CellFailedError: no process can be started.
+        """
         started_s = time.monotonic()
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=target, args=(theirs, job, str(self._log.resolve())))
-        with _output_to(self._log):
-            forkserver.ensure_running()  # only the first time: its imports grumble on the streams it inherits
-        process.start()
-        theirs.close()
-        return Child(process, ours, started_s)
+        ours, theirs = socket.socketpair()
+        with self._log.open("ab") as log, theirs:
+            server = _Server.running(log.fileno())
+            name = f"{target.__module__}:{target.__qualname__}"
+            pid = server.run(name, theirs.fileno(), log.fileno())
+        child = Child(server, pid, ours, started_s)
+        child.send_bytes(pickle.dumps(job))
+        return child
 
 
 class Child:
     """One child process, seen from its parent.
 
     Attributes:
+        pid: of the process, which is also that of its group.
         started_s: CLOCK_MONOTONIC when its start began.
     """
 
-    def __init__(self, process: Any, connection: Connection, started_s: float) -> None:
-        self._process = process
+    def __init__(self, server: _Server, pid: int, connection: socket.socket, started_s: float) -> None:
+        self._server = server
         self._connection = connection
+        self._lines = _Lines(connection)
+        self.pid = pid
         self.started_s = started_s
 
-    def send(self, message: object) -> None:
+    def send(self, word: str) -> None:
+        self.send_bytes(f"{word}\n".encode())
+
+    def send_bytes(self, content: bytes) -> None:
+        """Send bytes to the child.
+
+        Raises:
+            CellFailedError: it is dead.
+        """
         try:
-            self._connection.send(message)
+            self._connection.sendall(content)
         except OSError:
             raise self._death() from None
 
     def receive(
         self,
-        kind: type[Message],
+        kind: type[Kind],
         *,
         deadline_s: float | None = None,
-        on_other: Callable[[object], None] = lambda _: None,
-    ) -> Message:
-        """Sleep until the child says something of this kind.
+        on_other: Callable[[Message], None] = lambda _: None,
+    ) -> Kind:
+        """Sleep until the child sends a message of this kind.
 
         Args:
-            deadline_s: CLOCK_MONOTONIC to give up at.
-            on_other: is told what the child says before that.
+            deadline_s: CLOCK_MONOTONIC to give up at. Progress from the child that names a limit moves it.
+            on_other: called with each message before that.
 
         Raises:
             RequestError: the child found the request to be wrong.
             CellTimeoutError: the deadline passed; the child is dead by then.
-            CellFailedError: the child failed or died.
+            CellFailedError: the child failed, died, or sent what is no message; it is dead by then.
         """
+        late = "not done in time; its process group was killed"
         while True:
-            timeout = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-            if not wait([self._connection], timeout):
-                self.kill()
-                raise CellTimeoutError("not done in time; its process group was killed")
             try:
-                message = self._connection.recv()
-            except (EOFError, OSError):
+                line = self._lines.next(deadline_s)
+                message = decode(line)
+            except TimeoutError:
+                self.kill()
+                raise CellTimeoutError(late) from None
+            except EOFError:
                 raise self._death() from None
+            except CellFailedError:
+                self.kill()
+                raise
             if isinstance(message, kind):
                 return message
             if isinstance(message, Failed):
                 self.close()
                 raise (RequestError if message.request else CellFailedError)(message.error)
+            if isinstance(message, Progress) and message.limit_s is not None:
+                deadline_s = time.monotonic() + message.limit_s
+                late = f"{message.what}: nothing for {message.limit_s:g} s; its process group was killed"
             on_other(message)
 
     def close(self) -> None:
         """Let the child end by itself; kill it if it does not."""
-        self._process.join(JOIN_S)
-        if self._process.is_alive():
+        if self._server.exit_code(self.pid, JOIN_S) is None:
             self.kill()
         self._connection.close()
 
     def kill(self) -> None:
         """End the child and all that it started, at once."""
-        pid = self._process.pid
-        if pid is not None and self._process.is_alive():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                # before the child has made its own group this names none, and only the child is there to be killed
-                os.killpg(pid, signal.SIGKILL)
-            self._process.kill()
-        self._process.join(JOIN_S)
+        self._server.kill(self.pid)
         self._connection.close()
 
     def _death(self) -> CellFailedError:
-        self._process.join(JOIN_S)
-        code = self._process.exitcode
+        code = self._server.exit_code(self.pid, JOIN_S)
+        if code is None:
+            self.kill()
+            return CellFailedError("the process closed its connection, and was killed")
         self._connection.close()
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            hint = " (out of memory?)" if name == "SIGKILL" else ""
-            return CellFailedError(f"the process was killed by {name}{hint}")
-        return CellFailedError(f"the process ended with exit status {code} and said nothing")
+        return CellFailedError(f"the process {_ending(code)}")
 
 
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send this process's own streams to a file for a moment, so that a process started meanwhile inherits that."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+class _Server:
+    """The fork server (`bench.process.server`), seen from its parent."""
+
+    _one: _Server | None = None
+
+    def __init__(self, log: int) -> None:
+        self._control, theirs = socket.socketpair()
+        self._lines = _Lines(self._control)
+        self._codes: dict[int, int] = {}
+        path = [entry for entry in sys.path if entry and Path(entry) != _current_folder()]
+        # its own folder, which the filter may have dropped; torch, random, bench and the like that lie in the current
+        # folder are nobody's libraries
+        path.append(str(Path(bench.__file__).resolve().parents[1]))
+        with theirs:
+            number = theirs.fileno()
+            code = f"import sys; sys.path[:] = {path!r}; from bench.process.server import main; main({number})"
+            flags = ["-I", *(["-B"] if sys.dont_write_bytecode else [])]
+            self._process = subprocess.Popen(
+                [sys.executable, *flags, "-c", code],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[number], start_new_session=True,
+            )  # fmt: skip
+        atexit.register(self.close)
+
+    @classmethod
+    def running(cls, log: int) -> _Server:
+        """The server of this process, started or started again where there is none.
+
+        Raises:
+            JouletuneError: it did not come up.
+        """
+        if cls._one is None or cls._one._process.poll() is not None:
+            cls._one = server = cls(log)
+            try:
+                first = server._next(None)
+                if first != "ready":
+                    raise JouletuneError(f"the process that starts the cells did not come up: {first}; see worker.log")
+            except BaseException:
+                server.close()
+                raise
+        return cls._one
+
+    def run(self, target: str, connection: int, log: int) -> int:
+        """Fork a child that calls `module:function`. Returns its process id.
+
+        Raises:
+            CellFailedError: it cannot be forked.
+        """
+        with contextlib.suppress(OSError):  # the server is dead: the next line says so
+            socket.send_fds(self._control, [f"run {target}\n".encode()], [connection, log])
+        answer = self._next(None)
+        if not answer.startswith("started "):
+            raise CellFailedError(f"no process for this repeat: {answer}")
+        return int(answer.split()[1])
+
+    def exit_code(self, pid: int, timeout_s: float) -> int | None:
+        """Wait for the end of a child and of all that it started. Returns its exit code, None where the time passed."""
+        deadline_s = time.monotonic() + timeout_s
+        with contextlib.suppress(TimeoutError):
+            while pid not in self._codes and self._process.poll() is None:
+                self._next(deadline_s, until="ended")
+        if self._process.poll() is not None:
+            return self._codes.get(pid, -signal.SIGKILL)  # its children die with the server
+        return self._codes.get(pid)
+
+    def kill(self, pid: int) -> None:
+        """Kill a child and all that it started, and wait for that; where the server does not answer, the server too."""
+        if pid not in self._codes:
+            with contextlib.suppress(OSError):
+                self._control.sendall(f"kill {pid}\n".encode())
+            if self.exit_code(pid, JOIN_S) is None:
+                self._process.kill()
+                self._process.wait(JOIN_S)
+
+    def close(self) -> None:
+        """End the server and all of its children."""
+        atexit.unregister(self.close)
+        self._control.close()
+        try:
+            self._process.wait(JOIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _next(self, deadline_s: float | None, until: str = "") -> str:
+        """The next line from the server that is not the end of a child; how the server ended, where it has."""
+        while True:
+            try:
+                line = self._lines.next(deadline_s).decode()
+            except EOFError:
+                return f"the process that forks {_ending(self._process.wait(JOIN_S))}"
+            if not line.startswith("ended "):
+                return line
+            _, pid, code = line.split()
+            self._codes[int(pid)] = int(code)
+            if until == "ended":
+                return line
+
+
+class _Lines:
+    """Lines from a socket, bounded in length and in time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    def next(self, deadline_s: float | None) -> bytes:
+        """The next line without its end.
+
+        Args:
+            deadline_s: CLOCK_MONOTONIC to give up at.
+
+        Raises:
+            TimeoutError: the deadline passed.
+            EOFError: the other end is closed.
+            CellFailedError: it is longer than MAX_BYTES.
+        """
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > MAX_BYTES:
+                raise CellFailedError(f"the process sent over {MAX_BYTES:,} bytes that are no message")
+            timeout_ms = None if deadline_s is None else max(0.0, deadline_s - time.monotonic()) * 1000
+            if not self._poll.poll(timeout_ms):
+                raise TimeoutError
+            try:
+                part = self._connection.recv(65536)
+            except OSError:
+                part = b""
+            if not part:
+                raise EOFError
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"ended with exit status {code} and sent nothing"
+
+
+def _current_folder() -> Path | None:
     try:
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        yield
-    finally:
-        for number, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(descriptor)
+        return Path.cwd()
+    except OSError:  # deleted
+        return None

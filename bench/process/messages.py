@@ -1,13 +1,27 @@
-"""What a run's parent and its child processes say to each other over a pipe. Imports no torch: the parent reads it."""
+"""What child processes send to their parent over a socket, a line of JSON each. Imports no torch: the parent reads it.
+
+A child runs a user's model, so what comes from it is checked: bounded, one of these classes, every field of its type.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
+from pydantic import Field, TypeAdapter
+
+from bench.errors import CellFailedError
 from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Cell, Suite
+
+MAX_BYTES = 1_000_000
+"""Longest line that is read from a child."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +53,16 @@ class PrepareJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """How far a long step of preparing is.
+
+    Attributes:
+        limit_s: the child is stopped if its next message takes longer.
+    """
+
     what: str
     done: int
     total: int
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +104,38 @@ class Ready:
 class Trained:
     """The work is done; the child keeps still until RELEASE. Times are CLOCK_MONOTONIC seconds."""
 
-    t0_s: float
-    t1_s: float
-    executions: int
+    t0_s: Finite
+    t1_s: Finite
+    executions: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Sent while training, at most every few seconds, so that a long cell shows life."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """The figures of a repeat; names as in Record."""
 
-    n_train: int
-    n_val: int
-    n_test: int
-    trained_parameters: int
-    accuracy_before: float
-    accuracy_after: float
-    best_epoch: int
-    epochs_run: int
-    steps: int
-    peak_rss_mb: float
+    n_train: Count
+    n_val: Count
+    n_test: Count
+    trained_parameters: Count
+    accuracy_before: Share
+    accuracy_after: Share
+    best_epoch: Count
+    epochs_run: Count
+    steps: Count
+    peak_rss_mb: Finite
     levers: tuple[str, ...]
-    cache_mb: float | None
+    cache_mb: Finite | None
     cache_note: str | None
     data_variant: str | None
-    forward_macs: int | None = None
-    step_macs: int | None = None
-    step_bytes: int | None = None
-    train_macs: int | None = None
+    forward_macs: Count | None = None
+    step_macs: Count | None = None
+    step_bytes: Count | None = None
+    train_macs: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +152,32 @@ class Failed:
 
 GO = "go"
 RELEASE = "release"
-EPOCH = "epoch"
-"""Sent while training, at most every few seconds, so that a long cell shows life."""
+"""Words that the parent sends."""
+
+Message = Progress | PrepareDone | Ready | Alive | Trained | Evaluated | Failed
+
+
+def encode(message: Message) -> bytes:
+    """A message as a line: the name of its class, a space, its fields as JSON."""
+    name = type(message).__name__
+    return b"%s %s\n" % (name.encode(), _adapters()[name].dump_json(message))
+
+
+def decode(line: bytes) -> Message:
+    """The message of a line.
+
+    Raises:
+        CellFailedError: it is none.
+    """
+    name, _, content = line.partition(b" ")
+    try:
+        message: Message = _adapters()[name.decode()].validate_json(content, strict=True)
+    except (KeyError, ValueError):  # pydantic's ValidationError is a ValueError
+        shown = line[:60].decode("ascii", "backslashreplace")
+        raise CellFailedError(f"the process sent what is no message: {shown}") from None
+    return message
+
+
+@cache
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    return {kind.__name__: TypeAdapter(kind) for kind in get_args(Message)}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
-from bench.process import child
+from bench.process.child import Parent
 from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
 
 if TYPE_CHECKING:
@@ -16,12 +15,8 @@ if TYPE_CHECKING:
 PROGRESS_S = 0.2
 
 
-def prepare(connection: Connection, job: PrepareJob, log: str) -> None:
-    """Entry point of the process that makes data and source models ready."""
-    child.run(connection, log, lambda: _prepare(connection, job))
-
-
-def _prepare(connection: Connection, job: PrepareJob) -> None:
+def prepare(parent: Parent) -> None:
+    """Entry point of the process that makes data and source models ready; the job is a PrepareJob."""
     import torch
 
     from bench.data.domain import load_domain, make_domain
@@ -32,15 +27,16 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
     from bench.models.source import load_source_model, make_source_model
     from bench.training.tuner import check_levers
 
+    job: PrepareJob = parent.job
     if job.suite.train.threads is not None:
         torch.set_num_threads(job.suite.train.threads)
     device, device_name = _device(job.device)
     prepared: dict[str, Prepared] = {}
     for data in job.data:
-        folder = make_domain(data, _Reporter(connection, f"reading {data.label}"))
+        folder = make_domain(data, _Reporter(parent, f"reading {data.label}"))
         domain = load_domain(folder)
         _check_sizes(job, data.label, len(domain.target.y))
-        training = _Reporter(connection, f"training {job.suite.model.name} on the source of {data.label}")
+        training = _Reporter(parent, f"training {job.suite.model.name} on the source of {data.label}")
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
         model = load_source_model(job.suite.model, domain, weights, job.base)
         weights_sha256 = fingerprint(model)
@@ -49,26 +45,26 @@ def _prepare(connection: Connection, job: PrepareJob) -> None:
             check_levers(model, job.suite.tuning(cell), device)
         facts: dict[str, Any] = {}
         if data.noised_block is not None:
-            searching = _Reporter(connection, f"finding the noise for {data.noised_block}")
+            searching = _Reporter(parent, f"finding the noise for {data.noised_block}")
             weights, facts = make_noised_model(
                 model.to(device), job.suite, data, domain, weights_sha256=weights_sha256, on_step=searching
             )
         prepared[data.label] = Prepared(folder, weights, domain.sha256, weights_sha256, facts)
-    connection.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base)))
+    parent.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base)))
 
 
 class _Reporter:
     """Tells the parent how far a long step is, a few times a second at most."""
 
-    def __init__(self, connection: Connection, what: str) -> None:
-        self._connection = connection
+    def __init__(self, parent: Parent, what: str) -> None:
+        self._parent = parent
         self._what = what
         self._last_s = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         if done == total or time.monotonic() - self._last_s > PROGRESS_S:
             self._last_s = time.monotonic()
-            self._connection.send(Progress(self._what, done, total))
+            self._parent.send(Progress(self._what, done, total))
 
 
 def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:

@@ -17,7 +17,18 @@ import hardware
 from bench.catalog.datasets import DATASETS
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process.launcher import CellTimeoutError, Launcher
-from bench.process.messages import GO, RELEASE, CellJob, Evaluated, PrepareDone, PrepareJob, Progress, Ready, Trained
+from bench.process.messages import (
+    GO,
+    RELEASE,
+    CellJob,
+    Evaluated,
+    Message,
+    PrepareDone,
+    PrepareJob,
+    Progress,
+    Ready,
+    Trained,
+)
 from bench.process.prepare import prepare
 from bench.process.worker import run_cell
 from bench.run.metering import hardware_errors
@@ -153,7 +164,7 @@ class Session:
         bars: dict[str, RunProgress] = {}
         with contextlib.ExitStack() as stack:
 
-            def show(message: object) -> None:
+            def show(message: Message) -> None:
                 if isinstance(message, Progress):
                     if message.what not in bars:
                         stack.close()

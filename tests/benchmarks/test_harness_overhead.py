@@ -56,12 +56,12 @@ energy: {{repeats: 1, min_window_s: 0, idle_s: 0, guard_s: 0.5}}
 BARE = """
 import sys, time
 import torch
-from bench.blocks import train_only
+from bench.models.blocks import train_only
 from bench.data.domain import load_domain, make_domain
 from bench.data.splits import split_target
 from bench.models.source import load_source_model, make_source_model
-from bench.suite_file import load_suite
-from bench.train import fine_tune, to_tensors
+from bench.suite.load import load_suite
+from bench.training.loop import fine_tune, to_tensors
 
 torch.set_num_threads(1)
 loaded = load_suite(sys.argv[1])

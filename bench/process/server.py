@@ -1,0 +1,173 @@
+"""The fork server: a process that has torch imported, forks a child for each request, and leaves none of them behind.
+
+It talks with its parent in lines over a socket. It answers `ready` or `failed REASON` once. To `run MODULE:FUNCTION`,
+which comes with two descriptors (the child's end of a connection, and the log), it answers `started PID` or `failed
+REASON`; to `kill PID` nothing. When a child has ended, and all that it started, it sends `ended PID STATUS`. It
+ends, and every child with it, when its parent closes the socket, however the parent ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+
+from bench.process import child
+
+PRELOAD = (
+    "bench.cli",
+    "bench.process.prepare",
+    "bench.process.worker",
+    "bench.work.adapt",
+    "bench.models.block_noise",
+    "torch._dynamo",  # making the first optimizer imports it, which takes a second
+)
+"""Imported and not used: a fork does not carry over the threads that use would start."""
+
+SWEEP_S = 5.0
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""Options of prctl(2)."""
+
+
+def main(descriptor: int) -> None:
+    """Serve the parent at the other end of a socket; never returns."""
+    control = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent alone
+    os.environ["PYTHONSAFEPATH"] = "1"  # also for the interpreters that a library starts, e.g. torch.compile
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        with _killed_by_hang_up(control):
+            for name in PRELOAD:
+                importlib.import_module(name)
+    except Exception as error:
+        _send(control, f"failed {type(error).__name__}: {error}")
+        os._exit(1)
+    gc.freeze()  # else each child collects torch's objects anew, 0.3 s, and copies their pages
+    _send(control, "ready")
+    _Server(control).serve()
+
+
+class _Server:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: set[int] = set()
+
+    def serve(self) -> None:
+        wake, waker = socket.socketpair()
+        for end in (wake, waker):
+            end.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            readable, _, _ = select.select([self._control, wake], [], [])
+            if wake in readable:
+                wake.recv(4096)
+                self._reap()
+            if self._control in readable:
+                self._answer(*socket.recv_fds(self._control, 4096, 2)[:2])
+
+    def _answer(self, request: bytes, descriptors: list[int]) -> None:
+        verb, _, word = request.decode().strip().partition(" ")
+        if verb == "kill":
+            self._kill(int(word))
+        elif verb == "run":
+            self._run(word, *descriptors)
+        else:  # the parent is gone
+            for pid in self._children:
+                self._kill(pid)
+            _sweep(set())
+            os._exit(0)
+
+    def _run(self, target: str, connection: int, log: int) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _send(self._control, f"failed cannot start a process ({error.strerror})")
+        else:
+            if pid == 0:
+                self._control.close()
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                parent = os.getppid()
+                _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if parent == os.getppid():
+                    child.run(target, connection, log)
+                os._exit(1)
+            self._children.add(pid)
+            _send(self._control, f"started {pid}")
+        os.close(connection)
+        os.close(log)
+
+    def _kill(self, pid: int) -> None:
+        if pid in self._children:  # not reaped, so the number is still its own
+            for kill in (os.killpg, os.kill):  # before it has made its own group there is none
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        ended: dict[int, int] = {}
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid in self._children:
+                    ended[pid] = os.waitstatus_to_exitcode(status)
+        self._children -= set(ended)
+        if ended:
+            _sweep(self._children)
+        for pid, code in ended.items():
+            _send(self._control, f"ended {pid} {code}")
+
+
+def _sweep(spared: set[int]) -> None:
+    """Kill and reap what ended children left behind; orphans of any depth become children of this process."""
+    until_s = time.monotonic() + SWEEP_S
+    while time.monotonic() < until_s:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            return
+        orphans = [process for process in psutil.Process().children() if process.pid not in spared]
+        if not orphans:
+            return
+        for process in orphans:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.001)
+
+
+def _send(control: socket.socket, line: str) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone: the next read says so
+        control.sendall(f"{' '.join(line.split())}\n".encode())
+
+
+@contextlib.contextmanager
+def _killed_by_hang_up(control: socket.socket) -> Iterator[None]:
+    """Let SIGIO end this process when the parent closes the socket: an import cannot look for that."""
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux only: elsewhere a child that loses its server, or an orphan, may live on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
