@@ -53,7 +53,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         y_label="accuracy, %",
         caption=_caption(blocks, analysis, hidden=False),
         alt=(
-            "Scatter: accuracy in percent against gross joules, one panel per shift, one colour per block, one marker "
+            "Scatter: accuracy in percent against gross joules, one panel per shift, one colour per arm, one marker "
             "per train size, with the Pareto front as a line. The tables hold the same figures."
         ),
         legend=_legend(arms, palette, markers, n_train),

@@ -52,7 +52,7 @@ def render(history: History) -> str:
     sections = [_summary(history)]
     if history.changes:
         sections += [_words(history), _changes(history, numbers)]
-    sections += [_series(history, numbers), _cells(history, numbers), _runs(history)]
+    sections += [_series(history, numbers), _conditions(history, numbers), _runs(history)]
     sections.append(Section(title="How a change is found", macro="method", view={"legend": wording.legend(history)}))
     title = f"{wording.title(history)}: history"
     return render_page("history.html", title, wording.scope(history), sections, widgets=WIDGETS)
@@ -138,7 +138,7 @@ def _changes(history: History, numbers: SeriesNumbers) -> Section:
         return "" if change.recovered is None else history.nights.nights[change.recovered].date
 
     columns = [
-        Column(heading="Cell", values=[wording.label(change.cell, change.n_train) for change in changes]),
+        Column(heading="Condition", values=[wording.label(change.cell, change.n_train) for change in changes]),
         _show([numbers[change.measure.name, change.series] for change in changes]),
         Column(heading="State", values=[wording.state(change) for change in changes], choice=True, tones=_TONES),
         Column(heading="Measure", values=[change.measure.heading for change in changes], choice=True),
@@ -219,7 +219,7 @@ def _short(values: Floats) -> list[float | None]:
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
-def _cells(history: History, numbers: SeriesNumbers) -> Section:
+def _conditions(history: History, numbers: SeriesNumbers) -> Section:
     """One row per series: its level on the last night, against that on the first."""
     changed = Counter((change.measure.name, change.series) for change in history.changes)
     rows = []
@@ -239,7 +239,7 @@ def _cells(history: History, numbers: SeriesNumbers) -> Section:
             )
     names, series, measures, levels, level_texts, moves, move_texts, changes, nights = zip(*rows, strict=True)
     columns = [
-        Column(heading="Cell", values=names),
+        Column(heading="Condition", values=names),
         _show(series),
         Column(heading="Measure", values=measures, choice=True),
         number("Now", levels, 1, texts=level_texts),
@@ -247,7 +247,7 @@ def _cells(history: History, numbers: SeriesNumbers) -> Section:
         number("Changes", changes),
         number("Nights", nights),
     ]
-    return Section(title="Cells", macro="cells", view={"table": table_data("Cells", columns)})
+    return Section(title="Conditions", macro="conditions", view={"table": table_data("Conditions", columns)})
 
 
 def _runs(history: History) -> Section:

@@ -117,7 +117,7 @@ def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
 def _comparison(number: int, comparison: Comparison) -> Section:
     """The comparison of this number, from 1, on the page."""
     said = [measure_sentence(comparison, measure) for measure in comparison.measures]
-    label = f"Cells of {comparison.run} against {comparison.base}"
+    label = f"Conditions of {comparison.run} against {comparison.base}"
     base = "the published tables" if comparison.base == "paper" else comparison.base
     view = {
         "name": f"comparison-{number}",
@@ -135,7 +135,7 @@ def _comparison(number: int, comparison: Comparison) -> Section:
 def _compared(comparison: Comparison) -> list[Column]:
     rows = comparison.cells.to_dict("records")
     columns = [
-        Column(heading="Cell", values=[f"{place(row)} {row['arm']}" for row in rows]),
+        Column(heading="Condition", values=[f"{place(row)} {row['arm']}" for row in rows]),
         Column(heading="Verdict", values=[row["verdict"] for row in rows], choice=True, tones=_TONES),
     ]
     for measure in comparison.measures:
@@ -232,11 +232,11 @@ def _cell_columns(results: Results, cells: pd.DataFrame, traces: TraceSet) -> li
         return number(f"{heading}{unit}", of(cells[name], 1 / factor), digits, about=about)
 
     columns = [
-        Column(heading="Cell", values=words("cell_id"), about="data, train size, blocks and seed"),
+        Column(heading="Cell", values=words("cell_id"), about="data, train size, arm and seed"),
         Column(heading="Trace", values=_first_trace(cells, traces), kind="action", about="Power trace of"),
         Column(heading="Run", values=words("run"), choice=True),
         Column(heading="Shift", values=words("data"), choice=True, hidden=True),
-        Column(heading="Tuned", values=words("arm"), choice=True, about="the blocks, or the method that chose them"),
+        Column(heading="Arm", values=words("arm"), choice=True, about="the tuned blocks, or a method with its options"),
         number("Repeats", of(cells["repeats"])),
         number("Lost", of(lost)),
         number("Accuracy, %", of(cells["accuracy_after:mean"], 100), 1),

@@ -15,13 +15,12 @@ jt.chart = async (host, { label, draw, points, zoom = "x" }) => {
     "aria-label": label,
     "aria-describedby": help.id,
   });
-  const button = (text, act) => jt.el("button", { type: "button", click: act }, text);
   const tools = jt.el(
     "div",
     { class: "controls", role: "group", "aria-label": `Zoom: ${label}` },
-    button("Zoom in", () => scale(0.5)),
-    button("Zoom out", () => scale(2)),
-    button("Show all", () => showAll()),
+    jt.button("Zoom in", () => scale(0.5)),
+    jt.button("Zoom out", () => scale(2)),
+    jt.button("Show all", () => showAll()),
   );
   host.append(plot, reading, tools, help);
 
@@ -71,20 +70,12 @@ jt.chart = async (host, { label, draw, points, zoom = "x" }) => {
     else pointOut();
   };
   const tenth = () => Math.max(1, Math.round(points().length / 10));
+  const [next, last, closer, farther] = [() => go(at + 1), () => go(at - 1), () => scale(0.5), () => scale(2)];
   const keys = {
-    ArrowRight: () => go(at + 1),
-    ArrowDown: () => go(at + 1),
-    ArrowLeft: () => go(at - 1),
-    ArrowUp: () => go(at - 1),
-    PageDown: () => go(at + tenth()),
-    PageUp: () => go(at - tenth()),
-    Home: () => go(0),
-    End: () => go(points().length - 1),
-    "+": () => scale(0.5),
-    "=": () => scale(0.5),
-    "-": () => scale(2),
-    "−": () => scale(2),
-    0: () => showAll(),
+    ...{ ArrowRight: next, ArrowDown: next, ArrowLeft: last, ArrowUp: last },
+    ...{ PageDown: () => go(at + tenth()), PageUp: () => go(at - tenth()) },
+    ...{ Home: () => go(0), End: () => go(points().length - 1) },
+    ...{ "+": closer, "=": closer, "-": farther, "−": farther, 0: showAll },
   };
   plot.addEventListener("keydown", (event) => {
     if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -128,4 +119,38 @@ jt.chart = async (host, { label, draw, points, zoom = "x" }) => {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   return { redraw };
+};
+
+// A line, or a band, across the height of a chart.
+jt.upright = (x, line) => ({ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line });
+jt.band = (x0, x1, fillcolor, opacity) => {
+  const edges = { xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1 };
+  return { type: "rect", ...edges, fillcolor, opacity, line: { width: 0 }, layer: "below" };
+};
+
+// The chart of one of many series, which lie packed in chunks: a chunk is unpacked when one of its series is chosen.
+//
+// jt.series({ block, perChunk }, { label, draw, points, show }) returns { title, canvas, choose }.
+//   show(index, series) takes what was chosen, before draw and points are called; a button of a table chooses, too.
+jt.series = ({ block, perChunk }, { show, ...options }) => {
+  const title = jt.el("h3", { tabindex: -1 });
+  const canvas = jt.el("div");
+  let wanted = 0;
+  let chart = null;
+  const choose = async (index) => {
+    wanted += 1;
+    const mine = wanted;
+    const chunk = await jt.data(`${block}-${Math.floor(index / perChunk)}`);
+    if (mine !== wanted) return; // another was chosen meanwhile
+    title.textContent = show(index, chunk[index % perChunk]);
+    if (chart) await (await chart).redraw(); // a promise: the library may still be unpacking
+    else await (chart = jt.chart(canvas, options));
+    canvas.dataset.shown = String(index);
+  };
+  document.addEventListener("jt-action", async (event) => {
+    await choose(event.detail.value);
+    title.scrollIntoView({ block: "start" });
+    title.focus();
+  });
+  return { title, canvas, choose };
 };

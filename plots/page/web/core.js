@@ -28,6 +28,21 @@ jt.figure = (value, significant = 4) => {
   return jt.number(value, digits);
 };
 
+jt.button = (text, click) => jt.el("button", { type: "button", click }, text);
+
+jt.labelled = (text, control, name = null) => jt.el("label", { class: name }, jt.el("span", {}, text), control);
+
+jt.tick = (text, change, { checked = false } = {}, ...marks) => {
+  const box = jt.el("input", { type: "checkbox", checked, change });
+  return { box, label: jt.el("label", { class: "tick" }, box, ...marks, text) };
+};
+
+jt.option = (value, text) => jt.el("option", { value }, text);
+
+// A list of [class, text]: what the marks of a chart mean.
+jt.key = (marks) =>
+  jt.el("ul", { class: "key" }, ...marks.map(([name, text]) => jt.el("li", {}, jt.el("span", { class: `mark ${name}`, "aria-hidden": "true" }), text)));
+
 const unpack = async (id) => {
   const text = atob(document.getElementById(`data-${id}`).textContent);
   const bytes = new Uint8Array(text.length);
@@ -61,7 +76,3 @@ jt.theme = () => {
 
 let serial = 0;
 jt.id = (stem) => `${stem}-${(serial += 1)}`;
-
-jt.labelled = (text, control) => jt.el("label", {}, jt.el("span", {}, text), control);
-
-jt.option = (value, text) => jt.el("option", { value }, text);

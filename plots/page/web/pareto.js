@@ -4,36 +4,28 @@ const SHAPES = ["●", "■", "▲", "◆", "▼", "⬟", "✖", "◀", "▶"];
 
 jt.widgets.pareto = async (host, data) => {
   const { arms, sizes, shifts, unit, factor } = data;
-  const hidden = new Set();
-  let shift = shifts[0];
-  const choice = jt.el(
-    "select",
-    { change: (event) => choose(shifts[Number(event.target.value)]) },
-    ...shifts.map((one, index) => jt.option(index, one.label)),
-  );
-  const ticks = arms.map((arm, index) => {
-    const box = jt.el("input", { type: "checkbox", checked: true, change: () => show(index, box.checked) });
+  const choice = jt.el("select", { change: () => redraw() }, ...shifts.map((one, index) => jt.option(index, one.label)));
+  const ticks = arms.map((arm) => {
     const swatch = jt.el("span", { "aria-hidden": "true", class: "swatch" });
     swatch.style.background = arm.colour;
-    return jt.el("label", { class: "tick" }, box, swatch, arm.name);
+    return jt.tick(arm.name, () => redraw(), { checked: true }, swatch);
   });
-  let spreads = true;
-  const spreadBox = jt.el("input", { type: "checkbox", checked: true, change: () => showSpread(spreadBox.checked) });
-  const spread = jt.el("label", { class: "tick" }, spreadBox, "95 % intervals");
+  const spread = jt.tick("95 % intervals", () => redraw(), { checked: true });
   const key = sizes.length > 1 ? `Train size: ${sizes.map((size, at) => `${SHAPES[at % SHAPES.length]} ${size}`).join(", ")}.` : "";
   const canvas = jt.el("div");
   host.append(
     jt.el("h3", {}, data.title),
     jt.el("div", { class: "controls" }, jt.labelled("Shift", choice)),
-    jt.el("fieldset", { class: "controls" }, jt.el("legend", {}, "Show"), ...ticks, spread),
+    jt.el("fieldset", { class: "controls" }, jt.el("legend", {}, "Show"), ...ticks.map(({ label }) => label), spread.label),
     jt.el("p", { class: "muted" }, key),
     canvas,
     jt.el("p", { class: "muted" }, data.caption),
   );
 
+  const shift = () => shifts[Number(choice.value)];
   const visible = () =>
-    shift.points
-      .filter((point) => !hidden.has(point.arm))
+    shift()
+      .points.filter((point) => ticks[point.arm].box.checked)
       .sort((a, b) => a.energy_gross_j - b.energy_gross_j || a.accuracy - b.accuracy);
   const range = (lo, hi, scale, digits) =>
     lo === null || hi === null ? "" : ` [${jt.number(lo * scale, digits)}, ${jt.number(hi * scale, digits)}]`;
@@ -50,7 +42,7 @@ jt.widgets.pareto = async (host, data) => {
     const points = visible();
     const x = points.map((point) => point.energy_gross_j / factor);
     const y = points.map((point) => 100 * point.accuracy);
-    const front = shift.points.filter((point) => point.best).sort((a, b) => a.energy_gross_j - b.energy_gross_j);
+    const front = shift().points.filter((point) => point.best).sort((a, b) => a.energy_gross_j - b.energy_gross_j);
     const reach = (value, lo, hi, scale) => {
       const both = points.map((point) => whisker(point, value, lo, hi, scale));
       return {
@@ -58,7 +50,7 @@ jt.widgets.pareto = async (host, data) => {
         symmetric: false,
         array: both.map((one) => one.up),
         arrayminus: both.map((one) => one.down),
-        visible: spreads,
+        visible: spread.box.checked,
         color: theme.muted,
         thickness: 0.6,
         width: 2,
@@ -105,19 +97,7 @@ jt.widgets.pareto = async (host, data) => {
     };
   };
   let chart = null; // until the library is unpacked; the first drawing shows what was chosen by then
-  const choose = (next) => {
-    shift = next;
-    return chart?.redraw();
-  };
-  const showSpread = (on) => {
-    spreads = on;
-    return chart?.redraw();
-  };
-  const show = (index, on) => {
-    if (on) hidden.delete(index);
-    else hidden.add(index);
-    return chart?.redraw();
-  };
+  const redraw = () => chart?.redraw();
   chart = await jt.chart(canvas, {
     label: data.title,
     draw,

@@ -28,7 +28,7 @@ jt.widgets.table = async (host, data) => {
     const options = [...words].sort((a, b) => collator.compare(a, b)).map((word) => jt.option(String(word), String(word)));
     return jt.el("select", { change: () => renew() }, jt.option("", "all"), ...options);
   });
-  const clear = jt.el("button", { type: "button", click: () => reset() }, "Clear filters");
+  const clear = jt.button("Clear filters", () => reset());
   const controls = jt.el(
     "div",
     { class: "controls", role: "search", "aria-label": `Filter: ${data.label}` },
@@ -48,8 +48,8 @@ jt.widgets.table = async (host, data) => {
   });
   const table = jt.el("table", {}, jt.el("thead", {}, jt.el("tr", {}, ...heads.filter(Boolean))), body);
   const frame = jt.el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": data.label }, table);
-  const back = jt.el("button", { type: "button", click: () => turn(-1) }, "Previous rows");
-  const forth = jt.el("button", { type: "button", click: () => turn(1) }, "Next rows");
+  const back = jt.button("Previous rows", () => turn(-1));
+  const forth = jt.button("Next rows", () => turn(1));
   const pager = jt.el("div", { class: "controls", role: "group", "aria-label": `Pages: ${data.label}` }, back, forth);
   host.append(controls, status, frame, pager);
 

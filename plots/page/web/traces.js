@@ -1,11 +1,10 @@
 // The power of one repeat over time. Traces lie packed in parts; a part is unpacked when one of its traces is chosen.
 jt.widgets.traces = async (host, data) => {
-  const { cells, entries, perChunk, block } = data;
+  const { cells, entries } = data;
   const ofCell = new Map();
   entries.forEach(([cell], index) => ofCell.set(cell, [...(ofCell.get(cell) || []), index]));
   let at = 0;
   let trace = null;
-  let chart = null;
 
   const cellChoice = jt.el(
     "select",
@@ -14,21 +13,11 @@ jt.widgets.traces = async (host, data) => {
   );
   const repeatChoice = jt.el("select", { change: (event) => choose(Number(event.target.value)) });
   const step = (by) => choose(Math.max(0, Math.min(entries.length - 1, at + by)));
-  const back = jt.el("button", { type: "button", click: () => step(-1) }, "Previous trace");
-  const forth = jt.el("button", { type: "button", click: () => step(1) }, "Next trace");
-  const title = jt.el("h3", { tabindex: -1 });
+  const back = jt.button("Previous trace", () => step(-1));
+  const forth = jt.button("Next trace", () => step(1));
   const facts = jt.el("p", { class: "muted", role: "status" });
-  const canvas = jt.el("div");
-  const cellLabel = jt.labelled("Cell", cellChoice);
-  cellLabel.className = "wide";
-  const controls = jt.el("div", { class: "controls" }, cellLabel, jt.labelled("Repeat", repeatChoice), back, forth);
-  const key = jt.el("ul", { class: "key" });
-  host.append(controls, title, key, canvas, facts);
+  const key = jt.el("div");
 
-  const load = async (index) => {
-    const part = await jt.data(`${block}-${Math.floor(index / perChunk)}`);
-    return part[index % perChunk];
-  };
   const decoded = ({ from, step: size, d }) => {
     let sum = 0;
     return d.map((change) => from + size * (sum += change));
@@ -43,24 +32,17 @@ jt.widgets.traces = async (host, data) => {
   const spans = (theme) => {
     const { quiet_from_s: from, t0_s: start, t1_s: end, quiet_until_s: until } = trace.moments;
     const band = (x0, x1, colour, opacity) =>
-      x0 === null || x1 === null || x1 <= x0
-        ? []
-        : [{ type: "rect", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, fillcolor: colour, opacity, line: { width: 0 }, layer: "below" }];
-    const edge = (x) =>
-      x === null
-        ? []
-        : [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: theme.accent, width: 1 } }];
-    const idle =
-      trace.idle_power_w === null
-        ? []
-        : [{ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: trace.idle_power_w, y1: trace.idle_power_w, line: { color: theme.edge, width: 2, dash: "dash" } }];
+      x0 === null || x1 === null || x1 <= x0 ? [] : [jt.band(x0, x1, colour, opacity)];
+    const edge = (x) => (x === null ? [] : [jt.upright(x, { color: theme.accent, width: 1 })]);
+    const watts = trace.idle_power_w;
+    const level = { type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: watts, y1: watts };
     return [
       ...band(from, start, theme.muted, 0.22),
       ...band(end, until, theme.muted, 0.22),
       ...band(start, end, theme.accent, 0.14),
       ...edge(start),
       ...edge(end),
-      ...idle,
+      ...(watts === null ? [] : [{ ...level, line: { color: theme.edge, width: 2, dash: "dash" } }]),
     ];
   };
   const draw = (theme) => {
@@ -121,22 +103,16 @@ jt.widgets.traces = async (host, data) => {
       .filter(Boolean)
       .join(" ");
   };
-  const mark = (className, text) => jt.el("li", {}, jt.el("span", { class: `mark ${className}`, "aria-hidden": "true" }), text);
-  const legend = () => [
-    mark("line", "power"),
-    ...(trace.moments.t0_s !== null ? [mark("window", "window")] : []),
-    ...(trace.moments.quiet_from_s !== null || trace.moments.quiet_until_s !== null ? [mark("guard", "guard bands")] : []),
-    ...(trace.idle_power_w !== null ? [mark("idle", `idle baseline, ${jt.figure(trace.idle_power_w, 3)} W`)] : []),
+  const marks = () => [
+    ["line", "power"],
+    ...(trace.moments.t0_s !== null ? [["window", "window"]] : []),
+    ...(trace.moments.quiet_from_s !== null || trace.moments.quiet_until_s !== null ? [["guard", "guard bands"]] : []),
+    ...(trace.idle_power_w !== null ? [["idle", `idle baseline, ${jt.figure(trace.idle_power_w, 3)} W`]] : []),
   ];
 
-  let wanted = 0;
-  const choose = async (index) => {
+  const show = (index, chosen) => {
     at = index;
-    wanted += 1;
-    const mine = wanted;
-    const found = await load(index);
-    if (mine !== wanted) return; // another was chosen meanwhile
-    trace = { ...found, x: decoded(found.t), y: decoded(found.p) };
+    trace = { ...chosen, x: decoded(chosen.t), y: decoded(chosen.p) };
     const [cell, repeat] = entries[index];
     cellChoice.value = String(cell);
     const mates = ofCell.get(cell);
@@ -145,17 +121,13 @@ jt.widgets.traces = async (host, data) => {
     repeatChoice.disabled = mates.length === 1;
     back.disabled = index === 0;
     forth.disabled = index === entries.length - 1;
-    title.textContent = `${cells[cell]}, repeat ${repeat}`;
     facts.textContent = describe();
-    key.replaceChildren(...legend());
-    if (chart) await (await chart).redraw(); // a promise: the library may still be unpacking
-    else await (chart = jt.chart(canvas, { label: "Power over time of the chosen repeat", draw, points, zoom: "x" }));
-    canvas.dataset.shown = String(index);
+    key.replaceChildren(jt.key(marks()));
+    return `${cells[cell]}, repeat ${repeat}`;
   };
-  document.addEventListener("jt-action", async (event) => {
-    await choose(event.detail.value);
-    title.scrollIntoView({ block: "start" });
-    title.focus();
-  });
+  const label = "Power over time of the chosen repeat";
+  const { title, canvas, choose } = jt.series(data, { label, draw, points, show });
+  const choices = [jt.labelled("Cell", cellChoice, "wide"), jt.labelled("Repeat", repeatChoice)];
+  host.append(jt.el("div", { class: "controls" }, ...choices, back, forth), title, key, canvas, facts);
   await choose(0);
 };

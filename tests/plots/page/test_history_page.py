@@ -100,8 +100,8 @@ def test_a_row_opens_its_series_and_the_keyboard_reads_it(browser: Browser, page
     chart.get_by_label("Measure").select_option("accuracy")
     page.get_by_role("heading", name=f"{CELL}: accuracy").wait_for()
     assert "No change is proven in this series." in chart.get_by_role("status").inner_text()
-    chart.get_by_label("only cells with a change").check()
-    options = chart.get_by_role("combobox", name="Cell").locator("option").all_inner_texts()
+    chart.get_by_label("only conditions with a change").check()
+    options = chart.get_by_role("combobox", name="Condition").locator("option").all_inner_texts()
     assert sorted(options) == [CELL, "full on digits-flip, 10 % (1 change)"]
     assert heard == []
     page.context.close()

@@ -217,7 +217,7 @@ def test_filters(visit: Visit) -> None:
     assert status.inner_text() == "Rows 1 to 4 of 4 (60 without filter)"
     table.get_by_label("Flags").select_option("short_idle")
     assert len(visit.rows(1)) == 3
-    table.get_by_label("Tuned").select_option("full")
+    table.get_by_label("Arm").select_option("full")
     assert status.inner_text() == "No row matches; there are 60."
     table.get_by_role("button", name="Clear filters").click()
     assert status.inner_text() == "Rows 1 to 25 of 60"
