@@ -7,6 +7,7 @@ An arrow is an import of one module of ours in another, wherever in the file it 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -112,6 +113,27 @@ def test_no_circle_of_rooms() -> None:
     edges = {(room(a), room(b)) for a, b in arrows() if room(a) != room(b) and room(a) != "bench"}
     found = circle(edges)
     assert not found, f"circle: {' -> '.join(found)}"
+
+
+def test_the_list_of_rooms_in_contributing_is_true() -> None:
+    """It names every room, and the modules of a room import only rooms above it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listing = text[text.index("\nhardware/") :].partition("```")[0]
+    places: dict[str, int] = {}
+    top = ""
+    for place, (indent, name) in enumerate(re.findall(r"^( *)(\w+)/(?: |$)", listing, flags=re.M)):
+        top = top if indent else name
+        places.setdefault(f"{top}.{name}" if indent else name, place)
+    packages = {".".join(name.split(".")[: 1 if within(name, ("plots",)) else 2]) for name in modules()}
+    assert set(places) == {name for name in packages if modules()[name].name == "__init__.py"} - {"suites"}
+
+    def place(module: str) -> int | None:  # None: a loose module, which may stand anywhere
+        parts = module.split(".")
+        return places.get(".".join(parts[:2]), places["plots"] if parts[0] == "plots" else None)
+
+    at = {name: place(name) for name in modules() if name not in ("bench", "hardware")}
+    upward = [f"{a} -> {b}" for a, b in sorted(arrows()) if (at.get(a) or 99) < (at.get(b) or 0)]
+    assert not upward
 
 
 @pytest.mark.parametrize(("package", "packages", "loose"), [("bench", 20, 4), ("hardware", 8, 6)])
