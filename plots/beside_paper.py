@@ -27,15 +27,17 @@ def draw(comparison: Comparison) -> list[Drawn]:
 
 
 def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
-    cells = comparison.cells[comparison.cells[f"{measure.name}_run"].notna()]
-    cells = cells[cells[f"{measure.name}_base"].notna()]
-    if cells.empty:
+    conditions = comparison.conditions[comparison.conditions[f"{measure.name}_run"].notna()]
+    conditions = conditions[conditions[f"{measure.name}_base"].notna()]
+    if conditions.empty:
         return []
-    cells = cells.sort_values("data", key=lambda labels: labels.map(lambda label: (len(label), label)), kind="stable")
-    arms = arms_of(cells)
+    conditions = conditions.sort_values(
+        "data", key=lambda names: names.map(lambda name: (len(name), name)), kind="stable"
+    )
+    arms = arms_of(conditions)
     palette = colours(arms)
     ours, printed = ("base", "run") if comparison.run == "paper" else ("run", "base")
-    agree = int((cells[f"{measure.name}_verdict"] == AGREES).sum())
+    agree = int((conditions[f"{measure.name}_verdict"] == AGREES).sum())
     legend: list[Artist] = [Patch(**_face(role, palette[arm]), label=arm) for arm, role in arms]
     legend.append(Line2D([], [], color=INK, linewidth=1.8, label="published"))
     chart = Chart(
@@ -45,7 +47,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         y_label=f"{measure.heading}, %",
         caption=(
             "Bars: this run; lines: the published figures. Whiskers: 95 % interval of the difference between the two, "
-            f"about the bar; it holds the line where nothing tells them apart. {agree} of {len(cells)} agree."
+            f"about the bar; it holds the line where nothing tells them apart. {agree} of {len(conditions)} agree."
         ),
         alt=(
             f"Grouped bars: {measure.heading} in percent by tuned block, one panel per shift, with the published "
@@ -67,7 +69,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         axes.set_xlim(-0.55, len(sizes) - 0.45)
         limits(axes, part[f"{measure.name}_run"])
 
-    return draw_pages(chart, cells, panel)
+    return draw_pages(chart, conditions, panel)
 
 
 def _pair(

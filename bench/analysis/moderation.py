@@ -1,9 +1,9 @@
-"""Moderation: the spread of each of many small samples, steadied by the spread of the others as far as they agree.
+"""Moderate the variances of many small samples: draw each towards a common one, as far as the samples agree.
 
-Five repeats leave a standard deviation four degrees of freedom, and a correction for many cells then asks for six of
-its standard errors. Cells of one run on one device share most of what makes them noisy, so each variance is drawn
-towards a common one. How far is estimated from the variances themselves: not at all where they differ by more than
-chance. No sample needs this for its mean, which stays as it is.
+Five repeats leave a standard deviation four degrees of freedom, and a correction for many conditions then asks for six
+of its standard errors. Conditions of one run on one device share most of what makes them noisy, so each variance is
+drawn towards a common one. How far is estimated from the variances themselves: not at all where they differ by more
+than chance. Means stay as they are.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from scipy.special import digamma, fdtrc, polygamma
 Floats = NDArray[np.float64]
 
 CAUTION = 2.0
-"""Standard errors by which the variances are taken to differ more than they seem to. Few cells cannot show that they
-are alike, and then little is shared; 0 would be the estimate of Smyth, which lets noisy cells raise false alarms."""
+"""Standard errors by which the variances are taken to differ more than they seem to. Few conditions cannot show that
+they are alike, and then little is shared; 0 is Smyth's estimate, which lets noisy conditions raise false alarms."""
 
 ODD_LEVEL = 0.01
-"""A variance above the common one that chance gives so rarely belongs to a cell with a noise of its own."""
+"""A variance above the common one that chance gives so rarely belongs to a condition with a noise of its own."""
 
 _NEWTON_STEPS = 50
 

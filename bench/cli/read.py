@@ -36,7 +36,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("base", metavar="BASE")
-@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a cell is worse by so much: joules:5%,accuracy:1.")
+@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a condition is worse by so much: joules:5%,accuracy:1.")
 @click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
 @click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
 @click.option("--across", is_flag=True, help="Compare even across devices, sources, grades, models and epochs.")
@@ -44,7 +44,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
     "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
 )
 def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
-    """Say per cell whether RUN is better or worse than BASE, or the same; `paper` stands for the published tables.
+    """Compare RUN with BASE per condition: better, worse or the same; `paper` stands for the published tables.
 
     Nothing is called changed that may be chance. `not enough data` never fails a check.
     """
@@ -135,7 +135,7 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
 @click.option("--html", is_flag=True, help="Also write history.html, a page.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for history.csv, history.md and the page.")
 def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
-    """Say since which night a cell costs more or less than it did, over many runs of one device.
+    """Find since which night a condition costs more or less than before, over many runs of one device.
 
     DIR is a run folder or a folder of run folders; what is read of a run is kept in an index beside it.
     Nothing is called a change that may be chance.

@@ -1,7 +1,7 @@
-"""Two runs set against each other, cell by cell: what became better or worse, what stayed, and what is not known.
+"""Compare two runs, condition by condition: what became better or worse, what stayed, and what is not known.
 
 rules -> contrast -> verdict -> comparison, for another run (`runs`) or the published tables (`paper`); `show` prints
-and writes it. A cell is data, train size and what was tuned; its seeds and repeats are its repetitions.
+and writes it. A condition is data, train size and arm; its seeds and repeats are its repetitions.
 """
 
 from __future__ import annotations
@@ -65,5 +65,5 @@ def check_ranges(results: Results) -> None:
         ("energy_net_j", np.isinf(records["energy_net_j"])),
     ):
         if wrong.any():
-            cell, value = records.loc[wrong, ["cell_id", name]].iloc[0]
-            raise RequestError(f"{results.runs[0]}: {cell} has {name} {value}; cells.jsonl is damaged")
+            cell_id, value = records.loc[wrong, ["cell_id", name]].iloc[0]
+            raise RequestError(f"{results.runs[0]}: {cell_id} has {name} {value}; cells.jsonl is damaged")

@@ -26,7 +26,7 @@ _AXES = (
     "timeout_s",
     "energy.repeats",
 )
-"""Keys of a suite that say which cells there are; the cells themselves say that better."""
+"""Keys of a suite that name its cells; the records themselves tell which there are."""
 
 
 def refusal(run: Results, base: Results) -> str:
@@ -48,7 +48,7 @@ def work_refusals(run: Results, base: Results) -> pd.Series:
     A setting counts where both manifests have it; a record names its model even without a manifest.
 
     Returns:
-        '' or the reason, by `cell`; conditions of both sides.
+        '' or the reason, by `condition`; conditions of both sides.
     """
     new, old = (_mapping(_content(side.manifests[0]), "model") for side in (run, base))
     shared = [key for key in old if key in new]
@@ -70,23 +70,26 @@ def work_refusals(run: Results, base: Results) -> pd.Series:
 
 
 def _work(results: Results) -> pd.DataFrame:
-    """`model` and `epochs` (nan where the manifest does not say) by `cell`."""
+    """`model` and `epochs` (nan where the manifest does not say) by `condition`."""
     train = _mapping(_content(results.manifests[0]), "train")
     override = _mapping(train, "per_block")
     records = results.records
-    names = records.assign(model=records["model"].fillna("not named"))[["cell", "model"]].drop_duplicates()
-    arms = records.drop_duplicates("cell").set_index("cell")["arm"]
+    names = records.assign(model=records["model"].fillna("not named"))[["condition", "model"]].drop_duplicates()
+    arms = records.drop_duplicates("condition").set_index("condition")["arm"]
     epochs = [_mapping(override, arm).get("epochs") or train.get("epochs") for arm in arms]
     known = [float(value) if isinstance(value, int | float) else np.nan for value in epochs]
     return pd.DataFrame(
-        {"model": names.groupby("cell")["model"].agg("+".join), "epochs": pd.Series(known, arms.index, dtype=float)}
+        {
+            "model": names.groupby("condition")["model"].agg("+".join),
+            "epochs": pd.Series(known, arms.index, dtype=float),
+        }
     )
 
 
-def cell_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
-    """The same per cell, '' or the reason: joules by another source, or of another grade. Takes measured records.
+def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
+    """The same per condition, '' or the reason: joules by another source, or of another grade. Takes measured records.
 
-    A cell's grade is the worst of its repeats: a mean is as good as its weakest part.
+    A condition's grade is the worst of its repeats: a mean is as good as its weakest part.
     """
     new, old = (_origin(side) for side in (run, base))
     both = new.merge(old, left_index=True, right_index=True, suffixes=("_run", "_base"))
@@ -110,7 +113,7 @@ def other_changes(run: Results, base: Results) -> list[str]:
 
 
 def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series:
-    """Relative difference that this meter cannot show, by cell; 0 where it states none.
+    """Relative difference that this meter cannot show, by condition; 0 where it states none.
 
     A counter's count over the joules of a window, a power meter's over the mean power. Net joules also share the
     error of the idle baseline, which no number of repeats takes away: 2 u(idle power) · time / net energy.
@@ -125,15 +128,15 @@ def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series
         floor = count * joules["train_time_s"] / gross
     if basis == "net":
         floor = floor + 2 * _idle_u_w(results.manifests[0]) * joules["train_time_s"] / joules["energy_net_j"]
-    floors: pd.Series = floor.astype(float).fillna(0.0).groupby(joules["cell"]).median()
+    floors: pd.Series = floor.astype(float).fillna(0.0).groupby(joules["condition"]).median()
     return floors
 
 
 def _origin(joules: pd.DataFrame) -> pd.DataFrame:
-    facts = joules[["cell", "source", "source_kind", "grade"]].drop_duplicates()
+    facts = joules[["condition", "source", "source_kind", "grade"]].drop_duplicates()
     facts["source"] = facts["source"].fillna("not named") + " (" + facts["source_kind"].fillna("kind not stated") + ")"
     facts["grade"] = facts["grade"].fillna("none")
-    grouped = facts.groupby("cell")
+    grouped = facts.groupby("condition")
     # letters are in order: the worst grade is the largest, and "none" comes after them
     return pd.DataFrame({"source": grouped["source"].max(), "grade": grouped["grade"].max()})
 
@@ -154,7 +157,7 @@ def meter_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suite_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a suite asks of each of its cells: its settings, without its axes."""
+    """What a suite asks of each of its conditions: its settings, without its axes."""
     content = flat(_content(manifest))
     return {key: value for key, value in content.items() if not any(_under(key, axis) for axis in _AXES)}
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.compare.differences import CELL
+from bench.compare.differences import CONDITION
 from bench.compare.rules import Rules
 from bench.compare.verdict import DIFFERS, NOT_ENOUGH, ORDER, WORSE, Measure, worst
 
 FIGURES = (
     "run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "unpaired", "p", "p_holm", "verdict", "why",
 )  # fmt: skip
-"""What is known of one measure in one cell; its columns are MEASURE_FIGURE."""
+"""Figures of one measure in one condition; their columns are MEASURE_FIGURE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class Comparison:
         run, base: what they are called.
         published: whether one of them is the published tables; then verdicts are agrees and differs.
         measures: what is compared, in the order of the columns.
-        cells: one row per cell that both have, worst first: data, train_size, arm, level, n_train, role, verdict,
-            and per measure FIGURES. Changes, ends of intervals and margins are fractions: of BASE's joules, or 0.01
-            for a point. verdict is '' where a measure was not compared, and why says the reason.
-        unmatched: the cells that only one of them has, `only_in` RUN or BASE.
+        conditions: one row per condition that both have, worst first: data, train_size, arm, level, n_train, role,
+            verdict, and per measure FIGURES. Changes, ends of intervals and margins are fractions: of BASE's joules, or
+            0.01 for a point. verdict is '' where a measure was not compared, and why says the reason.
+        unmatched: the conditions that only one of them has, `only_in` RUN or BASE.
         headlines: sentences on the run as a whole; only against published figures.
         warnings: sentences on joules that were not compared, or only because --across asked for it.
         notes: sentences on what was left out or differs besides.
@@ -38,7 +38,7 @@ class Comparison:
     base: str
     published: bool
     measures: tuple[Measure, ...]
-    cells: pd.DataFrame
+    conditions: pd.DataFrame
     unmatched: pd.DataFrame
     headlines: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -46,31 +46,31 @@ class Comparison:
     rules: Rules
 
     def counts(self, measure: Measure | None = None) -> dict[str, int]:
-        """Cells per verdict, of one measure or of the worst of a cell's; words that no cell has are left out."""
+        """Count conditions per verdict, of one measure or of each condition's worst; without verdicts of none."""
         column = "verdict" if measure is None else f"{measure.name}_verdict"
-        found = self.cells[column].value_counts()
+        found = self.conditions[column].value_counts()
         return {word: int(found[word]) for word in ORDER if word in found}
 
     def failing(self) -> pd.DataFrame:
-        """Cells that are worse by at least what `fail_on` allows: CELL, n_train, measure, change."""
-        columns = [*CELL, "n_train", "measure", "change"]
+        """Conditions that are worse by at least what `fail_on` allows: CONDITION, n_train, measure, change."""
+        columns = [*CONDITION, "n_train", "measure", "change"]
         parts = []
         for measure in self.measures:
             limit = self.rules.fail_on.get(measure.name)
             if limit is None:
                 continue
-            change = self.cells[f"{measure.name}_change"]
+            change = self.conditions[f"{measure.name}_change"]
             bad = (change < 0) if measure.more_is_better else (change > 0)
-            sure = self.cells[f"{measure.name}_verdict"].isin([WORSE, DIFFERS])
-            part = self.cells.assign(measure=measure.name, change=change)[bad & sure & (change.abs() >= limit)]
+            sure = self.conditions[f"{measure.name}_verdict"].isin([WORSE, DIFFERS])
+            part = self.conditions.assign(measure=measure.name, change=change)[bad & sure & (change.abs() >= limit)]
             parts.append(part[columns])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def assemble(facts: pd.DataFrame, judged: dict[Measure, pd.DataFrame], *, published: bool = False) -> pd.DataFrame:
-    """Rows of `facts` with the figures of each measure and a verdict, worst first; one index, CELL_FACTS as columns.
+    """Join `facts` (columns CONDITION_FACTS) with the figures and verdict of each measure; worst conditions first.
 
-    A cell that a measure has no row for was not measured on one side. Against published figures a difference is as
+    A condition that a measure has no row for was not measured on one side. Against published figures a difference is as
     bad in one direction as in the other.
     """
     table = facts.copy()

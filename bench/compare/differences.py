@@ -1,4 +1,4 @@
-"""Contrast: how far two runs lie apart in each cell, and how well that is known. Pairs where there are any."""
+"""Contrast two runs: difference and standard error per condition, from pairs where there are enough."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench.analysis.moderation import independent_number, moderate
 from bench.analysis.statistics import independent_error, summarise
 from bench.read.results import GROUP
 
-CELL = [*GROUP, "arm"]
-"""What makes a cell here: data, train size and what was tuned. Its seeds and repeats are repetitions."""
+CONDITION = [*GROUP, "arm"]
+"""What makes a condition: data, train size and arm. Its seeds and repeats are repetitions."""
 
-CELL_FACTS = [*CELL, "level", "n_train", "role"]
-"""What is known of a cell before its figures."""
+CONDITION_FACTS = [*CONDITION, "level", "n_train", "role"]
+"""What is known of a condition before its figures."""
 
 MIN_REPETITIONS = 3
 """Pairs, or values a side, below which nothing is said. The t interval of two is 13 standard deviations wide."""
@@ -34,30 +34,30 @@ def contrast(
     quantum: pd.Series | None = None,
     shared_noise: bool = False,
 ) -> pd.DataFrame:
-    """Mean of run - base per cell, with its standard error.
+    """Mean of run - base per condition, with its standard error.
 
     Paired where the runs share at least MIN_REPETITIONS units, otherwise Welch's comparison of two samples. The
     seed draws the images and their order and the repeat is the place in the run, so a pair shares both, and with
     them whatever a run warms up by.
 
     Args:
-        run, base: one row per `cell` (its number) and unit, with `value`; energies as logarithms.
+        run, base: one row per `condition` (its number) and unit, with `value`; energies as logarithms.
         unit: what makes a pair, the seed or the seed and the repeat; the first is the seed.
-        quantum: the least difference that values of a cell can have, by cell.
-        shared_noise: the cells' noise has a cause in common, e.g. one device and one meter; then the spread of paired
-            cells is moderated by each other's (`bench.analysis.moderation`), which raises their degrees.
+        quantum: the least difference that values of a condition can have, by condition.
+        shared_noise: whether the conditions' noise has a cause in common, e.g. one device and one meter; then the
+            spread of paired conditions is moderated (`bench.analysis.moderation`), which raises their degrees.
 
     Returns:
-        By cell, those of both sides: change, error, degrees (of freedom), n (of pairs, or of the smaller side),
+        By condition, those of both sides: change, error, degrees (of freedom), n (of pairs, or of the smaller side),
         test ("paired", "Welch", or "" with too few for either; then there is no error), unpaired (values that had
         no partner).
     """
-    keys = ["cell", *unit]
+    keys = ["condition", *unit]
     pairs = run[[*keys, value]].merge(base[[*keys, value]], on=keys, suffixes=("", "_base"))
     pairs["change"] = pairs[value] - pairs[f"{value}_base"]
-    sizes = pd.concat([run.groupby("cell").size(), base.groupby("cell").size()], axis=1, join="inner")
+    sizes = pd.concat([run.groupby("condition").size(), base.groupby("condition").size()], axis=1, join="inner")
     sizes.columns = pd.Index(["run", "base"])
-    paired = summarise(pairs, "change", ["cell"]).reindex(sizes.index)
+    paired = summarise(pairs, "change", ["condition"]).reindex(sizes.index)
     n = paired["n"].fillna(0)
     sd = _without_false_precision(paired["mean"], paired["sd"], quantum)
     enough = n >= MIN_REPETITIONS
@@ -74,11 +74,11 @@ def contrast(
     )
     few = table.index[~enough & (sizes.min(axis=1) >= MIN_REPETITIONS)]
     found: dict[object, list[object]] = {}
-    for cell in few:
-        least = 0.0 if quantum is None else float(quantum.get(cell, 0.0))
-        welch = _welch(run[run["cell"] == cell], base[base["cell"] == cell], value, unit[0], least)
+    for condition in few:
+        least = 0.0 if quantum is None else float(quantum.get(condition, 0.0))
+        welch = _welch(run[run["condition"] == condition], base[base["condition"] == condition], value, unit[0], least)
         if welch is not None:
-            found[cell] = [*welch, "Welch", 0]
+            found[condition] = [*welch, "Welch", 0]
     columns = ["change", "error", "degrees", "n", "test", "unpaired"]
     for column, values in zip(columns, zip(*found.values(), strict=True), strict=False):
         table.loc[list(found), column] = values
@@ -88,11 +88,11 @@ def contrast(
 
 
 def _moderated(table: pd.DataFrame, pairs: pd.DataFrame, unit: Sequence[str]) -> pd.DataFrame:
-    """The table with errors and degrees of its paired cells moderated. Welch's have twice the degrees, and stay."""
+    """Moderate errors and degrees of the paired conditions; those compared by Welch have twice the degrees and stay."""
     paired = table.index[table["test"] == "paired"]
     if len(paired) < 2:
         return table
-    values = pairs[pairs["cell"].isin(paired)].pivot_table(index="cell", columns=list(unit), values="change")
+    values = pairs[pairs["condition"].isin(paired)].pivot_table(index="condition", columns=list(unit), values="change")
     residuals = values.sub(values.mean(axis=1), axis=0)
     n = table.loc[paired, "n"].to_numpy(dtype=float)
     variance, degrees = moderate(
@@ -127,7 +127,7 @@ def _welch(
 
 
 def _without_false_precision(mean: pd.Series, sd: pd.Series, quantum: pd.Series | None) -> pd.Series:
-    """Spread of pairs, at least that of rounding where all differ by the same and not by 0.
+    """Raise a spread of 0 to that of rounding where all pairs differ by the same and not by 0.
 
     Three seeds that are each one test image worse have no spread at all, and would be certainly worse. A value
     rounded to q has a standard deviation of q/√12, a difference of two q/√6.

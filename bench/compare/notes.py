@@ -16,14 +16,14 @@ from bench.compare.rules import Rules
 from bench.read.results import Results
 
 NAMED = 6
-"""Cells that a sentence names one by one; compare.csv has them all."""
+"""Conditions that a sentence names one by one; compare.csv has them all."""
 
 _CHANGES = 5
 
 
-def refusal_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
+def refusal_warnings(run: Results, base: Results, conditions: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
     """Why accuracy or joules are not compared, or what a reader must know where --across compared them all the same."""
-    has_joules = "joules_verdict" in cells
+    has_joules = "joules_verdict" in conditions
     if rules.across:
         crossed = [comparable.refusal(run, base)] if has_joules else []
         told = [f"Joules are compared across: {why}." for why in crossed if why]
@@ -32,8 +32,8 @@ def refusal_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Ru
     way_out = "--across compares them all the same."
     told = [f"Joules are not compared: {refused}. {way_out}"] if refused and has_joules else []
     for name in ("accuracy", *(() if refused else ("joules",))):
-        if f"{name}_verdict" in cells:
-            parts = cells[cells[f"{name}_verdict"] == ""].groupby(f"{name}_why", sort=False)
+        if f"{name}_verdict" in conditions:
+            parts = conditions[conditions[f"{name}_verdict"] == ""].groupby(f"{name}_why", sort=False)
             told += [
                 f"{name.capitalize()} of {count(len(part), 'condition')} {'is' if name == 'accuracy' else 'are'} not "
                 f"compared: {why}. {way_out}"
@@ -42,13 +42,15 @@ def refusal_warnings(run: Results, base: Results, cells: pd.DataFrame, rules: Ru
     return told
 
 
-def run_notes(run: Results, base: Results, cells: pd.DataFrame, unmatched: pd.DataFrame, rules: Rules) -> list[str]:
+def run_notes(
+    run: Results, base: Results, conditions: pd.DataFrame, unmatched: pd.DataFrame, rules: Rules
+) -> list[str]:
     """What else a reader of one run against another must know."""
     notes = unmatched_notes(unmatched)
     for name, side in (("RUN", run), ("BASE", base)):
         notes += excluded_notes(name, side, rules)
-    notes += _pairing(cells)
-    notes += _energy(run, base, cells)
+    notes += _pairing(conditions)
+    notes += _energy(run, base, conditions)
     if found := comparable.other_changes(run, base):
         more = f", and {len(found) - _CHANGES} more" if len(found) > _CHANGES else ""
         notes.append(f"Also changed from BASE to RUN: {'; '.join(found[:_CHANGES])}{more}.")
@@ -56,9 +58,9 @@ def run_notes(run: Results, base: Results, cells: pd.DataFrame, unmatched: pd.Da
 
 
 def unmatched_notes(unmatched: pd.DataFrame) -> list[str]:
-    """Cells that only one side has, counted and named."""
+    """Conditions that only one side has, counted and named."""
     parts = unmatched.groupby("only_in", sort=False)
-    return [f"{count(len(part), 'cell')} only in {side}: {name_cells(part, NAMED)}." for side, part in parts]
+    return [f"{count(len(part), 'condition')} only in {side}: {name_conditions(part, NAMED)}." for side, part in parts]
 
 
 def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
@@ -80,17 +82,17 @@ def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
     return [f"{name}: {', '.join(said)}."] if said else []
 
 
-def name_cells(cells: pd.DataFrame, limit: int) -> str:
+def name_conditions(conditions: pd.DataFrame, limit: int) -> str:
     """'digits-noise 10 % block1, fc; digits-flip 10 % full', or more than `limit` as 'digits-noise (18)'.
 
-    Takes CELL and n_train.
+    Takes CONDITION and n_train.
     """
-    if len(cells) > limit:
-        sizes = cells.groupby("data", sort=False).size()
+    if len(conditions) > limit:
+        sizes = conditions.groupby("data", sort=False).size()
         more = f" and {len(sizes) - limit} more" if len(sizes) > limit else ""
         return ", ".join(f"{data} ({n})" for data, n in sizes.head(limit).items()) + more
     shown: dict[str, list[str]] = {}
-    for row in cells.to_dict("records"):
+    for row in conditions.to_dict("records"):
         shown.setdefault(place(row), []).append(str(row["arm"]))
     return "; ".join(f"{where} {', '.join(arms)}" for where, arms in shown.items())
 
@@ -101,24 +103,24 @@ def place(row: dict[Hashable, Any]) -> str:
     return str(row["data"]) if size == MISSING else f"{row['data']} {size}"
 
 
-def _pairing(cells: pd.DataFrame) -> Iterable[str]:
+def _pairing(conditions: pd.DataFrame) -> Iterable[str]:
     for name, noun in (("accuracy", "seed"), ("joules", "repeat")):
-        if f"{name}_test" not in cells:
+        if f"{name}_test" not in conditions:
             continue
-        test = cells[f"{name}_test"]
+        test = conditions[f"{name}_test"]
         welch = int((test == "Welch").sum())
         if welch:
             yield (
-                f"{name.capitalize()} of {count(welch, 'cell')}: fewer than {MIN_REPETITIONS} pairs in common, so "
+                f"{name.capitalize()} of {count(welch, 'condition')}: fewer than {MIN_REPETITIONS} pairs in common, so "
                 "compared as two samples (Welch)."
             )
-        alone = int(cells.loc[test == "paired", f"{name}_unpaired"].sum())
+        alone = int(conditions.loc[test == "paired", f"{name}_unpaired"].sum())
         if alone:
             yield f"{name.capitalize()}: {count(alone, noun)} without a partner in the other run, left out."
 
 
-def _energy(run: Results, base: Results, cells: pd.DataFrame) -> Iterable[str]:
-    if "joules_verdict" not in cells:
+def _energy(run: Results, base: Results, conditions: pd.DataFrame) -> Iterable[str]:
+    if "joules_verdict" not in conditions:
         yield "Neither run has joules: only accuracy is compared."
         return
     new, old = provenance(run.records), provenance(base.records)

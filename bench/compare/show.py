@@ -1,4 +1,4 @@
-"""Show: a comparison in the terminal, and as compare.csv and compare.md. Everything from the same sentences."""
+"""Show a comparison in the terminal, and write it as compare.csv and compare.md, from the same sentences."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.text import Text
 from bench.analysis.formats import escape_markdown
 from bench.analysis.wording import MISSING, count, interval, missing, points
 from bench.compare.comparison import Comparison
-from bench.compare.notes import NAMED, name_cells, place
+from bench.compare.notes import NAMED, name_conditions, place
 from bench.compare.rules import limit_text
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
 from bench.store.durable import write_atomic
 
 WIDTH = 100
 MAX_ROWS = 24
-"""Cells shown in the terminal; the worst come first, and --out writes them all."""
+"""Conditions shown in the terminal; the worst come first, and --out writes them all."""
 
 _STYLES = {WORSE: "bold red", DIFFERS: "bold red", BETTER: "bold green", NOT_ENOUGH: "dim"}
 
@@ -38,13 +38,13 @@ _VERBS = {
 
 
 def summary_sentence(comparison: Comparison) -> str:
-    """'3 of 45 cells are worse, 1 better, 30 the same, 11 not enough data.'"""
+    """'3 of 45 conditions are worse, 1 better, 30 the same, 11 not enough data.'"""
     counts = comparison.counts()
     total = sum(counts.values())
     (first, n), *rest = counts.items()
     if total == 1:
-        return f"The only cell in common {_VERBS[first][0]}."
-    who = f"All {total} cells" if n == total else f"{n} of {total} cells"
+        return f"The only condition in common {_VERBS[first][0]}."
+    who = f"All {total} conditions" if n == total else f"{n} of {total} conditions"
     return f"{who} {_VERBS[first][n > 1]}{''.join(f', {m} {_tally(word, m)}' for word, m in rest)}."
 
 
@@ -67,8 +67,8 @@ def failing_sentence(comparison: Comparison) -> str:
     if failing.empty:
         return ""
     parts = [
-        f"{count(len(part), 'cell')} by {limit_text(str(name), comparison.rules.fail_on[str(name)])}: "
-        f"{name_cells(part, NAMED)}"
+        f"{count(len(part), 'condition')} by {limit_text(str(name), comparison.rules.fail_on[str(name)])}: "
+        f"{name_conditions(part, NAMED)}"
         for name, part in failing.groupby("measure", sort=False)
     ]
     return f"fell short in {'; '.join(parts)}"
@@ -121,9 +121,9 @@ def terminal(comparison: Comparison) -> Group:
     parts += [Text(sentence) for sentence in comparison.headlines]
     parts += [Text(warning, style="yellow") for warning in comparison.warnings]
     parts += [Text(), _table(comparison)]
-    left = len(comparison.cells) - MAX_ROWS
+    left = len(comparison.conditions) - MAX_ROWS
     if left > 0:
-        parts.append(Text(f"and {left} more cells; --out DIR writes them all", style="dim"))
+        parts.append(Text(f"and {left} more conditions; --out DIR writes them all", style="dim"))
     parts.append(Text(legend(comparison), style="dim"))
     parts += [Text(note, style="yellow") for note in comparison.notes]
     return Group(*parts)
@@ -131,17 +131,17 @@ def terminal(comparison: Comparison) -> Group:
 
 def _table(comparison: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("cell", overflow="fold", max_width=36)
+    table.add_column("condition", overflow="fold", max_width=36)
     for measure in comparison.measures:
         table.add_column(_heading(comparison, measure), overflow="fold", max_width=29)
-    for row in comparison.cells.head(MAX_ROWS).to_dict("records"):
+    for row in comparison.conditions.head(MAX_ROWS).to_dict("records"):
         label = Text(f"{place(row)}\n  {row['arm']}")
-        cells = []
+        entries = []
         for measure in comparison.measures:
             detail = _detail(row, measure)
             style = _STYLES.get(row[f"{measure.name}_verdict"], "")
-            cells.append(Text.assemble(figure(row, measure), (f"\n{detail}" if detail else "", style)))
-        table.add_row(label, *cells)
+            entries.append(Text.assemble(figure(row, measure), (f"\n{detail}" if detail else "", style)))
+        table.add_row(label, *entries)
     return table
 
 
@@ -156,19 +156,19 @@ def legend(comparison: Comparison) -> str:
         return (
             "RUN minus BASE with 95 % interval, n = seeds or pairs of the run; a published standard deviation counts "
             f"in full, as its number of runs is not stated. differs: the whole interval lies beyond {margin}, after "
-            "Holm's correction for the number of cells. agrees: the interval reaches into that margin and is narrow "
-            "enough to tell blocks apart."
+            "Holm's correction for the number of conditions. agrees: the interval reaches into that margin and is "
+            "narrow enough to tell blocks apart."
         )
     energy = (
-        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat; how much a cell scatters is "
-        "learnt from its own pairs and, as far as they agree, from the other cells'."
+        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat; the scatter of a condition "
+        "is estimated from its own pairs and, as far as they agree, from those of the other conditions."
         if "joules" in names
         else ""
     )
     return (
         f"RUN minus BASE with 95 % interval, accuracy paired by seed.{energy} worse and better: the whole interval "
-        f"lies beyond {margin}, after Holm's correction for the number of cells. same: it lies within. A coarse meter "
-        "or few test images widen a cell's margin."
+        f"lies beyond {margin}, after Holm's correction for the number of conditions. same: it lies within. A coarse "
+        "meter or few test images widen a condition's margin."
     )
 
 
@@ -188,13 +188,13 @@ def write(comparison: Comparison, folder: Path) -> tuple[Path, Path]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One row per cell, units in the names; cells of one side only stand below, with `only_in`."""
-    cells = comparison.cells
-    table = cells[["verdict", "data", "train_size", "n_train", "arm", "role", "level"]].copy()
+    """One row per condition, units in the names; conditions of one side only stand below, with `only_in`."""
+    conditions = comparison.conditions
+    table = conditions[["verdict", "data", "train_size", "n_train", "arm", "role", "level"]].copy()
     for measure in comparison.measures:
         unit = {"points": "points", "%": "percent"}[measure.unit]
         side = f"{comparison.rules.basis}_j" if measure.name == "joules" else "percent"
-        column = {name: cells[f"{measure.name}_{name}"] for name in _CSV}
+        column = {name: conditions[f"{measure.name}_{name}"] for name in _CSV}
         for name in ("run", "base"):
             factor = 1 if measure.name == "joules" else 100
             table[f"{measure.name}_{name}_{side}"] = (column[name] * factor).astype(float).round(9)
@@ -215,8 +215,8 @@ _CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Heading, summary, pipe table with every cell, legend and notes."""
-    head = ["Cell", *(f"{m.heading.capitalize()}, {m.unit}" for m in comparison.measures for _ in (0,))]
+    """Heading, summary, pipe table with every condition, legend and notes."""
+    head = ["Condition", *(f"{m.heading.capitalize()}, {m.unit}" for m in comparison.measures for _ in (0,))]
     header = [head[0]]
     for measure, title in zip(comparison.measures, head[1:], strict=True):
         header += [title, "Verdict", f"n ({measure.per}s)"]
@@ -229,15 +229,15 @@ def to_markdown(comparison: Comparison) -> str:
         "| " + " | ".join(header) + " |",
         "| --- |" + " ---: | --- | ---: |" * len(comparison.measures),
     ]
-    for row in comparison.cells.to_dict("records"):
-        cells = [f"{place(row)} {row['arm']}"]
+    for row in comparison.conditions.to_dict("records"):
+        entries = [f"{place(row)} {row['arm']}"]
         for measure in comparison.measures:
             n = row[f"{measure.name}_n"]
-            cells += [
+            entries += [
                 figure(row, measure),
                 row[f"{measure.name}_verdict"] or MISSING,
                 MISSING if missing(n) or not row[f"{measure.name}_test"] else f"{n:.0f}",
             ]
-        lines.append("| " + " | ".join(" ".join(escape_markdown(cell).split()) for cell in cells) + " |")
+        lines.append("| " + " | ".join(" ".join(escape_markdown(entry).split()) for entry in entries) + " |")
     notes = [f"- {escape_markdown(' '.join(note.split()))}" for note in comparison.notes]
     return "\n".join([*lines, "", escape_markdown(legend(comparison)), "", *notes, ""])

@@ -1,4 +1,4 @@
-"""Verdict: what may be said of a difference. Four words, and nothing is called changed that may be chance."""
+"""Judge a difference: worse, better, same or not enough data. What may be chance is no change."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ AGREES, DIFFERS = "agrees", "differs"
 LEVEL = 1 - CONFIDENCE
 
 ORDER = (WORSE, DIFFERS, BETTER, NOT_ENOUGH, SAME, AGREES, "")
-"""Worst first. A cell is as bad as its worst measure; '' is not compared."""
+"""Worst first. A condition is as bad as its worst measure; '' is not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What is compared in a cell.
+    """What is compared in a condition.
 
     Attributes:
         name: goes before its columns: accuracy, joules or saving.
@@ -47,8 +47,8 @@ SAVING = Measure(name="saving", heading="energy saving", unit="points", more_is_
 def judge(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Add lo, hi, p, p_holm, verdict and why to a table of contrasts.
 
-    worse or better: the whole interval lies beyond the margin, and p, adjusted by Holm for the number of cells, is at
-    most 0.05. same: the whole interval lies within the practical margin. Else the data do not decide.
+    worse or better: the whole interval lies beyond the margin, and p, adjusted by Holm for the number of conditions, is
+    at most 0.05. same: the whole interval lies within the practical margin. Else: not enough data.
 
     Args:
         table: change, error, degrees, n, test and two margins, all on the scale of the test: `practical`, as asked
@@ -92,7 +92,12 @@ def _worded(
     verdict = np.select([known & beyond & clear, known & within], [changed, settled], NOT_ENOUGH)
     why = np.select(
         [~known, known & beyond & ~clear, (verdict == NOT_ENOUGH) & blind, verdict == NOT_ENOUGH],
-        [few, "beyond the margin, but not certain among so many cells", "too coarse a meter", "too wide an interval"],
+        [
+            few,
+            "beyond the margin, but not certain among so many conditions",
+            "too coarse a meter",
+            "too wide an interval",
+        ],
         "",
     )
     return table.assign(verdict=verdict, why=why)

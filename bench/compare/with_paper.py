@@ -5,7 +5,9 @@ The published joules are of one step on one image on another device. What can be
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,11 @@ import pandas as pd
 from bench.analysis.accuracy import accuracy_table, by_seed
 from bench.analysis.findings import Analysis, analyse
 from bench.analysis.savings import PAIR, average_savings, linear_savings, log_ratios
-from bench.analysis.statistics import independent_error, summarise
+from bench.analysis.statistics import Estimate, independent_error, summarise
+from bench.analysis.wording import count, interval, missing, percent, points
 from bench.compare import notes as left_out
 from bench.compare.comparison import Comparison, assemble
-from bench.compare.differences import CELL, CELL_FACTS, MIN_REPETITIONS
-from bench.compare.headlines import NARROW, headline_sentences
+from bench.compare.differences import CONDITION, CONDITION_FACTS, MIN_REPETITIONS
 from bench.compare.paper_terms import cost_labels, in_published_terms, plain_label, published_label
 from bench.compare.rules import Rules
 from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge_published
@@ -27,9 +29,12 @@ from bench.read.results import AVERAGE, GROUP, Results
 
 PUBLISHED_MODEL = "resnet26"
 
+NARROW = {ACCURACY: 0.05, SAVING: 0.07}
+"""Half widths up to which an interval can agree: wider ones would hold the published figure of another block too."""
+
 
 def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
-    """Every cell that the run shares with the published tables; one of the two is `paper`, or both.
+    """Every condition that the run shares with the published tables; one of the two is `paper`, or both.
 
     Raises:
         RequestError: nothing in common, or a check on joules.
@@ -55,17 +60,17 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
         ACCURACY: _matched(_accuracies(mine), _accuracies(theirs), labels[ACCURACY]),
         SAVING: _matched(_savings(mine, rules.basis), _savings(theirs, "gross"), labels[SAVING]),
     }
-    shared = facts.index[[any(cell in part.index for part in figures.values()) for cell in facts.index]]
+    shared = facts.index[[any(condition in part.index for part in figures.values()) for condition in facts.index]]
     if shared.empty:
         names = ", ".join(sorted({label for _, _, label in DATA.values()}))
         raise RequestError(
             f"nothing in common with the published tables: they have {names} at 10, 20 and 30 %, the run has "
-            f"{left_out.name_cells(facts.reset_index(drop=True), left_out.NAMED)}"
+            f"{left_out.name_conditions(facts.reset_index(drop=True), left_out.NAMED)}"
         )
     judged = {
         measure: _judged(part.reindex(shared), measure, rules, sign) for measure, part in figures.items() if len(part)
     }
-    cells = assemble(facts.loc[shared], judged, published=True)
+    conditions = assemble(facts.loc[shared], judged, published=True)
     alone = facts.iloc[:0] if mine.published else facts.drop(shared)  # a rate has `full` in it, and none of its own
     unmatched = _unmatched(alone, published, shared, labels[ACCURACY], run_is_paper=run.published)
     return Comparison(
@@ -73,7 +78,7 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
         base=base.runs[0],
         published=True,
         measures=tuple(judged),
-        cells=cells,
+        conditions=conditions,
         unmatched=unmatched,
         headlines=tuple(headline_sentences(mine, analysis, published, labels, rules=rules, sign=sign)),
         warnings=(),
@@ -104,12 +109,14 @@ def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
 
 
 def _facts(analysis: Analysis) -> pd.DataFrame:
-    facts = analysis.blocks[[*CELL, "role", "level"]].merge(analysis.shifts[[*GROUP, "n_train"]], on=GROUP, how="left")
-    return facts.set_index(CELL, drop=False)[CELL_FACTS]
+    facts = analysis.blocks[[*CONDITION, "role", "level"]].merge(
+        analysis.shifts[[*GROUP, "n_train"]], on=GROUP, how="left"
+    )
+    return facts.set_index(CONDITION, drop=False)[CONDITION_FACTS]
 
 
 def _accuracies(results: Results) -> pd.DataFrame:
-    """mean, u (standard uncertainty), degrees and n of the accuracy per cell, Block Avg included."""
+    """mean, u (standard uncertainty), degrees and n of the accuracy per condition, Block Avg included."""
     records = results.records
     table = accuracy_table(records, by_seed(records))
     table = table[["accuracy", "accuracy_sd", "accuracy_n"]].set_axis(["mean", "sd", "n"], axis=1)
@@ -119,9 +126,9 @@ def _accuracies(results: Results) -> pd.DataFrame:
 def _savings(results: Results, basis: str) -> pd.DataFrame:
     """The same of the energy-saving rate; first-order expansion of the pairs, as in analysis.savings."""
     ratios = log_ratios(results.records, basis)
-    pairs = linear_savings(ratios)[[*CELL, *PAIR, "saving"]]
+    pairs = linear_savings(ratios)[[*CONDITION, *PAIR, "saving"]]
     average = average_savings(results.records, ratios).assign(arm=AVERAGE)
-    table = summarise(pd.concat([pairs, average[pairs.columns]]), "saving", CELL)[["mean", "sd", "n"]]
+    table = summarise(pd.concat([pairs, average[pairs.columns]]), "saving", CONDITION)[["mean", "sd", "n"]]
     return _uncertain(table, results.published)
 
 
@@ -137,14 +144,14 @@ def _uncertain(table: pd.DataFrame, published: bool) -> pd.DataFrame:
 
 
 def _matched(mine: pd.DataFrame, theirs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Cells of `mine` that `theirs` has too; a cost has one train size and stands for all."""
+    """Conditions of `mine` that `theirs` has too; a cost has one train size and stands for all."""
     mine = mine.reset_index()
     mine = mine.assign(label=mine["data"].map(labels).astype("str"))
     other = theirs.reset_index().rename(columns={"data": "label"})
     costs = other["label"].isin([cost_label(pixels) for pixels in PIXELS.values()]).all()
     keys = ["label", "arm"] if costs else ["label", "train_size", "arm"]
     columns = [*keys, "mean", "u", "degrees"]
-    return mine.merge(other[columns], on=keys, suffixes=("", "_other")).set_index(CELL)
+    return mine.merge(other[columns], on=keys, suffixes=("", "_other")).set_index(CONDITION)
 
 
 def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) -> pd.DataFrame:
@@ -186,7 +193,7 @@ def _unmatched(
     theirs = _facts(published)
     accuracies = published.blocks["accuracy"].notna().to_numpy()
     used = {(labels.get(data, ""), size, arm) for data, size, arm in shared}
-    theirs = theirs[accuracies & np.array([cell not in used for cell in theirs.index])]
+    theirs = theirs[accuracies & np.array([condition not in used for condition in theirs.index])]
     names = ("BASE", "RUN") if run_is_paper else ("RUN", "BASE")
     parts = [part.assign(only_in=name) for part, name in zip((mine, theirs), names, strict=True)]
     unmatched: pd.DataFrame = pd.concat(parts, ignore_index=True)
@@ -218,3 +225,102 @@ def _notes(
     else:
         notes.append(f"{name} has no joules, so no energy-saving rate is compared.")
     return notes
+
+
+# -- headlines: accuracy gain and energy-saving rate over the same cases ---------------------------------
+
+
+def headline_sentences(
+    mine: Results,
+    analysis: Analysis,
+    published: Analysis,
+    labels: Mapping[Measure, Mapping[str, str]],
+    *,
+    rules: Rules,
+    sign: float,
+) -> list[str]:
+    """One sentence for each of the two that the run has; the published mean goes over the run's cases only.
+
+    Args:
+        labels: data label of the run -> published label, per measure.
+        sign: -1 where RUN is the published side, so that the difference is RUN - BASE.
+    """
+    said = []
+    for measure, find in ((ACCURACY, _gain), (SAVING, _saving)):
+        found = find(mine, analysis, published, labels[measure])
+        if found is not None:
+            whole = _whole(published, measure)
+            said.append(_sentence(measure, found, whole, rules=rules, sign=sign, paper_itself=mine.published))
+    return said
+
+
+Found = tuple[Estimate, float, float, int]
+"""The run's figure, the published mean over the same cases, its standard uncertainty, number of cases."""
+
+
+def _gain(mine: Results, analysis: Analysis, published: Analysis, labels: Mapping[str, str]) -> Found | None:
+    shifts = analysis.shifts[analysis.shifts["gain"].notna() & (analysis.shifts["level"] != "")]
+    shifts = shifts.assign(label=shifts["data"].map(labels))
+    theirs = published.shifts[[*GROUP, "gain", "target"]].rename(columns={"data": "label"})
+    cases = shifts[[*GROUP, "label"]].merge(theirs.dropna(), on=["label", "train_size"])
+    if cases.empty:
+        return None
+    sd = published.blocks.set_index([*GROUP, "arm"])["accuracy_sd"]
+    spread = [
+        math.hypot(sd[label, size, target], sd[label, size, AVERAGE])
+        for label, size, target in cases[["label", "train_size", "target"]].itertuples(index=False)
+    ]
+    # the cases of a table share their runs: their spreads do not average out
+    uncertainty = float(np.mean(spread))
+    return _own(mine, cases, "gain"), float(cases["gain"].mean()), uncertainty, len(cases)
+
+
+def _saving(mine: Results, analysis: Analysis, published: Analysis, labels: Mapping[str, str]) -> Found | None:
+    own = analysis.blocks[(analysis.blocks["arm"] == AVERAGE) & analysis.blocks["saving_gross"].notna()]
+    own = own.assign(label=own["data"].map(labels))
+    rates = published.blocks[(published.blocks["arm"] == AVERAGE) & published.blocks["saving_gross"].notna()]
+    cases = own[[*GROUP, "label"]].merge(rates.set_index("data")["saving_gross"], left_on="label", right_index=True)
+    if cases.empty:
+        return None
+    return _own(mine, cases, "saving_average"), float(cases["saving_gross"].mean()), 0.0, len(cases)
+
+
+def _own(mine: Results, cases: pd.DataFrame, headline: str) -> Estimate:
+    records = mine.records.merge(cases[GROUP], on=GROUP)
+    estimate: Estimate = getattr(analyse(dataclasses.replace(mine, records=records)).headlines, headline)
+    return estimate
+
+
+def _whole(published: Analysis, measure: Measure) -> tuple[float | None, int]:
+    head = published.headlines
+    if measure is ACCURACY:
+        return head.gain.mean, head.gain_groups
+    return head.saving_average.mean, head.saving_groups
+
+
+def _sentence(
+    measure: Measure,
+    found: Found,
+    whole: tuple[float | None, int],
+    *,
+    rules: Rules,
+    sign: float,
+    paper_itself: bool,
+) -> str:
+    own, printed, uncertainty, cases = found
+    if paper_itself:
+        u, own_degrees = uncertainty, math.inf
+    else:
+        known = own.sd is not None and own.n >= MIN_REPETITIONS
+        u, own_degrees = (own.sd or 0.0) / math.sqrt(own.n) if known else math.nan, float(own.n - 1)
+    error, degrees = independent_error(np.array([u]), own_degrees, np.array([uncertainty]), math.inf)
+    margin = rules.margins["accuracy" if measure is ACCURACY else "joules"]
+    change = sign * ((own.mean or 0.0) - printed)
+    row = pd.DataFrame({"change": [change], "error": error, "degrees": degrees, "n": [own.n], "margin": [margin]})
+    judged = judge_published(row, measure, narrow=NARROW[measure]).iloc[0]
+    name, show = ("Accuracy gain", points) if measure is ACCURACY else ("Energy saved by Block Avg, gross", percent)
+    text = f"{name}: {show(own.mean, 2)} against {show(printed, 2)} published over the same {count(cases, 'case')}"
+    if whole[1] != cases and not missing(whole[0]):
+        text += f" ({show(whole[0], 2)} over all {whole[1]})"
+    spread = interval(judged["lo"], judged["hi"], 1)
+    return f"{text}; difference {points(change)} {spread}".rstrip() + f" points: {judged['verdict']}."

@@ -11,7 +11,7 @@ from bench.analysis.savings import BASES, PAIR, measured
 from bench.compare import comparable
 from bench.compare import notes as left_out
 from bench.compare.comparison import Comparison, assemble
-from bench.compare.differences import CELL, CELL_FACTS, contrast
+from bench.compare.differences import CONDITION, CONDITION_FACTS, contrast
 from bench.compare.rules import Rules
 from bench.compare.verdict import ACCURACY, JOULES, Measure, judge
 from bench.errors import RequestError
@@ -19,18 +19,18 @@ from bench.read.results import Results
 
 
 def compare_runs(run: Results, base: Results, rules: Rules) -> Comparison:
-    """Every cell that both runs have.
+    """Every condition that both runs have.
 
     Raises:
-        RequestError: they share no cell, or what `fail_on` asks for cannot be compared.
+        RequestError: they share no condition, or what `fail_on` asks for cannot be compared.
     """
     run, base = _numbered(run, base)
     facts, others = _facts(run.records), _facts(base.records)
     common = facts.index.intersection(others.index, sort=False)
     if common.empty:
         raise RequestError(
-            f"RUN and BASE have no cell in common; RUN has {left_out.name_cells(facts, left_out.NAMED)}, "
-            f"BASE has {left_out.name_cells(others, left_out.NAMED)}"
+            f"RUN and BASE have no condition in common; RUN has {left_out.name_conditions(facts, left_out.NAMED)}, "
+            f"BASE has {left_out.name_conditions(others, left_out.NAMED)}"
         )
     refused = "" if rules.across else comparable.refusal(run, base)
     apart = comparable.work_refusals(run, base)
@@ -44,36 +44,36 @@ def compare_runs(run: Results, base: Results, rules: Rules) -> Comparison:
     if not judged:
         raise RequestError("neither RUN nor BASE has a result that could be compared; every repeat failed")
     _answerable(judged, rules)
-    cells = assemble(facts.loc[common], judged)
+    conditions = assemble(facts.loc[common], judged)
     unmatched = pd.concat([facts.drop(common).assign(only_in="RUN"), others.drop(common).assign(only_in="BASE")])
     return Comparison(
         run=run.runs[0],
         base=base.runs[0],
         published=False,
         measures=tuple(judged),
-        cells=cells,
+        conditions=conditions,
         unmatched=unmatched,
         headlines=(),
-        warnings=tuple(left_out.refusal_warnings(run, base, cells, rules, refused)),
-        notes=tuple(left_out.run_notes(run, base, cells, unmatched, rules)),
+        warnings=tuple(left_out.refusal_warnings(run, base, conditions, rules, refused)),
+        notes=tuple(left_out.run_notes(run, base, conditions, unmatched, rules)),
         rules=rules,
     )
 
 
 def _numbered(run: Results, base: Results) -> tuple[Results, Results]:
-    """Both with a column `cell`, the same number for the same CELL: grouping by it is faster than by two texts."""
-    records = pd.concat([run.records[CELL], base.records[CELL]])
-    codes = records.groupby(CELL, sort=False).ngroup().to_numpy()
+    """Number the conditions of both alike, in a column `condition`: grouping by it is faster than by two texts."""
+    records = pd.concat([run.records[CONDITION], base.records[CONDITION]])
+    codes = records.groupby(CONDITION, sort=False).ngroup().to_numpy()
     n = len(run.records)
     return (
-        dataclasses.replace(run, records=run.records.assign(cell=codes[:n])),
-        dataclasses.replace(base, records=base.records.assign(cell=codes[n:])),
+        dataclasses.replace(run, records=run.records.assign(condition=codes[:n])),
+        dataclasses.replace(base, records=base.records.assign(condition=codes[n:])),
     )
 
 
 def _facts(records: pd.DataFrame) -> pd.DataFrame:
-    facts = records.drop_duplicates("cell").set_index("cell")[CELL_FACTS]
-    return facts.assign(n_train=records.groupby("cell")["n_train"].first())  # a repeat that failed early has none
+    facts = records.drop_duplicates("condition").set_index("condition")[CONDITION_FACTS]
+    return facts.assign(n_train=records.groupby("condition")["n_train"].first())  # a repeat that failed early has none
 
 
 def _any(results: Results, column: str) -> bool:
@@ -83,8 +83,8 @@ def _any(results: Results, column: str) -> bool:
 def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd.DataFrame:
     new, old = (_accuracy_of_seeds(side.records) for side in (run, base))
     # an accuracy moves by whole test images; a smaller margin could not be kept
-    images = pd.concat([side.records[["cell", "n_test"]] for side in (run, base)])
-    quantum = (1 / images.groupby("cell")["n_test"].min()).fillna(0.0)
+    images = pd.concat([side.records[["condition", "n_test"]] for side in (run, base)])
+    quantum = (1 / images.groupby("condition")["n_test"].min()).fillna(0.0)
     table = contrast(new, old, "accuracy_after", ["seed"], quantum=quantum)
     table["practical"] = rules.margins["accuracy"]
     table["margin"] = np.maximum(table["practical"], quantum.reindex(table.index).to_numpy())
@@ -94,7 +94,7 @@ def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd
 def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
     """Averaged over a seed's repeats first, which see the same images: the seed is the unit."""
     usable = records[records["ok"] & records["accuracy_after"].notna()]
-    return usable.groupby(["cell", "seed"])["accuracy_after"].mean().reset_index()
+    return usable.groupby(["condition", "seed"])["accuracy_after"].mean().reset_index()
 
 
 def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.S
     column = BASES[rules.basis]
     sides = [measured(side.records) for side in (run, base)]
     sides = [side[side[column] > 0] for side in sides]
-    new, old = (side.groupby(["cell", *PAIR])[column].mean().reset_index() for side in sides)
+    new, old = (side.groupby(["condition", *PAIR])[column].mean().reset_index() for side in sides)
     new["log"], old["log"] = np.log(new[column]), np.log(old[column])
     table = contrast(new, old, "log", PAIR, shared_noise=True)
     floors = [
@@ -122,7 +122,7 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.S
     floor = np.hypot(*floors)
     table["margin"] = np.log1p(np.maximum(rules.margins["joules"], floor))
     table["practical"] = np.where(floor <= rules.margins["joules"], np.log1p(rules.margins["joules"]), np.nan)
-    why = comparable.cell_refusals(*sides).reindex(table.index).fillna("")
+    why = comparable.condition_refusals(*sides).reindex(table.index).fillna("")
     why = apart.reindex(table.index).fillna("").mask(lambda found: found == "", why)
     if rules.across:
         why[:] = ""
@@ -135,11 +135,11 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.S
 
 
 def _with_means(table: pd.DataFrame, run: pd.DataFrame, base: pd.DataFrame, value: str) -> pd.DataFrame:
-    """With the mean of each side, also in cells that only one side has figures of."""
-    means = [side.groupby("cell")[value].mean() for side in (run, base)]
-    cells = means[0].index.union(means[1].index, sort=False)
-    table = table.reindex(cells)
-    return table.assign(run=means[0].reindex(cells), base=means[1].reindex(cells))
+    """With the mean of each side, also in conditions that only one side has figures of."""
+    means = [side.groupby("condition")[value].mean() for side in (run, base)]
+    conditions = means[0].index.union(means[1].index, sort=False)
+    table = table.reindex(conditions)
+    return table.assign(run=means[0].reindex(conditions), base=means[1].reindex(conditions))
 
 
 def _answerable(judged: dict[Measure, pd.DataFrame], rules: Rules) -> None:
@@ -154,7 +154,7 @@ def _answerable(judged: dict[Measure, pd.DataFrame], rules: Rules) -> None:
         if not compared.any():
             reasons = [why for why in table["why"].dropna().unique() if why]
             empty = [name for name, side in (("RUN", "run"), ("BASE", "base")) if table[side].isna().all()]
-            reason = reasons[0] if reasons else f"{empty[0]} has none" if empty else "no cell has it on both sides"
+            reason = reasons[0] if reasons else f"{empty[0]} has none" if empty else "no condition has it on both sides"
             raise RequestError(
                 f"--fail-on {measure.name} cannot be checked: {reason}"
                 + ("; --across compares all the same" if reasons else "")

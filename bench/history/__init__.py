@@ -1,7 +1,7 @@
-"""History: many runs of one device, a series per cell, and the first run in which a change appears.
+"""History: many runs of one device, a series per condition, and the first run in which a change appears.
 
-folders -> summary (kept in the index) -> nights -> series -> steps (noise, local_level) -> changes -> show. A cell is
-data, train size and what was tuned; one run is one night; a night has one value per cell.
+folders -> summary (kept in the index) -> nights -> series -> steps (noise, local_level) -> changes -> show.
+A condition is data, train size and arm; one run is one night; a night has one value per condition.
 """
 
 from bench.history.changes import Change

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.compare.verdict import JOULES, Measure
 from bench.history.nights import Night
-from bench.history.series import Cell, Table
+from bench.history.series import Condition, Table
 from bench.history.steps import Found, Step
 from bench.store.difference import changes as differences
 
@@ -34,7 +34,7 @@ class Change:
 
     Attributes:
         measure: joules or accuracy.
-        cell: whose; series: its row in the table of its measure. n_train: images, nan where not known.
+        condition: whose; series: its row in the table of its measure. n_train: images, nan where not known.
         night: number of the first night on the new level; run, date: its folder's name and its day.
         earliest, latest: numbers of the nights on which the change may as well have begun.
         change, lo, hi: with 95 % interval. Joules: new over old, less 1; accuracy: a difference of fractions.
@@ -47,7 +47,7 @@ class Change:
     """
 
     measure: Measure
-    cell: Cell
+    condition: Condition
     series: int
     n_train: float
     night: int
@@ -116,7 +116,7 @@ def _change(
     shown, level = (math.expm1, math.exp) if measure == JOULES else (float, float)
     return Change(
         measure=measure,
-        cell=table.cells[series],
+        condition=table.conditions[series],
         series=series,
         n_train=float(table.n_train[series]),
         night=step.night,

@@ -130,7 +130,7 @@ def to_csv(history: History) -> str:
     """One row per change, worst first, units in the names."""
     rows = []
     for change in history.changes:
-        data, train_size, arm = change.cell
+        data, train_size, arm = change.condition
         is_joules = change.measure == JOULES
         unit = "percent" if is_joules else "points"
         recovered = None if change.recovered is None else history.nights.nights[change.recovered]

@@ -24,7 +24,7 @@ from bench.store.run_dir import RunDir
 from bench.suite.suite import Suite
 
 KEYS = [*GROUP, "arm", "seed"]
-"""A row of a summary: a cell, and the seed that draws its images."""
+"""A row of a summary: a condition, and the seed that draws its images."""
 
 FIGURES = ["joules", "net_joules", "seconds", "accuracy", "n_train", "n_test"]
 
@@ -45,7 +45,7 @@ class Summary:
         lost: repeats per status other than ok.
         repeats, wanted: records there are, and how many the suite asks for (None: not known).
         ended: whether its last session came to its end.
-        rows: KEYS and FIGURES, columns of equal length: medians over the repeats of a cell and a seed. joules and
+        rows: KEYS and FIGURES, columns of equal length: medians over the repeats of a condition and a seed. joules and
             net_joules in J, seconds of training, accuracy as a fraction; None where not measured.
     """
 
@@ -165,7 +165,7 @@ def _summary(results: Results, manifest: dict[str, Any]) -> Summary:
 
 
 def _rows(records: pd.DataFrame) -> dict[str, list[Any]]:
-    """Medians over the repeats of a cell and a seed: one odd repeat does not move them."""
+    """Medians over the repeats of a condition and a seed: one odd repeat does not move them."""
     done = records[records["ok"]]
     joules = measured(records)
     by_key = done.groupby(KEYS, sort=False)

@@ -12,7 +12,7 @@ from bench.compare.verdict import JOULES, Measure
 from bench.history.changes import Change
 from bench.history.history import History
 from bench.history.nights import named
-from bench.history.series import Cell
+from bench.history.series import Condition
 from bench.history.steps import MIN_NIGHTS
 
 NOTHING = "nothing else that the manifests hold changed"
@@ -28,10 +28,10 @@ def scope(history: History) -> str:
     nights, newest = history.nights.nights, history.nights.nights[-1].summary
     device = newest.identity["device"]
     board = device.get("board") or device.get("cpu_model") or "device not named"
-    cells = len({cell for table in history.tables for cell in table.cells})
+    conditions = len({condition for table in history.tables for condition in table.conditions})
     return (
-        f"{count(len(nights), 'night')}, {nights[0].date} to {nights[-1].date}, {count(cells, 'cell')}, on {board}; "
-        f"joules {history.rules.basis}, by {newest.identity['meter'].get('name') or 'no source'}."
+        f"{count(len(nights), 'night')}, {nights[0].date} to {nights[-1].date}, {count(conditions, 'condition')}, "
+        f"on {board}; joules {history.rules.basis}, by {newest.identity['meter'].get('name') or 'no source'}."
     )
 
 
@@ -52,16 +52,16 @@ def state(change: Change) -> str:
     return "recovered" if change.recovered is not None else "worse" if change.worse else "better"
 
 
-def label(cell: Cell, n_train: float) -> str:
+def label(condition: Condition, n_train: float) -> str:
     """'fc on digits-flip, 10 %'."""
-    data, train_size, arm = cell
+    data, train_size, arm = condition
     size = size_label(train_size, n_train)
     return f"{arm} on {data}" if size == MISSING else f"{arm} on {data}, {size}"
 
 
 def sentence(change: Change, history: History) -> str:
     """What changed, by how much and since which run."""
-    who = label(change.cell, change.n_train)
+    who = label(change.condition, change.n_train)
     since = f"{change.date} (run {change.run})"
     if change.recovered is not None:
         end = history.nights.nights[change.recovered]
@@ -102,7 +102,7 @@ def figure(measure: Measure, value: float) -> str:
 
 
 def event_sentences(history: History) -> list[str]:
-    """Nights on which several cells changed together, most first: one cause, likely, and not many."""
+    """Nights on which several conditions changed together, most first: one cause, likely, and not many."""
     told = []
     left = list(history.changes)
     while left:
@@ -121,7 +121,7 @@ def _event(history: History, together: Sequence[Change], night: int) -> str:
         unit = "%" if measure == JOULES else "points"
         low, high = points(min(sizes)), points(max(sizes))
         span = low if low == high else f"{low} to {high}"
-        parts.append(f"{measure.heading} of {count(len(sizes), 'cell')} by {span} {unit}")
+        parts.append(f"{measure.heading} of {count(len(sizes), 'condition')} by {span} {unit}")
     one = history.nights.nights[night]
     causes = Counter(why for change in together for why in change.reasons)
     common = [why for why, n in causes.most_common() if 2 * n >= len(together)]
@@ -132,7 +132,7 @@ def fresh_sentences(history: History) -> list[str]:
     """What the last nights show and do not prove."""
     said = []
     for one in history.fresh:
-        who = label(one.table.cells[one.series], float(one.table.n_train[one.series]))
+        who = label(one.table.conditions[one.series], float(one.table.n_train[one.series]))
         unit = "% of joules" if one.table.measure == JOULES else "points of accuracy"
         nights = "last night" if one.nights == 1 else f"last {one.nights} nights"
         said.append(f"{who}: {points(one.change)} {unit} on the {nights}.")
@@ -155,13 +155,12 @@ def notes(history: History) -> list[str]:
     for table, found in zip(history.tables, history.found, strict=True):
         few = int((~found.enough).sum())
         if few:
-            said.append(
-                f"{table.measure.heading}: {few} of {len(table.cells)} cells have fewer than {MIN_NIGHTS} nights."
-            )
+            of = len(table.conditions)
+            said.append(f"{table.measure.heading}: {few} of {of} conditions have fewer than {MIN_NIGHTS} nights.")
         gone = np.isnan(table.values[:, -1])
         if gone.any():
             n = int(gone.sum())
-            said.append(f"{table.measure.heading}: {count(n, 'cell')} without a figure in the newest run.")
+            said.append(f"{table.measure.heading}: {count(n, 'condition')} without a figure in the newest run.")
         odd = int(found.odd.sum())
         if odd:
             night = int(found.odd.sum(axis=0).argmax())
@@ -175,8 +174,8 @@ def notes(history: History) -> list[str]:
 def legend(history: History) -> str:
     """What is called a change, in one paragraph."""
     return (
-        "A change is a step of a cell's nightly value against its own level, which may drift slowly, and its noise, "
-        "which may last for some nights. The chance of any false one among all cells and nights is meant to be 5 % "
-        "(Bonferroni over nights, Holm over cells; docs/history.md says under which noise it holds). It needs three "
-        "nights on either side. Intervals are 95 %."
+        "A change is a step of a condition's nightly value against its own level, which may drift slowly, and its "
+        "noise, which may last for some nights. The chance of any false one among all conditions and nights is meant "
+        "to be 5 % (Bonferroni over nights, Holm over conditions; docs/history.md says under which noise it holds). It "
+        "needs three nights on either side. Intervals are 95 %."
     )

@@ -47,7 +47,7 @@ def render(history: History) -> str:
     """The whole page."""
     numbers: SeriesNumbers = {}
     for table in history.tables:
-        for row in range(len(table.cells)):
+        for row in range(len(table.conditions)):
             numbers[table.measure.name, row] = len(numbers)
     sections = [_summary(history)]
     if history.changes:
@@ -138,7 +138,7 @@ def _changes(history: History, numbers: SeriesNumbers) -> Section:
         return "" if change.recovered is None else history.nights.nights[change.recovered].date
 
     columns = [
-        Column(heading="Condition", values=[wording.label(change.cell, change.n_train) for change in changes]),
+        Column(heading="Condition", values=[wording.label(change.condition, change.n_train) for change in changes]),
         _show([numbers[change.measure.name, change.series] for change in changes]),
         Column(heading="State", values=[wording.state(change) for change in changes], choice=True, tones=_TONES),
         Column(heading="Measure", values=[change.measure.heading for change in changes], choice=True),
@@ -169,9 +169,9 @@ def _series(history: History, numbers: SeriesNumbers) -> Section:
     entries: list[tuple[str, str, int]] = []
     series: list[dict[str, Any]] = []
     for table, found in zip(history.tables, history.found, strict=True):
-        for row, cell in enumerate(table.cells):
+        for row, condition in enumerate(table.conditions):
             mine = changes.get((table.measure.name, row), [])
-            entries.append((table.measure.heading, wording.label(cell, float(table.n_train[row])), len(mine)))
+            entries.append((table.measure.heading, wording.label(condition, float(table.n_train[row])), len(mine)))
             series.append(_one_series(table, found, row, mine, history))
     worst = history.changes[0] if history.changes else None
     nights = history.nights.nights
@@ -225,14 +225,14 @@ def _conditions(history: History, numbers: SeriesNumbers) -> Section:
     rows = []
     for table, found in zip(history.tables, history.found, strict=True):
         is_joules = table.measure == JOULES
-        for row, cell in enumerate(table.cells):
+        for row, condition in enumerate(table.conditions):
             seen = np.flatnonzero(~np.isnan(table.values[row]) & ~found.odd[row])
             now, then = (float(found.level[row, seen[place]]) for place in (-1, 0)) if len(seen) else (np.nan,) * 2
             moved = float(np.expm1(now - then)) if is_joules else now - then
             key = table.measure.name, row
             level_text = wording.figure(table.measure, float(np.exp(now)) if is_joules else now)
             moved_text = MISSING if missing(moved) else f"{points(moved, 2)} {'%' if is_joules else 'points'}"
-            name = wording.label(cell, float(table.n_train[row]))
+            name = wording.label(condition, float(table.n_train[row]))
             measure = table.measure.heading
             rows.append(
                 (name, numbers[key], measure, now, level_text, 100 * moved, moved_text, changed[key], len(seen))

@@ -133,7 +133,7 @@ def _comparison(number: int, comparison: Comparison) -> Section:
 
 
 def _compared(comparison: Comparison) -> list[Column]:
-    rows = comparison.cells.to_dict("records")
+    rows = comparison.conditions.to_dict("records")
     columns = [
         Column(heading="Condition", values=[f"{place(row)} {row['arm']}" for row in rows]),
         Column(heading="Verdict", values=[row["verdict"] for row in rows], choice=True, tones=_TONES),

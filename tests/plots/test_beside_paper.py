@@ -52,7 +52,7 @@ def test_corruptions_are_compared_as_their_mean() -> None:
     kinds |= {"fog": 0.03, "contrast": -0.03}
     mine = corrupted(kinds)
     comparison = compare(mine, load("paper"))
-    cells = comparison.cells.set_index("arm")
+    cells = comparison.conditions.set_index("arm")
     assert list(cells["data"].unique()) == ["cifar10c"]
     assert cells.loc["block1", "accuracy_run"] == pytest.approx(0.741)
     assert cells.loc["block1", "accuracy_base"] == pytest.approx(0.7353)
@@ -64,7 +64,7 @@ def test_corruptions_are_compared_as_their_mean() -> None:
 def test_a_part_of_the_corruptions_is_said_to_be_one() -> None:
     comparison = compare(corrupted({"fog": 0.0, "gaussian_noise": 0.1}), load("paper"))
     assert any("mean over gaussian_noise, fog here" in note for note in comparison.notes)
-    assert comparison.cells.set_index("arm").loc["fc", "accuracy_run"] == pytest.approx(0.731)
+    assert comparison.conditions.set_index("arm").loc["fc", "accuracy_run"] == pytest.approx(0.731)
 
 
 def test_a_seed_that_lacks_a_corruption_is_in_no_mean() -> None:
@@ -90,7 +90,7 @@ def test_noised_blocks_meet_the_published_motivation() -> None:
         for block, value in (("block1", 0.36), ("block2", 0.68), ("block3", 0.84), ("fc", 0.84), ("full", 0.83))
     ]  # fmt: skip
     comparison = compare(from_records(lines), load("paper"))
-    cells = comparison.cells.set_index("arm")
+    cells = comparison.conditions.set_index("arm")
     assert cells.loc["block1", "accuracy_base"] == pytest.approx(0.3630)
     assert cells.loc["Block Avg", "accuracy_base"] == pytest.approx(0.6807)
     assert cells.loc["fc", "accuracy_verdict"] == "agrees"
@@ -105,7 +105,7 @@ def test_steps_on_random_images_meet_the_published_costs() -> None:
         for block, value in joules.items()
     ]  # fmt: skip
     comparison = compare(from_records(lines), load("paper"))
-    cells = comparison.cells.set_index("arm")
+    cells = comparison.conditions.set_index("arm")
     assert cells.loc["fc", "saving_base"] == pytest.approx(0.6792, abs=1e-4)
     assert cells.loc["fc", "saving_verdict"] == "agrees"
     assert not any("no joules" in note for note in comparison.notes)
@@ -118,7 +118,7 @@ def test_the_figure_holds_both_values_of_every_cell(tmp_path: Path) -> None:
     bars = {patch.get_gid(): patch.get_height() for container in axes.containers for patch in container
             if hasattr(patch, "get_height")}  # fmt: skip
     lines = {line.get_gid(): line.get_ydata()[0] for line in axes.lines if str(line.get_gid()).startswith("published")}
-    table = comparison.cells.set_index("arm")
+    table = comparison.conditions.set_index("arm")
     for arm in table.index:
         assert bars[f"bar-{arm}"] == pytest.approx(100 * table.loc[arm, "accuracy_run"])
         assert lines[f"published-{arm}"] == pytest.approx(100 * table.loc[arm, "accuracy_base"])

@@ -119,7 +119,7 @@ def test_the_file_of_pytest_benchmark_is_the_same_run(run: Path, benchmark_file:
     pd.testing.assert_frame_equal(there.drop(columns="run"), here.drop(columns="run"))
     result = jouletune("compare", benchmark_file(), run)
     assert result.return_value == 0, result.exception
-    assert "All 2 cells that both have are the same" in " ".join(result.stdout.split()) or "same" in result.stdout
+    assert "All 2 conditions are the same" in " ".join(result.stdout.split()) or "same" in result.stdout
 
 
 # -- damage --------------------------------------------------------------------------------------------

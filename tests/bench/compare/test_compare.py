@@ -68,8 +68,8 @@ def accuracies(values: list[float], blocks: str = "fc", *, first: int = 0, **mor
 
 
 def only(comparison: Comparison) -> pd.Series:
-    assert len(comparison.cells) == 1
-    return comparison.cells.iloc[0]
+    assert len(comparison.conditions) == 1
+    return comparison.conditions.iloc[0]
 
 
 # -- contrasts by hand ---------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_a_run_against_itself_is_the_same() -> None:
     side = results(*(line(b, 0.5, 9.0, seed=s, repeat=r) for b in ("fc", "full") for s in range(3) for r in range(2)))
     comparison = compare(side, side)
     assert comparison.counts() == {"same": 2}
-    assert show.summary_sentence(comparison) == "All 2 cells are the same."
+    assert show.summary_sentence(comparison) == "All 2 conditions are the same."
 
 
 def test_a_margin_is_never_below_what_can_be_seen() -> None:
@@ -229,8 +229,8 @@ def test_worst_first() -> None:
     run = [entry for name, f in factors.items() for entry in joules([10 * f * n for n in noise], name)]
     base = [entry for name in factors for entry in joules([10.0] * 4, name)]
     comparison = compare(results(*run), results(*base))
-    assert comparison.cells["arm"].tolist() == ["b", "d", "c", "a"]
-    assert show.summary_sentence(comparison) == "2 of 4 cells are worse, 1 better, 1 the same."
+    assert comparison.conditions["arm"].tolist() == ["b", "d", "c", "a"]
+    assert show.summary_sentence(comparison) == "2 of 4 conditions are worse, 1 better, 1 the same."
 
 
 def test_holm_is_applied_over_the_cells() -> None:
@@ -242,10 +242,10 @@ def test_holm_is_applied_over_the_cells() -> None:
     assert alone["joules_p"] == alone["joules_p_holm"] > 0.05 / 50
     run = joules([10 * f for f in odd]), *(joules([10 * f for f in still], f"b{n}") for n in range(49))
     base = joules([10.0] * 3), *(joules([10.0] * 3, f"b{n}") for n in range(49))
-    cells = compare(results(*chain(*run)), results(*chain(*base))).cells.set_index("arm")
-    assert cells.loc["fc", "joules_lo"] > 0.02  # its interval is beyond the margin here too
-    assert cells.loc["fc", "joules_verdict"] == "not enough data"
-    assert cells.loc["fc", "joules_p_holm"] == pytest.approx(min(1.0, 50 * cells.loc["fc", "joules_p"]))
+    table = compare(results(*chain(*run)), results(*chain(*base))).conditions.set_index("arm")
+    assert table.loc["fc", "joules_lo"] > 0.02  # its interval is beyond the margin here too
+    assert table.loc["fc", "joules_verdict"] == "not enough data"
+    assert table.loc["fc", "joules_p_holm"] == pytest.approx(min(1.0, 50 * table.loc["fc", "joules_p"]))
 
 
 # -- what is left out ----------------------------------------------------------------------------------
@@ -255,10 +255,10 @@ def test_cells_of_one_side_are_named_and_counted() -> None:
     run = results(*accuracies([0.5] * 3), *accuracies([0.5] * 3, "block1"))
     base = results(*accuracies([0.5] * 3), *accuracies([0.5] * 3, "full", train_size=64, data="z", n_train=64))
     comparison = compare(run, base)
-    assert len(comparison.cells) == 1
+    assert len(comparison.conditions) == 1
     assert comparison.unmatched[["arm", "only_in"]].to_numpy().tolist() == [["block1", "RUN"], ["full", "BASE"]]
     assert comparison.notes[:2] == (
-        "1 cell only in RUN: digits-noise 10 % block1.", "1 cell only in BASE: z 64 images full.",
+        "1 condition only in RUN: digits-noise 10 % block1.", "1 condition only in BASE: z 64 images full.",
     )  # fmt: skip
     assert show.to_csv(comparison).count("\n") == 4
 
@@ -279,8 +279,8 @@ def test_what_failed_or_is_of_grade_x_is_excluded_and_counted() -> None:
 
 def test_a_cell_that_failed_on_one_side_stays_in_the_table() -> None:
     run = results(*accuracies([0.5] * 3), *(line("full", status="failed", seed=seed) for seed in range(3)))
-    cells = compare(run, results(*accuracies([0.5] * 3), *accuracies([0.5] * 3, "full"))).cells.set_index("arm")
-    assert cells.loc["full", ["verdict", "accuracy_why"]].tolist() == ["not enough data", "no figure in RUN"]
+    table = compare(run, results(*accuracies([0.5] * 3), *accuracies([0.5] * 3, "full"))).conditions.set_index("arm")
+    assert table.loc["full", ["verdict", "accuracy_why"]].tolist() == ["not enough data", "no figure in RUN"]
 
 
 def test_no_joules_is_said() -> None:
@@ -294,7 +294,9 @@ def test_no_joules_is_said() -> None:
 
 
 def test_nothing_in_common() -> None:
-    with pytest.raises(RequestError, match="no cell in common; RUN has digits-noise 10 % fc, BASE has other 10 % fc"):
+    with pytest.raises(
+        RequestError, match="no condition in common; RUN has digits-noise 10 % fc, BASE has other 10 % fc"
+    ):
         compare(results(*accuracies([0.5] * 3)), results(*accuracies([0.5] * 3, data="other")))
     with pytest.raises(RequestError, match="every repeat failed"):
         compare(results(line("fc", status="failed")), results(line("fc", status="failed")))
@@ -410,13 +412,13 @@ def test_joules_across_grades_and_sources_are_refused_cell_by_cell(change: dict[
     run = results(*both(**change), *both(data="z"))
     base = results(*both(), *both(data="z"))
     comparison = compare(run, base)
-    cells = comparison.cells.set_index("data")
-    assert cells.loc["digits-noise", ["joules_verdict", "joules_why"]].tolist() == ["", why]
-    assert cells.loc["z", "joules_verdict"] == "same"
+    table = comparison.conditions.set_index("data")
+    assert table.loc["digits-noise", ["joules_verdict", "joules_why"]].tolist() == ["", why]
+    assert table.loc["z", "joules_verdict"] == "same"
     assert (
         comparison.warnings[0] == f"Joules of 1 condition are not compared: {why}. --across compares them all the same."
     )
-    assert set(compare(run, base, Rules(across=True)).cells["joules_verdict"]) == {"same"}
+    assert set(compare(run, base, Rules(across=True)).conditions["joules_verdict"]) == {"same"}
 
 
 def test_a_kernel_that_keeps_more_memory_is_the_same_device() -> None:
@@ -539,7 +541,7 @@ def test_exit_status(pair: tuple[Path, Path]) -> None:
     assert jouletune("compare", run, base).return_value == 0
     short = jouletune("compare", run, base, "--fail-on", "joules:5%,accuracy:1")
     assert short.return_value == 1
-    assert short.stderr == "fell short in 1 cell by joules:5%: digits-noise 10 % fc\n"
+    assert short.stderr == "fell short in 1 condition by joules:5%: digits-noise 10 % fc\n"
     assert jouletune("compare", run, base, "--fail-on", "joules:20%,accuracy:1").return_value == 0
     assert jouletune("compare", base, run, "--fail-on", "joules:5%").return_value == 0
     assert "did you mean 'joules'" in told(jouletune("compare", run, base, "--fail-on", "jouls:5%"))
@@ -549,7 +551,7 @@ def test_exit_status(pair: tuple[Path, Path]) -> None:
 def test_what_the_command_prints_and_writes(pair: tuple[Path, Path], tmp_path: Path) -> None:
     result = jouletune("compare", *pair, "--out", tmp_path / "out")
     lines = result.stdout.splitlines()
-    assert lines[0] == "The only cell in common is worse."
+    assert lines[0] == "The only condition in common is worse."
     assert "RUN new against BASE old" in lines[1]
     assert max(map(len, lines[:-1])) <= show.WIDTH
     assert "+10.0 [9.9, 10.2]" in result.stdout
@@ -670,8 +672,8 @@ def test_power(template: Results) -> None:
     found = 0
     for _ in range(runs):
         run = simulated(template, rng, 0.01, factor=1.05, warming=warming)
-        cells = compare(run, simulated(template, rng, 0.01, warming=warming)).cells.set_index("arm")
-        found += cells.loc["block0", "joules_verdict"] == "worse"
+        table = compare(run, simulated(template, rng, 0.01, warming=warming)).conditions.set_index("arm")
+        found += table.loc["block0", "joules_verdict"] == "worse"
     print(f"a true 5 % at 1 % noise: found in {found} of {runs}")
     assert found >= 0.9 * runs
 
@@ -711,15 +713,15 @@ def flip_run(off: float = 0.0, **more: Any) -> Results:
 
 def test_a_run_that_reproduces_the_paper() -> None:
     comparison = compare(flip_run(data_variant="JPEG"), load("paper"))
-    cells = comparison.cells.set_index("arm")
-    assert set(cells["data"]) == {"cifar10-flip (JPEG)"}
-    assert set(cells["accuracy_verdict"]) == {"agrees"}
-    assert cells.loc["Block Avg", ["accuracy_base", "saving_base"]].tolist() == pytest.approx(
+    table = comparison.conditions.set_index("arm")
+    assert set(table["data"]) == {"cifar10-flip (JPEG)"}
+    assert set(table["accuracy_verdict"]) == {"agrees"}
+    assert table.loc["Block Avg", ["accuracy_base", "saving_base"]].tolist() == pytest.approx(
         [0.4608, 0.4151], abs=1e-4
     )
     # 1 - 0.31 against 67.92 %: within the margin of 2 points; block1's 20 % against 15.09 % are not
-    assert cells.loc[["fc", "block1"], "saving_verdict"].tolist() == ["agrees", "differs"]
-    assert cells.loc["full", "saving_verdict"] == ""
+    assert table.loc[["fc", "block1"], "saving_verdict"].tolist() == ["agrees", "differs"]
+    assert table.loc["full", "saving_verdict"] == ""
     assert "cifar10-flip (JPEG) stands against the published cifar10-flip." in comparison.notes
     assert comparison.headlines[0].startswith(
         "Accuracy gain: +38.34 against +38.35 published over the same 1 case (+15.31 over all 9)"
@@ -730,21 +732,21 @@ def test_a_run_that_reproduces_the_paper() -> None:
 
 
 def test_a_published_spread_counts_in_full() -> None:
-    cells = compare(flip_run(), load("paper")).cells.set_index("arm")
+    table = compare(flip_run(), load("paper")).conditions.set_index("arm")
     # run: sd 0.002 over 3 seeds; published 0.98 points. √(0.1155² + 0.98²), Welch's degrees
     u, published = 0.002 / math.sqrt(3), 0.0098
     degrees = (u**2 + published**2) ** 2 / (u**4 / 2)
     half = stats.t.ppf(0.975, degrees) * math.hypot(u, published)
-    row = cells.loc["block1"]
+    row = table.loc["block1"]
     assert row["accuracy_hi"] - row["accuracy_change"] == pytest.approx(half, rel=1e-6)
 
 
 def test_a_run_that_does_not_reproduce_the_paper() -> None:
     paper, run = load("paper"), flip_run(off=0.06)
-    cells = compare(run, paper).cells.set_index("arm")
-    assert set(cells["accuracy_verdict"]) == {"differs"}
-    assert (cells["accuracy_change"] > 0).all()
-    back = compare(paper, run).cells.set_index("arm")
+    table = compare(run, paper).conditions.set_index("arm")
+    assert set(table["accuracy_verdict"]) == {"differs"}
+    assert (table["accuracy_change"] > 0).all()
+    back = compare(paper, run).conditions.set_index("arm")
     assert set(back["accuracy_verdict"]) == {"differs"}
     assert (back["accuracy_change"] < 0).all()
     assert len(compare(paper, run, Rules(fail_on={"accuracy": 0.01})).failing()) == 6
@@ -754,8 +756,8 @@ def test_a_run_that_does_not_reproduce_the_paper() -> None:
 def test_one_seed_cannot_agree_with_the_paper() -> None:
     one = flip_run()
     one = dataclasses.replace(one, records=one.records[one.records["seed"] == 0])
-    cells = compare(one, load("paper")).cells
-    assert set(cells["accuracy_verdict"]) == {"not enough data"}
+    table = compare(one, load("paper")).conditions
+    assert set(table["accuracy_verdict"]) == {"not enough data"}
 
 
 def test_other_data_have_nothing_in_common_with_the_paper() -> None:
@@ -771,7 +773,7 @@ def test_other_data_have_nothing_in_common_with_the_paper() -> None:
 def test_paper_through_the_command() -> None:
     result = jouletune("compare", "paper", "paper", "--fail-on", "accuracy:1")
     assert result.return_value == 0
-    assert result.stdout.startswith("All 64 cells agree.\n")
+    assert result.stdout.startswith("All 64 conditions agree.\n")
 
 
 def test_load_run_takes_the_word_paper() -> None:

@@ -30,7 +30,7 @@ from bench.history.series import tables
 from bench.history.steps import MIN_NIGHTS
 from bench.history.summary import Summary
 
-CELLS = [
+CONDITIONS = [
     "fc on digits-noise, 10 %",
     "full on digits-noise, 10 %",
     "fc on digits-flip, 10 %",
@@ -93,14 +93,14 @@ def reasons(found: History) -> dict[str, str]:
 def test_a_change_is_told_with_its_run_and_what_came_with_it(year: Any) -> None:
     found = history([year.root])
     (change,) = found.changes
-    assert wording.label(change.cell, change.n_train) == CELLS[0]
+    assert wording.label(change.condition, change.n_train) == CONDITIONS[0]
     assert (change.worse, change.recovered, change.measure.name) == (True, None, "joules")
     assert (change.run, change.date) == (year.day(25), year.day(25))
     assert change.lo < math.expm1(0.06) < change.hi
     assert change.reasons == ("torch 2.9.0 -> 2.10.0",)
     assert change.power == pytest.approx(change.change, abs=1e-9)
     said = wording.sentence(change, found)
-    assert said.startswith(f"{CELLS[0]} costs {100 * change.change:.1f} % [")
+    assert said.startswith(f"{CONDITIONS[0]} costs {100 * change.change:.1f} % [")
     assert said.endswith(f"more joules since {year.day(25)} (run {year.day(25)})")
     assert wording.verdict(found) == "1 change for the worse and 0 for the better stand."
 
@@ -142,7 +142,7 @@ def test_many_cells_at_once_are_one_event(nights: Any) -> None:
     found = history([nights.root])
     assert len(found.changes) == 4
     (event,) = wording.event_sentences(found)
-    assert event.startswith(f"{nights.day(12)} (run {nights.day(12)}): joules of 4 cells by +")
+    assert event.startswith(f"{nights.day(12)} (run {nights.day(12)}): joules of 4 conditions by +")
     assert "governor schedutil -> performance" in event
 
 
@@ -151,7 +151,7 @@ def test_the_last_nights_are_told_before_they_prove_anything(nights: Any) -> Non
     found = history([nights.root])
     assert wording.verdict(found) == "No change is proven."
     assert wording.fresh_sentences(found) == [
-        f"{CELLS[0]}: +{100 * found.fresh[0].change:.1f} % of joules on the last night."
+        f"{CONDITIONS[0]}: +{100 * found.fresh[0].change:.1f} % of joules on the last night."
     ]
 
 
@@ -491,8 +491,8 @@ def test_the_command_shows_words_and_a_picture(year: Any) -> None:
     result = run(year.root)
     assert result.exit_code == 0
     said = " ".join(result.output.split())
-    assert "40 nights, 2025-01-01 to 2025-02-09, 4 cells" in said
-    assert f"{CELLS[0]} costs " in said
+    assert "40 nights, 2025-01-01 to 2025-02-09, 4 conditions" in said
+    assert f"{CONDITIONS[0]} costs " in said
     assert "with it: torch 2.9.0 -> 2.10.0" in said
     assert "│" in said
 
@@ -509,7 +509,7 @@ def test_too_few_nights_are_said_and_are_no_failure(nights: Any) -> None:
     write_year(nights, n=5, step=3)
     result = run(nights.root, "--fail-on", "joules:5%")
     assert result.return_value == 0
-    assert f"4 of 4 cells have fewer than {MIN_NIGHTS} nights" in " ".join(result.output.split())
+    assert f"4 of 4 conditions have fewer than {MIN_NIGHTS} nights" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

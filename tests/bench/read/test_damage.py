@@ -160,5 +160,5 @@ def test_a_run_against_a_base_and_the_paper(tmp_path: Path, make_record: Make) -
         "Against old",
         "Against the published tables",
     ]
-    assert "The only cell in common is the same." in page
+    assert "The only condition in common is the same." in page
     assert all(f"cells.jsonl of {name}: 1 skipped" in page for name in ("new", "old"))

@@ -3,7 +3,7 @@
 `fixtures/before` holds two runs of one suite, one of several ways of training, and under `expected` the files that
 version 0.1.0 wrote of them on the day they were made. The nights and the records of the first schema are made from
 the same lines, by the functions below. What has changed in `expected` since: the published costs, which are of single
-steps, have no train size.
+steps, have no train size, and the reasons in compare.csv speak of conditions.
 """
 
 from __future__ import annotations

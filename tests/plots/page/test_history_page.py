@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 NASTY = "<img src=x onerror=alert(1)>"
-CELL = "fc on digits-noise, 10 %"
+CONDITION = "fc on digits-noise, 10 %"
 VIEWS = [
     pytest.param({"width": 1200, "height": 900}, "light", id="wide-light"),
     pytest.param({"width": 360, "height": 740}, "dark", id="phone-dark"),
@@ -83,10 +83,10 @@ def test_a_row_opens_its_series_and_the_keyboard_reads_it(browser: Browser, page
     page, heard = opened(browser, page_file)
     chart = page.locator("[data-block=history]")
     assert chart.locator("h3").inner_text() == "full on digits-flip, 10 %: accuracy"  # the worst change comes first
-    row = page.locator("[data-block=changes] tbody tr", has_text=CELL)
+    row = page.locator("[data-block=changes] tbody tr", has_text=CONDITION)
     assert "torch 2.9.0 -> " in row.inner_text()
-    row.get_by_role("button", name=f"Series of {CELL}").click()
-    page.get_by_role("heading", name=f"{CELL}: joules").wait_for()
+    row.get_by_role("button", name=f"Series of {CONDITION}").click()
+    page.get_by_role("heading", name=f"{CONDITION}: joules").wait_for()
     drawn = chart.locator(".plot").evaluate("p => ({y: p.data[0].y, lines: p.layout.shapes.map(s => s.x0)})")
     assert len(drawn["y"]) == 24
     assert np.mean(drawn["y"][12:]) / np.mean(drawn["y"][:12]) == pytest.approx(math.exp(0.08), abs=0.01)
@@ -98,10 +98,10 @@ def test_a_row_opens_its_series_and_the_keyboard_reads_it(browser: Browser, page
     assert chart.locator(".reading").inner_text().startswith(f"2025-01-13, run 12 {NASTY}: ")
     assert chart.locator(".reading").inner_text().endswith(", a change begins")
     chart.get_by_label("Measure").select_option("accuracy")
-    page.get_by_role("heading", name=f"{CELL}: accuracy").wait_for()
+    page.get_by_role("heading", name=f"{CONDITION}: accuracy").wait_for()
     assert "No change is proven in this series." in chart.get_by_role("status").inner_text()
     chart.get_by_label("only conditions with a change").check()
     options = chart.get_by_role("combobox", name="Condition").locator("option").all_inner_texts()
-    assert sorted(options) == [CELL, "full on digits-flip, 10 % (1 change)"]
+    assert sorted(options) == [CONDITION, "full on digits-flip, 10 % (1 change)"]
     assert heard == []
     page.context.close()
