@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
-from plots.drawing.bars import THEORY, Bars, handles, limits, paint, train_sizes
+from plots.drawing.bars import MARK, THEORY, Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours
+from plots.drawing.style import INK, Drawn, arms_of, colours
 
 FLOOR = -1.0
 """A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
@@ -38,13 +38,13 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     palette = colours(arms)
     legend: list[Artist] = handles(arms, palette, target=bool(blocks["is_target"].any()))
     if blocks["saving_net"].notna().any():
-        diamond = Line2D([], [], marker="D", markersize=3, color=PAPER, markeredgecolor=INK, linestyle="none")
-        diamond.set_label("net of idle")
-        legend.append(diamond)
+        legend.append(Line2D([], [], **MARK, linestyle="none", label="net of idle"))
     by_macs = bool(blocks["saving_theory"].notna().any())
     if by_macs:
         legend.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=THEORY, label="by MACs"))
     of = "of the same step" if results.published else "validation included"
+    pairs = repetitions(blocks["saving_gross_n"], "pair")
+    spread = f", paired by seed and repeat; whiskers: 95 % t interval; {pairs}"
     made = analysis.quality.caveat_label
     chart = Chart(
         name="energy_saving",
@@ -53,7 +53,8 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         y_label="energy-saving rate, %",
         caption=(
             "(E_full \N{MINUS SIGN} E) / E_full of gross energy"
-            + (f", {_paired(blocks)}. " if blocks["saving_gross_lo"].notna().any() else ". ")
+            + (spread if blocks["saving_gross_lo"].notna().any() else "")
+            + ". "
             + ("Arrow: the interval reaches below \N{MINUS SIGN}100 %. " if wide else "")
             + (f"By MACs: the rate of the multiply-accumulates, {of}. " if by_macs else "")
             + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
@@ -73,8 +74,3 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         limits(axes, lowest.min(axis=1))
 
     return draw_pages(chart, blocks, panel)
-
-
-def _paired(blocks: pd.DataFrame) -> str:
-    pairs = repetitions(blocks["saving_gross_n"], "pair")
-    return f"paired by seed and repeat; whiskers: 95 % t interval; {pairs}"

@@ -121,31 +121,32 @@ def _caption(blocks: pd.DataFrame, analysis: Analysis, *, hidden: bool) -> str:
 
 def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: dict[float, str], factor: float) -> None:
     best = front(points)
-    axes.step(
-        best["energy_gross_j"] / factor,
-        100 * best["accuracy"],
-        where="post",
-        color=MUTED,
-        linewidth=1.0,
-        zorder=2,
-        gid="front",
-    )
+    line: dict[str, Any] = {"where": "post", "color": MUTED, "linewidth": 1.0, "zorder": 2, "gid": "front"}
+    axes.step(best["energy_gross_j"] / factor, 100 * best["accuracy"], **line)
+    leading: dict[str, Any] = {
+        "markersize": 6,
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.8,
+        "alpha": 1.0,
+        "zorder": 4,
+    }
+    beaten: dict[str, Any] = {
+        "markersize": 5,
+        "markeredgecolor": PAPER,
+        "markeredgewidth": 0.4,
+        "alpha": 0.55,
+        "zorder": 3,
+    }
     for index, row in points.iterrows():
-        x, y = row["energy_gross_j"] / factor, 100 * row["accuracy"]
-        leads = index in best.index
         axes.errorbar(
-            x,
-            y,
-            xerr=_arms(row["energy_gross_j"], row["energy_gross_lo_j"], row["energy_gross_hi_j"], 1 / factor),
-            yerr=_arms(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], 100),
+            row["energy_gross_j"] / factor,
+            100 * row["accuracy"],
+            xerr=_reach(row["energy_gross_j"], row["energy_gross_lo_j"], row["energy_gross_hi_j"], 1 / factor),
+            yerr=_reach(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], 100),
             marker=markers[row["train_size"]],
-            markersize=6 if leads else 5,
             color=palette[row["arm"]],
-            markeredgecolor=INK if leads else PAPER,
-            markeredgewidth=0.8 if leads else 0.4,
-            alpha=1.0 if leads else 0.55,
             elinewidth=0.7,
-            zorder=4 if leads else 3,
+            **(leading if index in best.index else beaten),
         )
     joules = points["energy_gross_j"] / factor
     if joules.max() > 20 * joules.min():
@@ -159,7 +160,7 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
     axes.grid(axis="x")
 
 
-def _arms(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
+def _reach(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
     if missing(lo):
         return None
     return np.array([[max(0.0, value - lo) * factor], [max(0.0, hi - value) * factor]])

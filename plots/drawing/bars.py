@@ -21,6 +21,8 @@ GROUP_WIDTH = 0.84
 """Of the distance between two groups."""
 
 THEORY: Any = (0, (1, 0.8))
+MARK: Any = {"marker": "D", "markersize": 3, "color": PAPER, "markeredgecolor": INK, "markeredgewidth": 0.7}
+"""The diamond of a second figure on a bar."""
 
 _LINES: dict[str, Any] = {"average": (0, (2.5, 1.5)), "full": "solid"}
 
@@ -67,96 +69,50 @@ def paint(
                 x = group - GROUP_WIDTH / 2 + (place + 0.5) * width
                 _bar(axes, rows[arm], bars, x=x, width=width, colour=palette[arm], label=len(arms) <= 6)
         for role, line in _LINES.items():
-            level = here.loc[here["role"] == role, bars.value].dropna()
-            if len(level):
-                y = 100 * float(level.iloc[0])
-                axes.plot(
-                    [group - GROUP_WIDTH / 2 - 0.03, group + GROUP_WIDTH / 2 + 0.03],
-                    [y, y],
-                    color=INK,
-                    linewidth=1.2,
-                    linestyle=line,
-                    solid_capstyle="butt",
-                    gid=f"{role}-{group}",
-                    zorder=4,
-                )
-    labels = [size_label(size, n_train) for size, n_train in sizes.items()]
-    axes.set_xticks(range(len(sizes)), labels, rotation=0 if len(sizes) <= 4 else 45)
+            for level in here.loc[here["role"] == role, bars.value].dropna().head(1):
+                across(axes, group, GROUP_WIDTH + 0.06, 100 * level, gid=f"{role}-{group}", linestyle=line)
+    ticks(axes, [size_label(size, n_train) for size, n_train in sizes.items()])
+
+
+def across(axes: Axes, x: float, width: float, y: float, **line: Any) -> None:
+    """A short horizontal line, centred on x."""
+    look: dict[str, Any] = {"color": INK, "linewidth": 1.2, "solid_capstyle": "butt", "zorder": 4} | line
+    axes.plot([x - width / 2, x + width / 2], [y, y], **look)
+
+
+def ticks(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the groups."""
+    axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) <= 4 else 45)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.55, len(sizes) - 0.45)
+    axes.set_xlim(-0.55, len(labels) - 0.45)
 
 
 def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: float, colour: str, label: bool) -> None:
-    height = 100 * float(row[bars.value])
-    target = bool(row["is_target"])
-    axes.bar(
-        x,
-        height,
-        width * 0.9,
-        color=colour,
-        edgecolor=INK if target else PAPER,
-        linewidth=1.1 if target else 0.4,
-        gid=f"bar-{row['arm']}",
-        zorder=2,
-    )
+    height = top = 100 * float(row[bars.value])
+    target, arm = bool(row["is_target"]), row["arm"]
+    edge: dict[str, Any] = {"edgecolor": INK, "linewidth": 1.1} if target else {"edgecolor": PAPER, "linewidth": 0.4}
+    axes.bar(x, height, width * 0.9, color=colour, gid=f"bar-{arm}", zorder=2, **edge)
     lo, hi = row[bars.lo], row[bars.hi]
     if missing(lo) and bars.sd and not missing(row[bars.sd]):
         lo, hi = row[bars.value] - row[bars.sd], row[bars.value] + row[bars.sd]
-    top = height
     if not missing(lo):
         # an interval of two seeds can be wider than 0..100 %; the axis stays with the bars
         low, high = max(100 * float(lo), min(100 * bars.floor, height)), min(100 * float(hi), 100.0)
-        axes.errorbar(
-            x,
-            height,
-            yerr=[[max(0.0, height - low)], [max(0.0, high - height)]],
-            color=INK,
-            elinewidth=0.8,
-            capsize=1.6,
-            capthick=0.8,
-            zorder=5,
-        )
+        reach = [[max(0.0, height - low)], [max(0.0, high - height)]]
+        axes.errorbar(x, height, yerr=reach, color=INK, elinewidth=0.8, capsize=1.6, capthick=0.8, zorder=5)
         top = max(top, high)
         if lo < bars.floor < 0:
-            axes.plot([x], [low], marker="v", markersize=3.5, color=INK, gid=f"further-down-{row['arm']}", zorder=5)
+            axes.plot([x], [low], marker="v", markersize=3.5, color=INK, gid=f"further-down-{arm}", zorder=5)
     if bars.theory and not missing(row[bars.theory]):
-        y = 100 * float(row[bars.theory])
-        axes.plot(
-            [x - width * 0.42, x + width * 0.42],
-            [y, y],
-            color=INK,
-            linewidth=1.1,
-            linestyle=THEORY,
-            solid_capstyle="butt",
-            gid=f"theory-{row['arm']}",
-            zorder=5.5,
-        )
+        look: dict[str, Any] = {"linewidth": 1.1, "linestyle": THEORY, "zorder": 5.5}
+        across(axes, x, 0.84 * width, 100 * float(row[bars.theory]), gid=f"theory-{arm}", **look)
     if bars.mark and not missing(row[bars.mark]):
-        y = 100 * float(row[bars.mark])
-        axes.plot(
-            [x],
-            [y],
-            marker="D",
-            markersize=3,
-            color=PAPER,
-            markeredgecolor=INK,
-            markeredgewidth=0.7,
-            zorder=6,
-        )
+        axes.plot([x], [100 * float(row[bars.mark])], **MARK, zorder=6)
     if target and label:
-        axes.annotate(
-            f"{height:.1f}",
-            (x, max(top, 0)),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            size=6.5,
-            weight="bold",
-            zorder=7,
-            # neighbours may be taller: a ground of its own keeps the figure readable on them
-            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
-        )
+        # neighbours may be taller: a ground of its own keeps the figure readable on them
+        ground = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4}
+        place: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        axes.annotate(f"{height:.1f}", (x, max(top, 0)), **place, size=6.5, weight="bold", zorder=7, bbox=ground)
 
 
 def limits(axes: Axes, values: pd.Series) -> None:
@@ -178,12 +134,12 @@ def train_sizes(analysis: Analysis) -> dict[str, dict[float, float]]:
 
 def handles(arms: Sequence[tuple[str, str]], palette: Mapping[str, str], *, target: bool) -> list[Artist]:
     """Legend of the arms that are there, lines last."""
-    made: list[Artist] = [
-        Patch(facecolor=palette[arm], label=arm) for arm, role in arms if role in {"single", "set", "method"}
+    made: list[Artist] = [Patch(facecolor=palette[arm], label=arm) for arm, role in arms if role not in _LINES]
+    made += [
+        Line2D([], [], color=INK, linewidth=1.2, linestyle=_LINES[role], label=arm)
+        for arm, role in arms
+        if role in _LINES
     ]
-    for arm, role in arms:
-        if role in _LINES:
-            made.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=_LINES[role], label=arm))
     if target:
         made.append(Patch(facecolor="none", edgecolor=INK, linewidth=1.1, label="target"))
     return made

@@ -7,13 +7,13 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.text import shown
 from plots.drawing.style import INK, MUTED, WIDTH_IN, Drawn, context, new_figure
 
 COLUMNS = 3
@@ -80,8 +80,8 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
     columns = min(COLUMNS, len(parts))
     rows = math.ceil(len(parts) / columns)
     width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
-    title = textwrap.wrap(chart.title, int(width * 11))
-    caption = textwrap.wrap(chart.caption, int(width * 19.5))
+    title = textwrap.wrap(shown(chart.title), int(width * 11))
+    caption = textwrap.wrap(shown(chart.caption), int(width * 19.5))
     legend_columns = _legend_columns(chart.legend, width)
     top = 0.42 + _TITLE_IN * len(title) + _LEGEND_IN * math.ceil(len(chart.legend) / legend_columns)
     bottom = 0.56 + _CAPTION_IN * len(caption)
@@ -96,18 +96,19 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
         panel = figure.add_axes((x / width, y / height, panel_width / width, _PANEL_IN / height))
         axes.append(panel)
         paint(panel, label, part)
-        panel.set_title(_cut(label, panel_width), loc="left", parse_math=False, pad=5)
+        panel.set_title(_cut(shown(label), panel_width), loc="left", pad=5)
         panel.tick_params(labelleft=column == 0)
         if column == 0:
             panel.set_ylabel(chart.y_label)
         if index + columns >= len(parts):
             panel.set_xlabel(chart.x_label)
     _same_height(axes)
-    words: dict[str, Any] = {"x": 0.1 / width, "parse_math": False}
     for line, text in enumerate(title):
-        figure.text(y=1 - (0.1 + _TITLE_IN * line) / height, s=text, size=10, weight="bold", va="top", **words)
+        figure.text(0.1 / width, 1 - (0.1 + _TITLE_IN * line) / height, text, size=10, weight="bold", va="top")
+    handles = _row_major(chart.legend, legend_columns)
     figure.legend(
-        handles=_row_major(chart.legend, legend_columns),
+        handles=handles,
+        labels=[_legend_label(handle) for handle in handles],
         loc="upper left",
         bbox_to_anchor=(0.02 / width, 1 - (0.1 + _TITLE_IN * len(title)) / height),
         ncols=legend_columns,
@@ -118,9 +119,8 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
         labelcolor=INK,
     )
     for line, text in enumerate(caption, start=1):
-        figure.text(
-            y=(0.06 + _CAPTION_IN * (len(caption) - line)) / height, s=text, size=6.8, color=MUTED, va="bottom", **words
-        )
+        y = (0.06 + _CAPTION_IN * (len(caption) - line)) / height
+        figure.text(0.1 / width, y, text, size=6.8, color=MUTED, va="bottom")
     return figure
 
 
@@ -135,6 +135,12 @@ def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
 def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
     """Handles in the order that makes matplotlib, which fills columns first, read along the rows."""
     return [handle for column in range(columns) for handle in legend[column::columns]]
+
+
+def _legend_label(handle: Artist) -> str:
+    """Its label; matplotlib leaves out those that begin with an underscore."""
+    label = shown(handle.get_label())
+    return f" {label}" if label.startswith("_") else label
 
 
 def _cut(label: str, panel_width_in: float) -> str:

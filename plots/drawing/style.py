@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from bench.analysis.findings import arm_order
 from bench.errors import JouletuneError
 from bench.store.durable import write_atomic
+from bench.text import shown
 
 INK = "#1b1f24"
 MUTED = "#5b6570"
@@ -112,6 +113,7 @@ def context() -> AbstractContextManager[None]:
             "xtick.major.width": 0.7,
             "ytick.major.width": 0.7,
             "text.color": INK,
+            "text.parse_math": False,  # a $ in a label is a $
             "legend.frameon": False,
             "legend.fontsize": 7.5,
             "figure.facecolor": PAPER,
@@ -140,10 +142,11 @@ def save(drawn: Drawn, folder: Path) -> Saved:
         warnings.filterwarnings("ignore", message=r"Glyph .* missing")
         drawn.figure.savefig(png, format="png", dpi=PNG_DPI)
         drawn.figure.savefig(svg, format="svg", metadata={"Date": None, "Title": drawn.name})
+    markup = shown(svg.getvalue(), keep="\n")  # what XML cannot hold may be in the name of an arm
     paths = folder / f"{drawn.name}.png", folder / f"{drawn.name}.svg"
     _write_bytes(paths[0], png.getvalue())
-    write_atomic(paths[1], svg.getvalue())
-    return Saved(drawn.name, *paths, svg.getvalue(), drawn.alt, drawn.figure.get_figwidth())
+    write_atomic(paths[1], markup)
+    return Saved(drawn.name, *paths, markup, drawn.alt, drawn.figure.get_figwidth())
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -219,6 +221,25 @@ def test_texts_do_not_overlap() -> None:
         assert 0 <= box.x0 <= box.x1 <= width
         assert 0 <= box.y0 <= box.y1 <= height
         assert not any(box.overlaps(other) for other in boxes[index + 1 :])
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = dict(
+        zip(["block1", "block2", "block3", "fc"], ["$x_1$", "_hidden", "a\x1b[31m\x00", "\u202e\n"], strict=True)
+    )
+    results = run(datas=("$\\frac{1}{0}$ \x07 \u202e",), sizes=(0.1,), source="$m$ \x1b]0;x\x07")
+    results.records["arm"] = results.records["arm"].map(lambda arm: names.get(arm, arm))
+    results.records["blocks"] = results.records["arm"]
+    for module in (accuracy_bars, energy_saving, pareto):
+        (drawn,) = draw(module, results)
+        (axes,) = drawn.figure.axes
+        assert axes.get_title(loc="left") == "$\\frac{1}{0}$ \\x07 \\u202e"
+        legend = [text.get_text().strip() for text in drawn.figure.legends[0].get_texts()]
+        assert {"$x_1$", "_hidden", "a\\x1b[31m\\x00", "\\u202e\\n"} <= set(legend)
+        saved = save(drawn, tmp_path)
+        ElementTree.parse(saved.svg)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]", saved.markup)
 
 
 def test_a_block_has_one_colour_everywhere() -> None:
