@@ -180,7 +180,7 @@ class NightWriter:
         self.root = root
         self.loaded = loaded
         self._cells = loaded.suite.cells()
-        self._manifest = make_manifest(loaded, hardware.choose("simulated"), torch_device="cpu")
+        self._manifest = make_manifest(loaded, hardware.choose("simulated"), torch_device="cpu").to_dict()
 
     def write(
         self,

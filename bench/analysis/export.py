@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -81,11 +82,11 @@ def export(results: Results, out: Path, *, cells: bool) -> int:
     """
     table = summary(analyse(results)) if cells else repeats(results)
 
-    def write(path: Path) -> None:
+    def write(file: BinaryIO) -> None:
         if out.suffix == ".parquet":
-            table.to_parquet(path, engine="pyarrow", index=False)
+            table.to_parquet(file, engine="pyarrow", index=False)
         else:
-            table.to_csv(path, index=False, lineterminator="\n")
+            table.to_csv(file, index=False, lineterminator="\n")
 
     try:
         write_through(out, write)

@@ -143,11 +143,12 @@ def health(source: str, device: str, like: str | None, out: Path, **limits: floa
     Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
     """
     from bench.run import health as checks
+    from bench.store.manifest import Manifest
     from bench.store.run_dir import RunDir
 
-    earlier = None if like is None else RunDir.existing(like).read_manifest() or {}
-    wanted = earlier["source"]["name"] if source == "auto" and earlier and "source" in earlier else source
-    choice = _choose(wanted, device, corrected=True)
+    earlier = None if like is None else RunDir.existing(like).read_manifest([]) or Manifest()
+    wanted = earlier.source.name if source == "auto" and earlier and earlier.source else source
+    choice = _choose(wanted or source, device, corrected=True)
     _refuse_none(choice)
     text.echo(f"energy: {choice.why}")
     unfit = []

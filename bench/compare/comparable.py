@@ -31,7 +31,7 @@ _AXES = (
 
 def refusal(run: Results, base: Results) -> str:
     """Why no joules of these two runs may be compared, '' where nothing forbids it: the device and the meter."""
-    sides = {"RUN": run.manifests[0], "BASE": base.manifests[0]}
+    sides = {"RUN": run.manifests[0].to_dict(), "BASE": base.manifests[0].to_dict()}
     for name, manifest in sides.items():
         if not isinstance(manifest.get("device"), Mapping):
             return f"the device of {name} is not known (its manifest.json is missing or does not say)"
@@ -50,7 +50,7 @@ def work_refusals(run: Results, base: Results) -> pd.Series:
     Returns:
         '' or the reason, by `condition`; conditions of both sides.
     """
-    new, old = (_mapping(_content(side.manifests[0]), "model") for side in (run, base))
+    new, old = (_mapping(side.manifests[0].content, "model") for side in (run, base))
     shared = [key for key in old if key in new]
     found = changes({"model": {key: old[key] for key in shared}}, {"model": {key: new[key] for key in shared}})
     works = [_work(side) for side in (run, base)]
@@ -71,7 +71,7 @@ def work_refusals(run: Results, base: Results) -> pd.Series:
 
 def _work(results: Results) -> pd.DataFrame:
     """`model` and `epochs` (nan where the manifest does not say) by `condition`."""
-    train = _mapping(_content(results.manifests[0]), "train")
+    train = _mapping(results.manifests[0].content, "train")
     override = _mapping(train, "per_block")
     records = results.records
     names = records.assign(model=records["model"].fillna("not named"))[["condition", "model"]].drop_duplicates()
@@ -108,7 +108,7 @@ def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
 
 def other_changes(run: Results, base: Results) -> list[str]:
     """What a reader must know besides: settings of the suite and versions of libraries, 'key old -> new'."""
-    new, old = (_settings(side.manifests[0]) for side in (run, base))
+    new, old = (_settings(side.manifests[0].to_dict()) for side in (run, base))
     return changes(old, new) if new and old else []
 
 
@@ -118,7 +118,7 @@ def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series
     A counter's count over the joules of a window, a power meter's over the mean power. Net joules also share the
     error of the idle baseline, which no number of repeats takes away: 2 u(idle power) · time / net energy.
     """
-    source = _mapping(results.manifests[0], "source")
+    source = _mapping(results.manifests[0].to_dict(), "source")
     count = source.get("resolution")
     count = float(count) if isinstance(count, int | float) else 0.0
     gross = joules["energy_gross_j"]
@@ -127,7 +127,7 @@ def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series
     else:
         floor = count * joules["train_time_s"] / gross
     if basis == "net":
-        floor = floor + 2 * _idle_u_w(results.manifests[0]) * joules["train_time_s"] / joules["energy_net_j"]
+        floor = floor + 2 * _idle_u_w(results.manifests[0].to_dict()) * joules["train_time_s"] / joules["energy_net_j"]
     floors: pd.Series = floor.astype(float).fillna(0.0).groupby(joules["condition"]).median()
     return floors
 

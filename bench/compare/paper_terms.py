@@ -29,8 +29,8 @@ SUITES = ("cifar-flip", "cifar10c", "cifar10c-like", "living17", "motivation", "
 
 def of_the_paper(results: Results) -> bool:
     """Whether it is one run, of one of these suites or of a copy that kept its name."""
-    suites = [manifest.get("suite") for manifest in results.manifests]
-    return len(suites) == 1 and isinstance(suites[0], dict) and suites[0].get("name") in SUITES
+    suites = [manifest.suite for manifest in results.manifests]
+    return len(suites) == 1 and suites[0] is not None and suites[0].name in SUITES
 
 
 def in_published_terms(mine: Results, theirs: Results) -> tuple[Results, Results, list[str]]:

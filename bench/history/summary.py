@@ -108,9 +108,10 @@ def summarise(run: RunDir) -> Summary:
 
 
 def _manifest(run: RunDir) -> dict[str, Any]:
-    manifest = run.read_manifest()
-    if manifest is None:
+    read = run.read_manifest([])
+    if read is None:
         raise RequestError("manifest.json is missing, so its device is not known")
+    manifest = read.to_dict()
     schema = manifest.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise RequestError(f"manifest.json has schema {schema}, this version reads {SCHEMA}; upgrade jouletune")

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 import hardware
 from bench.errors import RequestError, nearest, show
-from bench.run.metering import Meter
 from bench.run.outcome import work_figures
 from bench.store.record import Record
 from bench.suite.suite import EnergySpec
@@ -28,7 +27,8 @@ class Joules:
 
     Args:
         where, name: file and name of the test; in a record they take the places of data and arm.
-        meter: returns the energy source when a window is due; None where nothing is measured.
+        sampler: returns the running sampler when a window is due, given the seconds of an idle baseline; None where
+            nothing is measured.
         settings: those of SETTINGS that differ from the defaults.
 
     Attributes:
@@ -37,13 +37,17 @@ class Joules:
     """
 
     def __init__(
-        self, where: str, name: str, meter: Callable[[], Meter] | None, settings: Mapping[str, Any] | None = None
+        self,
+        where: str,
+        name: str,
+        sampler: Callable[[float], hardware.Sampler] | None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.enabled = meter is not None
+        self.enabled = sampler is not None
         self.records: list[Record] = []
         self._where = where
         self._name = name
-        self._meter = meter
+        self._sampler = sampler
         self._energy = energy_spec(settings or {})
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,12 +58,12 @@ class Joules:
             JouletuneError: the source does not open.
         """
         __tracebackhide__ = True  # a test that fails shows its own lines
-        if self._meter is None:
+        if self._sampler is None:
             return function(*args, **kwargs)
         if self.records:
             raise RequestError("joules(...) was called before in this test; expected one function per test")
         for number in range(self._energy.repeats):
-            sampler = self._meter().sampler(self._energy.idle_s)
+            sampler = self._sampler(self._energy.idle_s)
             result = self._window(sampler, number, function, *args, **kwargs)
         return result
 

@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 import pytest
 from rich.console import Console
 
+import hardware
 from bench.errors import JouletuneError, RequestError
 from bench.pytest_plugin.config import Lines, benchmarks_run, benchmarks_skipped, turn, why_not
 from bench.pytest_plugin.items import CellItem, SuiteFile, replay_times
@@ -25,7 +26,9 @@ from bench.run.campaign import Campaign, unmeasured
 from bench.run.metering import Meter
 from bench.run.plan import block_order, select_cells
 from bench.run.runner import RunOptions, check
+from bench.run.surroundings import surroundings
 from bench.store.benchmark_json import KEY, section
+from bench.store.manifest import Manifest
 from bench.suite.load import LoadedSuite, load_suite
 from bench.text import console, shown
 
@@ -43,6 +46,8 @@ class JoulesPlugin:
         self._suites: dict[str, LoadedSuite] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._meter = Meter(self._source, self._device)
+        self._own: Manifest | None = None
+        self._idle_s = 0.0
         self._entries: list[Entry] = []
         self._unmeasured = 0
         self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -156,20 +161,33 @@ class JoulesPlugin:
     def joules(self, item: pytest.Item, benchmark: Any) -> Joules:
         """Make what the fixture `joules` gives a test."""
 
-        def meter() -> Meter:
-            self._let_go(but=self._meter)
-            return self._meter
-
         settings = {key: value for mark in [*item.iter_markers("joules")][::-1] for key, value in mark.kwargs.items()}
         where, _, name = item.nodeid.partition("::")
         try:
-            return Joules(where, name, meter if benchmark.enabled else None, settings)
+            return Joules(where, name, self._own_sampler if benchmark.enabled else None, settings)
         except RequestError as error:
             pytest.fail(str(error), pytrace=False)
 
     def why_not(self) -> str:
         """Give the reason why nothing is measured in this session, where that is so."""
         return why_not(self._config)
+
+    def _own_sampler(self, idle_s: float) -> hardware.Sampler:
+        """The sampler for functions of one's own, with an idle baseline that still holds.
+
+        Raises:
+            RequestError: the source is not known or not usable here.
+            JouletuneError: it does not open.
+        """
+        __tracebackhide__ = True
+        self._let_go(but=self._meter)
+        if not self._meter.is_open:
+            own = self._own or surroundings(self._meter.choice, torch_device=self._device)
+            self._meter.open(own)
+            self._own = own
+        self._idle_s = idle_s
+        self._meter.measure_idle(idle_s, if_due=True)
+        return self._meter.sampler
 
     def note_joules(self, item: pytest.Item, joules: Joules, benchmark: Any) -> None:
         """Keep the joules of a test function; nothing where it measured none.
@@ -195,7 +213,9 @@ class JoulesPlugin:
             if campaign is not but:
                 campaign.close(finished=finished)
         if self._meter is not but:
-            self._meter.close(finished=finished)
+            if finished and self._meter.is_open:
+                self._meter.measure_idle(self._idle_s)
+            self._meter.close()
 
     def _folder(self, name: str) -> Path:
         given = self._config.getoption("suite_out")
@@ -221,15 +241,17 @@ class JoulesPlugin:
         self._let_go(finished=self._finished)
         manifests = self._manifests()
         for entry in self._entries:
-            entry.complete(manifests.get(entry.run, {}))
+            entry.complete(manifests.get(entry.run, Manifest()))
         return (yield)
 
-    def _manifests(self) -> dict[str, dict[str, Any]]:
+    def _manifests(self) -> dict[str, Manifest]:
         found = {
-            name: campaign.folder.read_manifest() or {} for name, campaign in self._campaigns.items() if campaign.begun
+            name: campaign.folder.read_manifest() or Manifest()
+            for name, campaign in self._campaigns.items()
+            if campaign.begun
         }
-        if self._meter.manifest is not None:
-            found[OWN] = self._meter.manifest
+        if self._own is not None:
+            found[OWN] = self._own
         return found
 
     @pytest.hookimpl(optionalhook=True)

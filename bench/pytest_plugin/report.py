@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.read.baselines import Brackets
+from bench.store.manifest import Manifest
 from bench.text import console
 
 MAX_ROWS = 200
@@ -39,7 +40,7 @@ class Entry:
     extra_info: dict[str, Any]
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def complete(self, manifest: dict[str, Any]) -> None:
+    def complete(self, manifest: Manifest) -> None:
         """Compute the figures, net joules between the idle baselines on both sides, which are known only now."""
         lines = copy.deepcopy(self.records)
         brackets = Brackets(manifest)
@@ -66,13 +67,14 @@ class Entry:
 
 
 def summary_lines(
-    entries: Sequence[Entry], manifests: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]
+    entries: Sequence[Entry], manifests: Mapping[str, Manifest], folders: Mapping[str, Path]
 ) -> list[str]:
     """Format the table: per run its energy source, a row per test, and its folder."""
     lines: list[str] = []
     for run in dict.fromkeys(entry.run for entry in entries):
         mine = [entry for entry in entries if entry.run == run]
-        lines.append(f"{run}: {manifests.get(run, {}).get('source', {}).get('why', 'energy source not known')}")
+        source = manifests.get(run, Manifest()).source
+        lines.append(f"{run}: {(source and source.why) or 'energy source not known'}")
         lines += _table(mine[:MAX_ROWS])
         if len(mine) > MAX_ROWS:
             lines.append(f"and {len(mine) - MAX_ROWS} more")

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from typing import Any
 
+from bench.store.manifest import Manifest
 from hardware.measure.idle import IdleBaseline, bracketing, rebase
 
 
@@ -16,8 +17,8 @@ class Brackets:
         manifest: of that run; its sessions hold the baselines.
     """
 
-    def __init__(self, manifest: dict[str, Any]) -> None:
-        self._sessions = _sessions(manifest)
+    def __init__(self, manifest: Manifest) -> None:
+        self._sessions = [(str(session.started_at)[:19], session.idle) for session in manifest.sessions]
         self._known: dict[tuple[int, int], IdleBaseline | None] = {}
 
     def move(self, line: dict[str, Any]) -> None:
@@ -60,14 +61,3 @@ def _net_u_j(line: dict[str, Any], bracket: IdleBaseline) -> float | None:
     idle_j = sum((term["net_j"] or 0.0) ** 2 for term in line["energy_terms"] if term["name"] == "idle")
     others = max((line["energy_net_u_j"] / 2) ** 2 - idle_j, 0.0)
     return 2 * math.hypot(math.sqrt(others), bracket.u_power_w * line["band_s"])
-
-
-def _sessions(manifest: dict[str, Any]) -> list[tuple[str, list[IdleBaseline]]]:
-    """(started at, to the second; its baselines) of each session, oldest first."""
-    try:
-        return [
-            (str(session["started_at"])[:19], [IdleBaseline(**baseline) for baseline in session["idle"]])
-            for session in manifest.get("sessions", [])
-        ]
-    except (KeyError, TypeError):
-        return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.errors import RequestError
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 
@@ -27,19 +28,23 @@ _FRACTIONS = ("accuracy_before", "accuracy_after")
 _TEXTS = ("cell_id", "status", "data", "blocks", "level", "method", "started_at")
 
 
-def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> dict[str, Any]:
-    """The manifest of a run, {} without one. One that cannot be read is named in `damage`.
+def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> Manifest:
+    """The manifest of a run, an empty one without. What of it cannot be read is named in `damage`.
 
     Raises:
         RequestError: it cannot be read and `damage` is None.
     """
+    wrong: list[str] | None = None if damage is None else []
     try:
-        return folder.read_manifest() or {}
-    except (RequestError, OSError, UnicodeDecodeError):
+        manifest = folder.read_manifest(wrong) or Manifest()
+    except RequestError:
         if damage is None:
             raise
         damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
-        return {}
+        return Manifest()
+    if wrong and damage is not None:
+        damage.append(f"manifest.json of {name}: wrong, and taken as missing: {_named(wrong)}.")
+    return manifest
 
 
 def read_rows(folder: RunDir, name: str, keep: Callable[[dict[str, Any]], Row], damage: list[str] | None) -> list[Row]:
@@ -122,5 +127,8 @@ def _wrong_list(line: dict[str, Any]) -> str:
 
 def summary_of_damage(what: str, wrong: Sequence[str]) -> str:
     """One sentence: how many were skipped, and the first of them."""
-    named = "; ".join(wrong[:NAMED]) + (f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
-    return f"{what}: {len(wrong)} skipped, in no figure: {named}."
+    return f"{what}: {len(wrong)} skipped, in no figure: {_named(wrong)}."
+
+
+def _named(wrong: Sequence[str]) -> str:
+    return "; ".join(wrong[:NAMED]) + (f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bench.read.baselines import Brackets
 from bench.read.columns import READ, make_frame, row
 from bench.read.damage import read_manifest, read_rows, summary_of_damage, usable
 from bench.store import benchmark_json
+from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.training import AXES, variant_label
 
@@ -50,7 +51,7 @@ class Results:
     """
 
     records: pd.DataFrame
-    manifests: tuple[dict[str, Any], ...]
+    manifests: tuple[Manifest, ...]
     title: str
     runs: tuple[str, ...]
     folders: dict[str, RunDir] = field(default_factory=dict)
@@ -111,22 +112,13 @@ def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Res
     Raises:
         RequestError: a line with text where a number belongs.
     """
-    return Results(make_frame([row(line) for line in lines], title), ({},), title, (title,))
+    return Results(make_frame([row(line) for line in lines], title), (Manifest(),), title, (title,))
 
 
 def motivation() -> Results:
     """The published experiment in which the noise sits in a block of the model itself."""
     rows = [row(line) for line in published.load_motivation()]
-    return Results(make_frame(rows, PUBLISHED), ({},), "Noise put into one block, as published", (PUBLISHED,))
-
-
-def manifest_title(manifest: dict[str, Any]) -> str | None:
-    """Title of the suite that a manifest holds, else its name, else None."""
-    for place in (manifest.get("suite"), manifest):
-        for key in ("title", "name"):
-            if isinstance(place, dict) and isinstance(place.get(key), str) and place[key].strip():
-                return str(place[key])
-    return None
+    return Results(make_frame(rows, PUBLISHED), (Manifest(),), "Noise put into one block, as published", (PUBLISHED,))
 
 
 @contextlib.contextmanager
@@ -147,7 +139,7 @@ class _Run:
 
     name: str
     frame: pd.DataFrame
-    manifest: dict[str, Any]
+    manifest: Manifest
     title: str
     folder: RunDir | None
 
@@ -156,7 +148,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     """A run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
         rows = [row(line, columns) for line in published.load_records()]
-        return [_Run(name, make_frame(rows, name, columns), {}, published.TITLE, None)]
+        return [_Run(name, make_frame(rows, name, columns), Manifest(), published.TITLE, None)]
     if not isinstance(run, RunDir) and benchmark_json.is_json(run):
         return _read_json(Path(run), name, damage, columns)
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
@@ -170,7 +162,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     return [_run(name, rows, manifest, columns, folder)]
 
 
-def _keep(manifest: dict[str, Any], columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+def _keep(manifest: Manifest, columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
     """What is made of each line as it is read, so that no more than one is ever in memory as a whole."""
     brackets = Brackets(manifest)
 
@@ -182,7 +174,7 @@ def _keep(manifest: dict[str, Any], columns: Sequence[str]) -> Callable[[dict[st
 
 
 def _run(
-    name: str, rows: list[tuple[Any, ...]], manifest: dict[str, Any], columns: Sequence[str], folder: RunDir | None
+    name: str, rows: list[tuple[Any, ...]], manifest: Manifest, columns: Sequence[str], folder: RunDir | None
 ) -> _Run:
     rank = {label: number for number, label in enumerate(_data_labels(manifest))}
     ways = {label: number for number, label in enumerate(variant_labels(manifest))}
@@ -190,7 +182,7 @@ def _run(
     rows.sort(  # repeats run in a shuffled order
         key=lambda one: (rank.get(str(one[data]), len(rank)), ways.get(str(one[variant]), len(ways)))
     )
-    return _Run(name, make_frame(rows, name, columns), manifest, manifest_title(manifest) or name, folder)
+    return _Run(name, make_frame(rows, name, columns), manifest, manifest.title or name, folder)
 
 
 def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
@@ -214,18 +206,18 @@ def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequenc
     ]
 
 
-def _data_labels(manifest: dict[str, Any]) -> list[str]:
+def _data_labels(manifest: Manifest) -> list[str]:
     """Labels of the suite's data axis in the order its author wrote them; none where the manifest has none."""
     try:
-        return [str(data["label"]) for data in manifest["suite"]["content"]["data"]]
+        return [str(data["label"]) for data in manifest.content["data"]]
     except (KeyError, TypeError):
         return []
 
 
-def variant_labels(manifest: Mapping[str, Any]) -> list[str]:
+def variant_labels(manifest: Manifest) -> list[str]:
     """Every way of training that the suite spans, the first first; none where the manifest has none."""
     try:
-        given = manifest["suite"]["content"]["axes"]
+        given = manifest.content["axes"]
         axes = {key: given[key] for key in AXES if key in given}
         points = list(itertools.product(*axes.values()))
     except (KeyError, TypeError, ValueError):

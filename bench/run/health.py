@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import hardware
-from bench.store.manifest import machine
+from bench.store.manifest import Device, Manifest, part
 from hardware.device import machine as device
 from hardware.device.changes import changes
 from hardware.measure import idle
@@ -36,7 +34,7 @@ class Finding:
 
 
 def examine(
-    choice: hardware.Choice, *, seconds: float, max_busy: float, folder: Path, like: Mapping[str, Any] | None
+    choice: hardware.Choice, *, seconds: float, max_busy: float, folder: Path, like: Manifest | None
 ) -> Iterator[Finding]:
     """The checks, each as soon as it is made. Without a meter that answers there is nothing to check after it.
 
@@ -75,23 +73,21 @@ def examine(
     changed = changes(before, after)
     yield Finding("steady", not changed, f"{', '.join(changed) or 'not throttled'}; {_temperature(after)}")
     if like is not None:
-        yield _same("governor", after.governor, _facts(like).get("governor"))
+        yield _same("governor", after.governor, like.device.governor if like.device else None)
 
 
-def _same_device(like: Mapping[str, Any]) -> Iterator[Finding]:
-    try:
-        old = machine(like)
-    except (KeyError, TypeError):
+def _same_device(like: Manifest) -> Iterator[Finding]:
+    if like.device is None:
         yield Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
-        return
-    yield _same("machine", machine({"device": dataclasses.asdict(device.facts())}), old)
+    else:
+        yield _same("machine", part(Device, device.facts()).machine, like.device.machine)
 
 
-def _idle_power(baseline: idle.IdleBaseline, like: Mapping[str, Any] | None) -> Finding:
+def _idle_power(baseline: idle.IdleBaseline, like: Manifest | None) -> Finding:
     assert baseline.power_w is not None
     u_w = f" \N{PLUS-MINUS SIGN} {2 * baseline.u_power_w:.2g}" if baseline.u_power_w is not None else ""
     said = f"{baseline.power_w:.3g}{u_w} W"
-    earlier_w = _idle_powers_w(like) if like is not None else []
+    earlier_w = [one.power_w for one in like.idle if one.power_w is not None] if like else []
     if not earlier_w:
         return Finding("idle power", True, said)
     usual_w = median(earlier_w)
@@ -108,20 +104,6 @@ def _quiet(baseline: idle.IdleBaseline, max_busy: float) -> Iterator[Finding]:
 
 def _same(what: str, new: str | None, old: str | None) -> Finding:
     return Finding(what, new == old, "as in the earlier run" if new == old else f"{new}, {old} in the earlier run")
-
-
-def _idle_powers_w(manifest: Mapping[str, Any]) -> list[float]:
-    """Every idle power of a run; [] where its manifest holds none that can be read."""
-    try:
-        powers = [one["power_w"] for session in manifest["sessions"] for one in session["idle"]]
-    except (KeyError, TypeError):
-        return []
-    return [float(power) for power in powers if isinstance(power, int | float)]
-
-
-def _facts(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    facts = manifest.get("device")
-    return facts if isinstance(facts, Mapping) else {}
 
 
 def _temperature(now: device.Snapshot) -> str:

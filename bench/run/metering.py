@@ -1,15 +1,15 @@
-"""Meter: the energy source of a session, opened when something is first measured."""
+"""Meter: the energy source of a session of a run, or of tests, from its choice to its last idle baseline."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import hardware
 from bench.errors import JouletuneError, RequestError
-from bench.run.surroundings import now, surroundings
+from bench.run.surroundings import now
+from bench.store.manifest import EnergySource, Manifest, Session, part
 
 
 @contextlib.contextmanager
@@ -30,60 +30,79 @@ def hardware_errors() -> Iterator[None]:
 
 
 class Meter:
-    """The energy source of a test session, opened when a function is first measured.
+    """An energy source: chosen with its calibration profile, opened, sampled, with its idle baselines.
 
-    Attributes:
-        manifest: of the source and the machine, with the idle baselines of the session; None before the first.
+    Args:
+        source: its name, or `auto`.
+        device: the torch device that trains.
+        trace_dir: where the samples of windows and idle baselines go; None: nowhere.
     """
 
-    def __init__(self, source: str, device: str) -> None:
-        self.manifest: dict[str, Any] | None = None
-        self.why = ""
+    def __init__(self, source: str, device: str, trace_dir: Path | None = None) -> None:
         self._source = source
         self._device = device
+        self._trace_dir = trace_dir
+        self._choice: hardware.Choice | None = None
         self._sampler: hardware.Sampler | None = None
-        self._idle_s = 0.0
-        self._entry: dict[str, Any] = {}
+        self._session = Session()
 
-    def sampler(self, idle_s: float) -> hardware.Sampler:
-        """The running sampler, with an idle baseline that still holds.
+    @property
+    def choice(self) -> hardware.Choice:
+        """The source, with its profile.
+
+        Raises:
+            RequestError: it is not known or not usable here.
+        """
+        if self._choice is None:
+            with hardware_errors():
+                self._choice = hardware.choose(self._source, device=self._device)
+        return self._choice
+
+    @property
+    def sampler(self) -> hardware.Sampler:
+        """The running sampler; only between `open` and `close`."""
+        assert self._sampler is not None, "the meter is not open"
+        return self._sampler
+
+    @property
+    def is_open(self) -> bool:
+        return self._sampler is not None
+
+    def open(self, manifest: Manifest) -> None:
+        """Open the source and begin a session in the manifest.
 
         Raises:
             RequestError: the source is not known or not usable here.
             JouletuneError: it does not open.
         """
-        __tracebackhide__ = True
-        if self._sampler is None:
-            self._open()
-        assert self._sampler is not None
-        self._idle_s = idle_s
-        if idle_s > 0 and self._sampler.idle_due():
-            self._measure_idle(self._sampler)
-        return self._sampler
-
-    def close(self, *, finished: bool = True) -> None:
-        """Let go of the source, with one more idle baseline if all was finished. Always safe."""
-        if self._sampler is None:
-            return
-        if finished and self._idle_s > 0 and self._sampler.source.info.kind != "none":
-            self._measure_idle(self._sampler)
-        self._sampler.stop()
-        self._sampler = None
-        self._entry["ended_at"] = now()
-
-    def _open(self) -> None:
-        __tracebackhide__ = True
+        sampler = hardware.Sampler(self.choice.source, self._trace_dir)
         with hardware_errors():
-            choice = hardware.choose(self._source, device=self._device)
-            sampler = hardware.Sampler(choice.source)
             sampler.start()
         self._sampler = sampler
-        if self.manifest is None:
-            self.why = choice.why
-            self.manifest = surroundings(choice, torch_device=self._device)
-            self.manifest["source"] |= sampler.source.info.to_dict()
-        self._entry = {"started_at": now(), "idle": [], "ended_at": None}
-        self.manifest["sessions"].append(self._entry)
+        if not manifest.sessions:
+            # some meters say what they are only once they are open
+            manifest.source = part(EnergySource, {**sampler.source.info.to_dict(), "why": self.choice.why})
+        self._session = Session(started_at=now())
+        manifest.sessions.append(self._session)
 
-    def _measure_idle(self, sampler: hardware.Sampler) -> None:
-        self._entry["idle"].append(dataclasses.asdict(sampler.measure_idle(self._idle_s)))
+    def measure_idle(self, idle_s: float, *, if_due: bool = False) -> bool:
+        """Measure an idle baseline and note it in the manifest; blocks for that long and a little more.
+
+        Args:
+            idle_s: seconds; 0 for none.
+            if_due: only where the latest baseline does not hold any more.
+
+        Returns:
+            Whether one was measured: not where the source measures nothing.
+        """
+        if idle_s <= 0 or self.sampler.source.info.kind == "none" or (if_due and not self.sampler.idle_due()):
+            return False
+        self._session.idle.append(self.sampler.measure_idle(idle_s))
+        return True
+
+    def close(self) -> None:
+        """Let go of the source and end the session. Always safe; `open` begins another."""
+        sampler, self._sampler, self._choice = self._sampler, None, None
+        if sampler is not None:
+            sampler.stop()
+            self._session.ended_at = now()

@@ -1,4 +1,4 @@
-"""The runner: may this suite run here, in this folder, with this meter? Then what is left of it to do is done."""
+"""Runner: check that a suite can run here, then run the repeats its folder lacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -16,11 +15,12 @@ from rich.text import Text
 import hardware
 from bench.data.locate import locate, locate_checkpoint
 from bench.errors import RequestError
-from bench.run.metering import hardware_errors
+from bench.run.metering import Meter
 from bench.run.plan import Plan, make_plan, select_cells
+from bench.run.resume import continued
 from bench.run.session import Session
 from bench.run.surroundings import make_manifest
-from bench.store import manifest as manifests
+from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite
@@ -80,23 +80,21 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
     Raises:
         RequestError, JouletuneError: as `run_suite`.
     """
-    choice = check(loaded, options)
+    meter = check(loaded, options)
     folder = RunDir(options.out)
-    known = None if options.fresh else folder.read_manifest()
-    fresh_manifest = make_manifest(loaded, choice, torch_device=options.device)
-    _check_folder(folder, known, fresh_manifest, fresh=options.fresh)
+    new = make_manifest(loaded, meter.choice, torch_device=options.device)
     if options.fresh:
         _set_aside(folder, console)
+    _manifest(folder, new, loaded.suite)  # what is refused is refused before anything is written
     with folder.locked():
+        manifest = _manifest(folder, new, loaded.suite)  # another run may have ended in between
         folder.repair()
         plan = make_plan(
             loaded.suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry
         )
-        _announce(loaded, plan, choice, folder, console)
-        sampler = hardware.Sampler(choice.source, folder.traces_dir)
-        manifest = known or fresh_manifest
+        _announce(loaded, plan, meter.choice, folder, console)
         session = Session(
-            loaded, options.device, folder=folder, manifest=manifest, plan=plan, sampler=sampler, console=console
+            loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console
         )
         try:
             yield session
@@ -105,8 +103,8 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
             raise
 
 
-def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
-    """Whether the data is here and the energy source usable; the source, which is not yet open.
+def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
+    """Check that the data is here and the energy source usable; returns the meter, not yet open.
 
     Raises:
         RequestError: it is not; nothing was written.
@@ -117,9 +115,10 @@ def check(loaded: LoadedSuite, options: RunOptions) -> hardware.Choice:
     folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
     # a run goes on with the source it began with; `auto` must not find another one half-way
-    wanted = known["source"]["name"] if known and options.source == "auto" else options.source
-    with hardware_errors():
-        return hardware.choose(wanted, device=options.device)
+    wanted = known.source.name if known and known.source and options.source == "auto" else options.source
+    meter = Meter(wanted or "auto", options.device, folder.traces_dir)
+    meter.choice  # noqa: B018  # chosen here, so that a source that is not usable is refused first
+    return meter
 
 
 def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
@@ -141,12 +140,18 @@ def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
         raise RequestError("; and ".join(missing))
 
 
-def _check_folder(folder: RunDir, known: dict[str, Any] | None, new: dict[str, Any], *, fresh: bool) -> None:
-    """Refuse a folder that is not ours or holds another run, before anything is written to it."""
+def _manifest(folder: RunDir, new: Manifest, suite: Suite) -> Manifest:
+    """The manifest to go on with: that of the run in the folder, or a new one in an empty folder.
+
+    Raises:
+        RequestError: the folder is not ours, or holds another run.
+    """
+    known = folder.read_manifest()
     if known is not None:
-        manifests.check_same(known, new, folder.path)
-    elif folder.path.is_dir() and not folder.manifest_path.exists() and not folder.is_blank():
+        return continued(known, new, suite, folder.path)
+    if folder.path.is_dir() and not folder.is_blank():
         raise RequestError(f"{folder.path}: not empty and not a run's folder; choose another --out")
+    return new
 
 
 def _set_aside(folder: RunDir, console: Console) -> None:

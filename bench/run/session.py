@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -31,11 +30,12 @@ from bench.process.messages import (
 )
 from bench.process.prepare import prepare
 from bench.process.worker import run_cell
-from bench.run.metering import hardware_errors
+from bench.run.metering import Meter
 from bench.run.outcome import NO_ACCURACY, figures, identity
 from bench.run.plan import Plan, Repeat
 from bench.run.progress import GradeNotice, RunProgress
-from bench.run.surroundings import now
+from bench.run.resume import add_fingerprints
+from bench.store.manifest import Fingerprints, Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
@@ -54,7 +54,7 @@ class Session:
         folder: locked by the caller.
         manifest: of the run; gets an entry for this session.
         plan: what to do.
-        sampler: not yet started.
+        meter: not yet open.
         console: for the progress.
     """
 
@@ -64,9 +64,9 @@ class Session:
         torch_device: str,
         *,
         folder: RunDir,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         plan: Plan,
-        sampler: hardware.Sampler,
+        meter: Meter,
         console: Console,
     ) -> None:
         self._suite = loaded.suite
@@ -75,12 +75,10 @@ class Session:
         self.folder = folder
         self._manifest = manifest
         self.plan = plan
-        self._sampler = sampler
+        self._meter = meter
         self._console = console
         self._launcher = Launcher(folder.log_path)
-        self._entry: dict[str, Any] = {"started_at": now(), "idle": [], "ended_at": None}
         self._open = contextlib.ExitStack()
-        self._begun = False
         self._notice = GradeNotice(console)
 
     def execute(self) -> bool:
@@ -103,16 +101,15 @@ class Session:
         """
         try:
             self._prepared = self._prepare()
-            with hardware_errors():
-                self._sampler.start()
-            if not self._manifest["sessions"]:
-                # some meters say what they are only once they are open
-                self._manifest["source"] |= self._sampler.source.info.to_dict()
-            self._manifest["sessions"].append(self._entry)
-            self._begun = True
-            facts = {label: one.facts for label, one in self._prepared.prepared.items() if one.facts}
-            if facts:
-                self._manifest.setdefault("noise", {}).update(facts)
+            prepared = self._prepared.prepared
+            found = Fingerprints(
+                model_code=self._prepared.code_sha256,
+                data={label: one.data_sha256 for label, one in prepared.items()},
+                weights={label: one.weights_sha256 for label, one in prepared.items()},
+            )
+            add_fingerprints(self._manifest, found, self.folder.path)
+            self._meter.open(self._manifest)
+            self._manifest.noise |= {label: one.facts for label, one in prepared.items() if one.facts}
             self._start_c = device.snapshot().temperature_c
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)
@@ -133,8 +130,7 @@ class Session:
         A new idle baseline comes first where one is due, and the wait until the device has cooled down.
         """
         progress = self._progress
-        if self._sampler.idle_due():
-            self._measure_idle(progress)
+        self._measure_idle(if_due=True)
         cooled_s = self._cool_down(progress)
         progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
         record = self._one(repeat, progress, cooled_s)
@@ -145,14 +141,12 @@ class Session:
 
     def end(self) -> None:
         """After the last repeat: the idle baseline on its other side."""
-        self._measure_idle(self._progress)
+        self._measure_idle()
 
     def _stop(self) -> None:
         self._open.close()
-        self._sampler.stop()
-        if self._begun:
-            self._begun = False
-            self._entry["ended_at"] = now()
+        if self._meter.is_open:
+            self._meter.close()
             with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
                 self.folder.write_manifest(self._manifest)
 
@@ -188,7 +182,8 @@ class Session:
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         cell = repeat.cell
         prepared = self._prepared.prepared[cell.data.label]
-        window_s = hardware.window_needed_s(self._sampler.source.info, self._suite.energy.min_window_s)
+        sampler = self._meter.sampler
+        window_s = hardware.window_needed_s(sampler.source.info, self._suite.energy.min_window_s)
         job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
         deadline_s = time.monotonic() + self._suite.timeout_s
         child = self._launcher.start(run_cell, job)
@@ -197,7 +192,7 @@ class Session:
         try:
             child.receive(Ready, deadline_s=deadline_s)
             ready_s = time.monotonic()
-            window = self._sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
+            window = sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
             guarded_s = time.monotonic() - ready_s
             child.send(GO)
             trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.life())
@@ -205,7 +200,7 @@ class Session:
                 t0_s=trained.t0_s,
                 t1_s=trained.t1_s,
                 executions=trained.executions,
-                idle=self._sampler.idle_baseline,
+                idle=sampler.idle_baseline,
             )
             child.send(RELEASE)
             evaluated = child.receive(Evaluated, deadline_s=deadline_s)
@@ -229,18 +224,16 @@ class Session:
             repeat=repeat.number,
             status=status,  # type: ignore[arg-type]  # one of the literals, by the lines above
             error=error,
-            source=self._sampler.source.info.name,
+            source=sampler.source.info.name,
             started_at=started_at,
             cooldown_s=cooled_s,
             **identity(self._suite, cell, self._prepared),
             **measured,
         )
 
-    def _measure_idle(self, progress: RunProgress) -> None:
-        if self._suite.energy.idle_s > 0 and self._sampler.source.info.kind != "none":
-            progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
-            baseline = self._sampler.measure_idle(self._suite.energy.idle_s)
-            self._entry["idle"].append(dataclasses.asdict(baseline))
+    def _measure_idle(self, *, if_due: bool = False) -> None:
+        self._progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
+        if self._meter.measure_idle(self._suite.energy.idle_s, if_due=if_due):
             self.folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
 
     def _cool_down(self, progress: RunProgress) -> float | None:

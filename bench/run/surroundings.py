@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import hardware
 from bench import __version__
-from bench.store.manifest import SCHEMA
+from bench.store.manifest import SCHEMA, Device, EnergySource, Manifest, SuiteText, part
 from bench.suite.load import LoadedSuite
 from hardware.device import machine as device_facts
 
@@ -24,36 +22,35 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
-    """Everything that must stay the same while a run goes on."""
+def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> Manifest:
+    """The manifest of a new run, without a session."""
     suite = loaded.suite
-    return surroundings(choice, torch_device=torch_device) | {
-        "suite": {
-            "name": suite.name,
-            "title": suite.title,
-            "version": suite.version,
-            "origin": loaded.origin,
-            "sha256": suite.digest(),
-            "text": loaded.text,
-            "content": suite.content(),
-        },
-        "seeds": list(suite.seeds),
-    }
+    manifest = surroundings(choice, torch_device=torch_device)
+    manifest.suite = SuiteText(
+        name=suite.name,
+        title=suite.title,
+        version=suite.version,
+        origin=loaded.origin,
+        sha256=suite.digest(),
+        text=loaded.text,
+        content=suite.content(),
+    )
+    manifest.seeds = list(suite.seeds)
+    return manifest
 
 
-def surroundings(choice: hardware.Choice, *, torch_device: str) -> dict[str, Any]:
-    """What joules depend on besides what is run: versions, machine, torch device, energy source. No session yet."""
-    return {
-        "schema": SCHEMA,
-        "jouletune": __version__,
-        "git_commit": _git_commit(),
-        "created_at": now(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "device": dataclasses.asdict(device_facts.facts()),
-        "torch_device": torch_device,
-        "source": {**choice.source.info.to_dict(), "why": choice.why},
-        "sessions": [],
-    }
+def surroundings(choice: hardware.Choice, *, torch_device: str) -> Manifest:
+    """What joules depend on besides what is run: versions, machine, torch device, energy source."""
+    return Manifest(
+        schema=SCHEMA,
+        jouletune=__version__,
+        git_commit=_git_commit(),
+        created_at=now(),
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        device=part(Device, device_facts.facts()),
+        torch_device=torch_device,
+        source=part(EnergySource, {**choice.source.info.to_dict(), "why": choice.why}),
+    )
 
 
 def _version(package: str) -> str | None:

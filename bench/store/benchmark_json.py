@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import RequestError
+from bench.store.manifest import Manifest
 from bench.store.record import SCHEMA as RECORD_SCHEMA
 
 KEY = "jouletune"
@@ -19,9 +20,9 @@ SCHEMA = 1
 """Version of what stands under KEY. 1: first."""
 
 
-def section(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def section(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """What goes into the file under KEY: name of a run -> its manifest."""
-    return {"schema": SCHEMA, "runs": {name: dict(manifest) for name, manifest in manifests.items()}}
+    return {"schema": SCHEMA, "runs": {name: manifest.to_dict() for name, manifest in manifests.items()}}
 
 
 def is_json(path: Path | str) -> bool:
@@ -29,7 +30,7 @@ def is_json(path: Path | str) -> bool:
     return str(path).endswith(".json") and not Path(path).is_dir()
 
 
-def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+def read(path: Path, wrong: list[str]) -> dict[str, tuple[Manifest, list[dict[str, Any]]]]:
     """Name of each run in the file -> its manifest and its lines, one for each repeat.
 
     Args:
@@ -55,7 +56,9 @@ def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[d
         )
     if added.get("schema") != SCHEMA:
         raise RequestError(f"{path}: has schema {added.get('schema')}, this version reads {SCHEMA}; upgrade jouletune")
-    manifests = {str(name): manifest for name, manifest in added["runs"].items() if isinstance(manifest, dict)}
+    manifests = {
+        str(name): Manifest.of(content, wrong) for name, content in added["runs"].items() if isinstance(content, dict)
+    }
     lines: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
     for number, benchmark in enumerate(benchmarks):
         info = benchmark.get("extra_info") if isinstance(benchmark, dict) else None
@@ -71,8 +74,8 @@ def read(path: Path, wrong: list[str]) -> dict[str, tuple[dict[str, Any], list[d
     if not lines:
         raise RequestError(f"{path}: no finished cell and no measured function in it")
     # a comparison goes by the settings of the first: a suite has more of them than a function of one's own
-    order = sorted(lines, key=lambda name: "suite" not in manifests.get(name, {}))
-    return {name: (manifests.get(name, {}), [*lines[name].values()]) for name in order}
+    order = sorted(lines, key=lambda name: manifests.get(name, Manifest()).suite is None)
+    return {name: (manifests.get(name, Manifest()), [*lines[name].values()]) for name in order}
 
 
 def fault(record: object) -> str:

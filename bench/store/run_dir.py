@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
-from bench.store.durable import append_line, cut_torn_line, write_atomic
+from bench.store.durable import append_line, cut_torn_line, make_folder, read_json, write_atomic
+from bench.store.manifest import Manifest
 from bench.store.record import SCHEMA, Record
 
 MIN_FREE_BYTES = 1_000_000
+MAX_MANIFEST_BYTES = 8_000_000
+"""A week of idle baselines takes some 200 kB."""
 
 
 class RunDir:
@@ -92,7 +95,7 @@ class RunDir:
         """
         try:
             self._made = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             lock_file = self._lock_path.open("a+")
         except OSError as error:
             raise RequestError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
@@ -115,34 +118,41 @@ class RunDir:
 
     # -- manifest ----------------------------------------------------------------------------------
 
-    def read_manifest(self) -> dict[str, Any] | None:
+    def read_manifest(self, damage: list[str] | None = None) -> Manifest | None:
         """The manifest, or None where there is none yet.
 
+        Args:
+            damage: where given, what is wrong with a part of it is added here, and the part is missing.
+
         Raises:
-            RequestError: it is there and cannot be read.
+            RequestError: it is there and cannot be read; without `damage`, also where a part of it is wrong.
         """
+        wrong: list[str] = [] if damage is None else damage
         try:
-            text = self.manifest_path.read_text(encoding="utf-8")
+            manifest = Manifest.of(read_json(self.manifest_path, limit=MAX_MANIFEST_BYTES, root=self.path), wrong)
         except FileNotFoundError:
             return None
-        try:
-            manifest = json.loads(text)
-        except ValueError as error:
-            raise RequestError(
-                f"{self.manifest_path}: not readable as JSON ({error}); --fresh starts the run anew"
-            ) from None
-        if not isinstance(manifest, dict):
-            raise RequestError(f"{self.manifest_path}: expected an object; --fresh starts the run anew")
+        except RequestError as error:
+            where = "" if str(self.manifest_path) in str(error) else f"{self.manifest_path}: "
+            raise RequestError(f"{where}{error}; --fresh starts the run anew") from None
+        if wrong and damage is None:
+            raise RequestError(f"{self.manifest_path}: {wrong[0]}; --fresh starts the run anew")
         return manifest
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_atomic(self.manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest as a whole.
+
+        Raises:
+            JouletuneError: it cannot be written; the one before is whole.
+        """
+        text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.manifest_path, text + "\n", root=self.path)
 
     # -- records -----------------------------------------------------------------------------------
 
     def repair(self) -> int:
         """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
-        return cut_torn_line(self.cells_path)
+        return cut_torn_line(self.cells_path, root=self.path)
 
     def append(self, record: Record) -> None:
         """Add one line and wait until it is on the disk.
@@ -153,7 +163,7 @@ class RunDir:
         # an error may name a file whose name is no UTF-8; its stray bytes become JSON's own escapes
         line = (record.to_json() + "\n").encode(errors="backslashreplace")
         try:
-            append_line(self.cells_path, line)
+            append_line(self.cells_path, line, root=self.path)
         except OSError as error:
             raise JouletuneError(
                 f"{self.cells_path}: cannot write ({error.strerror}); finished repeats are safe, "

@@ -311,11 +311,12 @@ def _facts(results: Results, files: Sequence[tuple[str, str]]) -> Section:
     """Manifest and suite of each run, and links to the files beside the page."""
     runs = []
     for name, manifest in zip(results.runs, results.manifests, strict=True):
-        suite, rest, text = manifest.get("suite"), manifest, None
+        rest, text = manifest.to_dict(), None
+        suite = rest["suite"]
         if isinstance(suite, dict):
             text = suite.get("text")
             # the suite as written holds the same as its parsed content, and is easier to read
-            rest = manifest | {"suite": {key: suite[key] for key in suite if key not in {"text", "content"}}}
+            rest |= {"suite": {key: suite[key] for key in suite if key not in {"text", "content"}}}
         runs.append({"name": name, "facts": dict(_flatten(rest)), "suite": str(text) if text else ""})
     return Section(title="Facts and files", macro="facts", view={"runs": runs, "files": files})
 
@@ -328,6 +329,6 @@ def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
     elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
         for index, inner in enumerate(value):
             yield from _flatten(inner, f"{prefix}[{index}]")
-    elif value is not None:
+    elif value is not None and value != []:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         yield prefix, text if len(text) <= 400 else f"{text[:400]}\N{HORIZONTAL ELLIPSIS}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 from hardware.measure.trace import write_trace
@@ -91,7 +92,7 @@ def make_run(folder: Path, cells: int, *, repeats: int, traces: bool, samples: i
                     trace=trace,
                 )
                 file.write(record.to_json() + "\n")
-    run.write_manifest({"suite": {"title": f"{cells} cells", "name": "large"}})
+    run.write_manifest(Manifest.of({"suite": {"title": f"{cells} cells", "name": "large"}}, []))
     return run
 
 

@@ -13,6 +13,7 @@ import pytest
 from bench.analysis import Analysis, analyse, from_records, load
 from bench.analysis.sentences import headline_sentences
 from bench.errors import RequestError
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 
@@ -282,7 +283,7 @@ def write(path: Path, *lines: dict[str, Any], manifest: dict[str, Any] | None = 
     run = RunDir(path)
     run.cells_path.write_text("".join(json.dumps(entry) + "\n" for entry in lines), encoding="utf-8")
     if manifest is not None:
-        run.write_manifest(manifest)
+        run.write_manifest(Manifest.of(manifest, []))
     return run
 
 

@@ -17,6 +17,7 @@ import bench
 from bench.cli.commands import cli
 from bench.errors import RequestError
 from bench.store import benchmark_json
+from bench.store.manifest import Manifest, SuiteText
 from bench.store.record import UNITS, Record
 from bench.store.run_dir import RunDir
 
@@ -69,7 +70,7 @@ def benchmark_file(tmp_path: Path, lines: list[dict[str, Any]]) -> Callable[...,
         content = {
             "machine_info": {},
             "benchmarks": benchmarks,
-            "jouletune": benchmark_json.section({"mine": {"suite": {"title": "Mine"}}}),
+            "jouletune": benchmark_json.section({"mine": Manifest(suite=SuiteText(title="Mine"))}),
         } | changes
         (tmp_path / name).write_text(json.dumps(content))
         return tmp_path / name

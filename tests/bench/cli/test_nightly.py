@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,11 +161,13 @@ def health(tmp_path: Path) -> Health:
 def earlier(tmp_path: Path) -> Path:
     """A run of this machine, whose idle power was 2 W."""
     from bench.run.surroundings import surroundings
-    from hardware import choose
+    from bench.store.manifest import Session
+    from hardware import IdleBaseline, choose
 
     facts = surroundings(choose("simulated"), torch_device="cpu")
-    facts["sessions"] = [{"idle": [{"power_w": 2.0}, {"power_w": None}]}]
-    (tmp_path / "manifest.json").write_text(json.dumps(facts))
+    baseline = IdleBaseline(power_w=2.0, u_power_w=None, duration_s=30.0, n_samples=60, started_at="2025-01-01")
+    facts.sessions = [Session(idle=[baseline, replace(baseline, power_w=None)])]
+    (tmp_path / "manifest.json").write_text(json.dumps(facts.to_dict()))
     (tmp_path / "cells.jsonl").write_text("{}\n")
     return tmp_path
 

@@ -13,6 +13,7 @@ import pytest
 
 from bench.analysis import from_records, load
 from bench.errors import JouletuneError
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 from plots.drawing import panels, style
@@ -150,9 +151,8 @@ def test_every_user_text_is_escaped(tmp_path: Path) -> None:
     records = lines(data=NASTY, flags=(NASTY,))
     records[0] |= {"status": "failed", "error": NASTY, "accuracy_after": None, "energy_gross_j": None}
     run.cells_path.write_text("".join(json.dumps(entry) + "\n" for entry in records), encoding="utf-8")
-    run.write_manifest(
-        {"suite": {"title": NASTY, "text": f"title: {NASTY}", NASTY: NASTY}, "device": {"name": NASTY}, NASTY: [NASTY]}
-    )
+    content = {"suite": {"title": NASTY, "text": f"title: {NASTY}", NASTY: NASTY}, "device": {"name": NASTY}}
+    run.write_manifest(Manifest.of(content | {NASTY: [NASTY]}, []))
     paths = write_report(load(run), run)
     page = Page(paths.html.read_text(encoding="utf-8"))
     _, ours = report(tmp_path / "clean", lines())

@@ -26,6 +26,7 @@ from bench.compare import Comparison, Rules, compare, load_run, make_rules, show
 from bench.compare.rules import parse_limits
 from bench.compare.verdict import ACCURACY
 from bench.errors import JouletuneError, RequestError
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 
@@ -54,7 +55,7 @@ def line(blocks: str, accuracy: float | None = None, joules: float | None = None
 
 
 def results(*lines: dict[str, Any], manifest: Mapping[str, Any] = MANIFEST, name: str = "r") -> Results:
-    return dataclasses.replace(from_records(lines, name), manifests=(copy.deepcopy(dict(manifest)),))
+    return dataclasses.replace(from_records(lines, name), manifests=(Manifest.of(copy.deepcopy(dict(manifest)), []),))
 
 
 def joules(values: list[float], blocks: str = "fc", *, first: int = 0, **more: Any) -> list[dict[str, Any]]:
@@ -155,7 +156,8 @@ def test_net_joules_and_their_idle_baseline() -> None:
     assert row["joules_verdict"] == "worse"
     assert only(compare(side(11.0), side(10.0)))["joules_verdict"] == "same"  # gross is 100 J in both
     # 2 · 0.05 W · 10 s of 10.5 J: what no number of repeats resolves
-    idle = {"sessions": [{"idle": [{"u_power_w": 0.05}]}]}
+    baseline = {"power_w": 2.0, "u_power_w": 0.05, "duration_s": 30.0, "n_samples": 60, "started_at": "2025-01-01"}
+    idle = {"sessions": [{"idle": [baseline]}]}
     row = only(compare(side(11.0, **idle), side(10.0, **idle), rules))
     assert row["joules_margin"] == pytest.approx(math.hypot(1 / 11, 1 / 10), rel=1e-3)
     assert row["joules_verdict"] == "not enough data"
@@ -512,7 +514,7 @@ def folder(path: Path, *lines: dict[str, Any], manifest: Mapping[str, Any] = MAN
     path.mkdir(parents=True)
     run = RunDir(path)
     run.cells_path.write_text("".join(json.dumps(entry) + "\n" for entry in lines), encoding="utf-8")
-    run.write_manifest(dict(manifest))
+    run.write_manifest(Manifest.of(dict(manifest), []))
     return path
 
 

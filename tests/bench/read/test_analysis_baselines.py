@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.read.baselines import Brackets
+from bench.store.manifest import Manifest
 
 
 def baseline(started_at: str, power_w: float) -> dict[str, Any]:
@@ -32,10 +33,10 @@ def line(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def manifest(*powers_w: float) -> dict[str, Any]:
+def manifest(*powers_w: float) -> Manifest:
     times = ["2026-01-01T09:59:00+00:00", "2026-01-01T10:05:00+00:00", "2026-01-01T10:20:00+00:00"]
     idle = [baseline(time, power) for time, power in zip(times, powers_w, strict=False)]
-    return {"sessions": [{"started_at": "2026-01-01T09:58:00+00:00", "idle": idle}]}
+    return Manifest.of({"sessions": [{"started_at": "2026-01-01T09:58:00+00:00", "idle": idle}]}, [])
 
 
 def test_the_mean_of_the_bracket_is_subtracted() -> None:
@@ -68,8 +69,8 @@ def test_what_has_no_net_joules_stays(changes: dict[str, Any]) -> None:
     assert record == before
 
 
-@pytest.mark.parametrize("sessions", [{}, {"sessions": []}, {"sessions": [{"idle": 3}]}, manifest(2.0)])
+@pytest.mark.parametrize("sessions", [{}, {"sessions": []}, {"sessions": [{"idle": 3}]}, manifest(2.0).to_dict()])
 def test_without_a_bracket_nothing_moves(sessions: dict[str, Any]) -> None:
     record = line()
-    Brackets(sessions).move(record)
+    Brackets(Manifest.of(sessions, [])).move(record)
     assert record == line()

@@ -123,7 +123,7 @@ def test_the_report_says_so_on_the_page_and_on_stderr(run: RunDir, tmp_path: Pat
     done = CliRunner().invoke(cli, ["report", str(run.path), "--out", str(tmp_path / "out")], standalone_mode=False)
     assert done.exception is None
     page = (tmp_path / "out" / "report.html").read_text()
-    for told in ("line 5 is not a record", "1 power trace could not be read: t.csv.gz is not readable as gzip."):
+    for told in ("line 5 is not a record", "1 power trace could not be read: t.csv.gz: not readable as gzip."):
         assert told in done.stderr
         assert told in page
     assert len(re.findall("warning: ", done.stderr)) == 2

@@ -12,6 +12,7 @@ import pytest
 
 from bench.analysis import load
 from bench.compare import compare
+from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
 from hardware.measure.trace import write_trace
@@ -79,7 +80,8 @@ def make_run(folder: Path, name: str, *, factor: float = 1.0) -> RunDir:
                 if (data, block, seed) == ("digits-noise", "fc", 3):
                     record |= {"energy_gross_j": None, "energy_net_j": None, "grade": "X", "flags": ("source_died",)}
                 run.append(Record(**record))
-    run.write_manifest({"suite": {"title": f"A run {NASTY}", "text": f"title: {NASTY}"}, "device": {"name": NASTY}})
+    content = {"suite": {"title": f"A run {NASTY}", "text": f"title: {NASTY}"}, "device": {"name": NASTY}}
+    run.write_manifest(Manifest.of(content, []))
     return run
 
 

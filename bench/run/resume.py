@@ -1,0 +1,115 @@
+"""Resume: check that a run may go on in its folder, so that all its records are of one experiment on one device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.errors import RequestError
+from bench.store.difference import changes
+from bench.store.manifest import Fingerprints, Manifest, SuiteText
+from bench.suite.suite import Suite
+
+_AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version"}
+"""Keys of a suite that say which cells there are, or how it is called; of the others all must stay as they are."""
+
+NAMED = 3
+"""Differences that a message names one by one."""
+
+
+def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manifest:
+    """The manifest of a run that goes on: the old one, with the new suite where that only adds cells or repeats.
+
+    Args:
+        old: of the run in the folder.
+        new: as the manifest would be if the run began now.
+        suite: that of `new`.
+        where: the run folder.
+
+    Raises:
+        RequestError: the suite, the torch device, the energy source, its calibration or the machine is another.
+    """
+    if old.suite is None or old.device is None or old.source is None or new.source is None or new.device is None:
+        raise RequestError(f"{where}: its manifest is not one of this version of jouletune; {_WAY_OUT}")
+    grown = old.suite.sha256 != (new.suite and new.suite.sha256)
+    _refuse(
+        where,
+        [
+            *(_suite_changes(old.suite, suite) if grown else []),
+            *_differs("device", old.torch_device, new.torch_device),
+            *_differs("energy source", old.source.name, new.source.name),
+            *_differs("calibration profile", _short(old.source.profile_sha256), _short(new.source.profile_sha256)),
+            *_differs("machine", old.device.machine, new.device.machine),
+        ],
+    )
+    if grown:
+        for session in old.sessions:
+            session.suite = session.suite or old.suite
+        old.suite, old.seeds = new.suite, new.seeds
+    return old
+
+
+def add_fingerprints(manifest: Manifest, found: Fingerprints, where: Path) -> None:
+    """Compare what a run reads with what it read in former sessions, and note what is new.
+
+    Raises:
+        RequestError: data, the model's code or the source weights changed.
+    """
+    known = manifest.fingerprints or Fingerprints()
+    changed = [
+        f"{what} of {label} changed"
+        for what, old, new in (("data", known.data, found.data), ("source weights", known.weights, found.weights))
+        for label in new
+        if old.get(label, new[label]) != new[label]
+    ]
+    if known.model_code is not None and found.model_code != known.model_code:
+        changed.insert(0, "the code of the model changed")
+    _refuse(where, changed)
+    manifest.fingerprints = Fingerprints(
+        model_code=known.model_code or found.model_code,
+        data=known.data | found.data,
+        weights=known.weights | found.weights,
+    )
+
+
+_WAY_OUT = "choose another --out, or --fresh to set the old run aside and start anew"
+
+
+def _refuse(where: Path, differences: list[str]) -> None:
+    if differences:
+        more = f"; and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
+        raise RequestError(f"{where} holds another run ({'; '.join(differences[:NAMED])}{more}); {_WAY_OUT}")
+
+
+def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
+    """What a changed suite changes for the cells that are there already; [] where it only adds some."""
+    try:
+        before = Suite.model_validate_json(json.dumps(old.content))
+    except (ValidationError, RequestError):
+        found = changes(old.content or {}, suite.content())
+        return [_listed(found)]
+    then, now = (one.model_dump(mode="json", exclude=_AXES) for one in (before, suite))
+    if suite.energy.repeats > before.energy.repeats:
+        then["energy"]["repeats"] = now["energy"]["repeats"]
+    if found := changes(then, now):
+        return [_listed(found)]
+    cells = {cell.cell_id: cell for cell in suite.cells()}
+    lost = [cell.cell_id for cell in before.cells() if cell.cell_id not in cells]
+    if lost:
+        return [f"the suite lacks {len(lost)} cells of the run, e.g. {lost[0]}"]
+    other = [cell.cell_id for cell in before.cells() if cell != cells[cell.cell_id]]
+    return [f"the suite changed what {other[0]} is"] if other else []
+
+
+def _listed(found: list[str]) -> str:
+    return "the suite changed: " + ", ".join(found[:NAMED]) + (", ..." if len(found) > NAMED else "")
+
+
+def _differs(what: str, old: object, new: object) -> list[str]:
+    return [] if old == new else [f"{what} was {old}, now {new}"]
+
+
+def _short(sha256: str | None) -> str | None:
+    return sha256 and sha256[:12]
