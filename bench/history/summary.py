@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from bench.analysis.savings import measured
 from bench.analysis.wording import missing
@@ -207,6 +205,6 @@ def _suite(manifest: Mapping[str, Any]) -> Suite | None:
     None where this version cannot read it.
     """
     try:
-        return Suite.model_validate_json(json.dumps(manifest["suite"]["content"]))
-    except (KeyError, TypeError, ValidationError, RequestError):
+        return Suite.of_content(manifest["suite"]["content"])
+    except (KeyError, TypeError, ValueError, RequestError):
         return None

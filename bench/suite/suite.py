@@ -386,6 +386,29 @@ class Suite(Spec):
         """The suite as plain data for a manifest; `methods` only where there are some, as before there were any."""
         return self.model_dump(mode="json", exclude=set() if self.methods else {"methods"})
 
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> Self:
+        """Make the suite again from its `content`, of this version or of one that knew fewer keys.
+
+        Raises:
+            ValueError: the content is not that of a suite, or has what this version does not know.
+        """
+        try:
+            given = {key: value for key, value in content.items() if key not in ("block_map", "axes")}
+            entry = find_model(given["model"]["name"])
+            if entry is not None and entry.kind != "paper":
+                given["model"] = {key: value for key, value in given["model"].items() if key != "width"}
+            given["train"] = given.get("train", {}) | content.get("axes", {})
+            given["data"] = tuple(DataSpec.model_validate_json(json.dumps(point)) for point in given["data"])
+            given["blocks"] = tuple(map(tuple, given["blocks"]))
+            given["methods"] = tuple(
+                Arm(arm["method"], tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in arm["options"]))
+                for arm in given.get("methods", ())
+            )
+            return cls.model_validate(given)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the content of a suite ({error!r})") from None
+
     def digest(self) -> str:
         """Hash of the meaning: comments, order of keys and the title do not change it."""
         content = self.content()

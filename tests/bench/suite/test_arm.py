@@ -13,6 +13,7 @@ from bench.analysis.findings import analyse
 from bench.read.results import from_records
 from bench.store.record import Record
 from bench.suite.arm import Arm
+from bench.suite.load import load_suite, shipped_suites
 from bench.suite.suite import Suite
 
 
@@ -95,3 +96,20 @@ def test_two_arms_with_one_label_are_refused(two_budgets: Suite) -> None:
         content = {name: getattr(two_budgets, name) for name in Suite.model_fields}
         with pytest.raises(ValidationError, match="two arms are called"):
             Suite.model_validate(content | {"methods": (*two_budgets.methods, arm)})
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_a_suite_is_made_again_from_what_a_manifest_holds(name: str) -> None:
+    suite = load_suite(name).suite
+    content = json.loads(json.dumps(suite.content()))
+    again = Suite.of_content(content)
+    assert (again.content(), again.cells(), again.digest()) == (suite.content(), suite.cells(), suite.digest())
+    del content["train"]["patience"]  # a key that an earlier version did not know
+    assert Suite.of_content(content).train.patience == 5
+
+
+def test_arms_with_options_are_made_again(two_budgets: Suite) -> None:
+    assert Suite.of_content(json.loads(json.dumps(two_budgets.content()))).methods == two_budgets.methods
+    for wrong in ({}, {"model": 5}, {"model": {"name": "resnet8"}, "data": [5]}):
+        with pytest.raises(ValueError, match=r"content|validation"):
+            Suite.of_content(wrong)
