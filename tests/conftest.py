@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import yaml
 
-from bench.data.images import Images, read_cifar10
+from bench.data.cifar10 import read_cifar10
+from bench.data.images import Images
 from bench.data.locate import locate
 from bench.errors import RequestError
 from bench.store.record import Record

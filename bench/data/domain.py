@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,16 +11,18 @@ import numpy as np
 
 from bench.catalog.datasets import BLOCK_NOISE, DATASETS
 from bench.data import cached
-from bench.data.breeds import read_breeds
-from bench.data.cifar10c import read_cifar10c
+from bench.data.breeds import class_folders, read_breeds, superclasses_of
+from bench.data.cifar10 import read_cifar10, read_cifar10c
 from bench.data.corruptions import corrupt
-from bench.data.fingerprint import domain_key, images_key
-from bench.data.images import Images, Progress, random_images, read_cifar10, read_digits, read_tree
-from bench.data.locate import Located, cache_dir, check_tree, locate
+from bench.data.images import Images, Progress, random_images, read_digits, read_tree
+from bench.data.locate import CIFAR10_PICKLES, Located, cache_dir, check_tree, image_files, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import RequestError
 from bench.suite.data_axis import DataSpec
+
+VERSION = 2
+"""Raised when the making of a domain changes, so that nobody trains on an old one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +59,11 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
     """
     located = locate(data)
     name = f"{data.dataset}-{data.shift}" if data.shift == BLOCK_NOISE else data.label  # one for all noised blocks
-    folder = cache_dir() / "domains" / f"{name}-{domain_key(data, located, source_only=False)[:16]}"
+    folder = cache_dir() / "domains" / f"{name}-{_domain_key(data, located, source_only=False)[:16]}"
     if cached.read_facts(folder) is None:
         clean = _clean_cifar10(data, located, progress)
         sides = _sides(data, located, clean, progress)
-        facts = {"variant": located.variant, "source_key": domain_key(data, located, source_only=True)}
+        facts = {"variant": located.variant, "source_key": _domain_key(data, located, source_only=True)}
         # a suite of 15 corruptions keeps its training images once
         shared = {"source": clean.folder} if clean is not None and sides[0] is clean.source else {}
         cached.write(folder, sides, facts, shared)
@@ -79,7 +83,7 @@ def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Cle
     if data.dataset not in ("cifar10", "cifar10c"):
         return None
     images = located.clean or located
-    folder = cache_dir() / "images" / f"cifar10-{images_key(images)[:16]}"
+    folder = cache_dir() / "images" / f"cifar10-{_images_key(images)[:16]}"
     if cached.read_facts(folder) is None:
         cached.write(folder, read_cifar10(images, progress), {}, {})
     source, target, _ = cached.load(folder)
@@ -155,3 +159,58 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
 def _read_folder(data: DataSpec, progress: Progress) -> Images:
     assert data.source is not None
     return read_tree(Path(data.source), data.image_size, progress)
+
+
+def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
+    """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
+    # noise in the model leaves the data alone
+    what = data.model_dump(mode="json", exclude={"label", "level", "noised_block", "noised_accuracy"})
+    if data.classes is None:
+        del what["classes"]  # only random images have a number of them
+    files = _inputs(data, located)
+    if source_only:
+        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses", "classes") if key in what}
+        what["halved"] = data.target is None and data.dataset == "folder"
+        if located.clean is not None:  # the same source, whether its target is corrupted here or was by others
+            what["dataset"] = "cifar10"
+            files = _inputs(data, located.clean)
+    if data.target is not None and not source_only:
+        files.append(Path(data.target))
+    what["fingerprint"] = [_fingerprint(path) for path in files]
+    what["version"] = VERSION
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _images_key(located: Located) -> str:
+    """Hash of a dataset's images themselves, whatever is done to them."""
+    what = [str(located.path), located.form, VERSION, *map(_fingerprint, _inputs(None, located))]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _inputs(data: DataSpec | None, located: Located) -> list[Path]:
+    """The files and folders of images that are read; far larger ones may lie beside them, and are left alone."""
+    if located.path is None:
+        return []
+    table = [located.table] if located.table is not None else []
+    clean = _inputs(data, located.clean) if located.clean is not None else []
+    if located.form == "pickles":
+        return sorted((located.path / CIFAR10_PICKLES).glob("*_batch*"))
+    if located.form == "npy":
+        assert data is not None
+        return [located.path / f"{data.shift}.npy", located.path / "labels.npy", *clean]
+    if located.form == "imagenet":
+        assert data is not None
+        sides = superclasses_of(data, located).values()
+        members = [member for side in sides for members in side for member in members]
+        return [*table, *(folder for member in members for folder in class_folders(located.path, member))]
+    return [located.path, *table, *clean]
+
+
+def _fingerprint(path: Path) -> str:
+    """Changes when a file is added, removed, resized or rewritten; contents are not read, which would take minutes."""
+    files = [path] if path.is_file() else image_files(path) if path.is_dir() else []
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.relative_to(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

@@ -1,11 +1,9 @@
-"""Images as arrays: readers for the datasets, all of them giving uint8 [N, H, W, C] and labels."""
+"""Images as arrays: uint8 [N, H, W, C] with labels, from files, from scikit-learn, or drawn at random."""
 
 from __future__ import annotations
 
 import io
-import tarfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bench.data.locate import Located, check_tree, image_files
+from bench.data.locate import check_tree, image_files
 from bench.errors import RequestError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""What Pillow may open; its reader of EPS starts Ghostscript."""
+
+MAX_PIXELS = 50_000_000
+"""Of one image: 200 MB when decoded."""
+
+MAX_ASPECT = 16
+"""Times the shorter side: of a longer image the middle is cut out before it is resized."""
+
 Progress = Callable[[int, int], None]
 """Called with (done, total) while images are read."""
 
@@ -50,81 +57,69 @@ def random_images(n: int, n_classes: int, image_size: int, seed: int) -> Images:
     return Images(pixels, np.arange(n, dtype=np.int64) % n_classes, tuple(str(label) for label in range(n_classes)))
 
 
-def read_cifar10(located: Located, progress: Progress) -> tuple[Images, Images]:
-    """Train and test part, from torchvision's download, an image folder, or an archive of one."""
-    assert located.path is not None
-    if located.form == "pickles":
-        return _cifar10_part(located.path, train=True), _cifar10_part(located.path, train=False)
-    if located.form == "tar":
-        return _read_tar(located.path, progress)
-    parts = [read_tree(located.path / part, None, progress) for part in ("train", "test")]
-    if parts[0].classes != parts[1].classes:
-        odd = sorted(set(parts[0].classes) ^ set(parts[1].classes))
-        raise RequestError(f"{located.path}: train and test must have the same classes; only one has {odd[0]}")
-    return parts[0], parts[1]
-
-
-def _cifar10_part(root: Path, *, train: bool) -> Images:
-    from torchvision.datasets import CIFAR10
-
-    # torchvision checks each file's MD5 against the published one before it unpickles it
-    try:
-        part = CIFAR10(str(root), train=train)
-    except RuntimeError:
-        raise RequestError(f"{root}: its CIFAR-10 is incomplete or damaged; run `jouletune fetch cifar10`") from None
-    return Images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), tuple(part.classes))
-
-
-def read_tree(folder: Path, image_size: int | None, progress: Progress, classes: Iterable[str] | None = None) -> Images:
+def read_tree(folder: Path, image_size: int | None, progress: Progress) -> Images:
     """A folder with one sub-folder of images per class.
 
     Args:
         image_size: pixels of a side to resize to (shorter side, then centre crop); None keeps the images' own.
-        classes: only these, in this order; default all, sorted.
 
     Raises:
         RequestError: an unreadable image, images of several sizes where none was asked for, or a class without any.
     """
-    names = tuple(classes) if classes is not None else tuple(check_tree(folder, "images"))
+    names = tuple(check_tree(folder, "images"))
     files: list[tuple[Path, int]] = []
     for label, name in enumerate(names):
         found = image_files(folder / name)
         if not found:
             raise RequestError(f"{folder / name}: no images in it; expected <image>.png, .jpg, ...")
         files += [(path, label) for path in found]
-    pixels: list[Pixels] = []
-    for number, (path, _) in enumerate(files):
-        pixels.append(decode(path, path, image_size))
-        progress(number + 1, len(files))
-    return Images(_stack(pixels, folder), np.array([label for _, label in files], np.int64), names)
+    return read_files([files], names, image_size, folder, progress)[0]
 
 
-def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
-    """An archive of train/<class>/<image> and test/<class>/<image>, read in place."""
-    parts: dict[str, list[tuple[str, str, Pixels]]] = {"train": [], "test": []}
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                path = Path(member.name).parts
-                if member.isfile() and len(path) == 3 and path[0] in parts:
-                    file = tar.extractfile(member)
-                    assert file is not None
-                    parts[path[0]].append(
-                        (path[1], path[2], decode(io.BytesIO(file.read()), archive / member.name, None))
-                    )
-                    done = sum(map(len, parts.values()))
-                    progress(done, max(done, 60_000))
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise RequestError(f"{archive}: not a readable archive ({error})") from None
-    names = tuple(sorted({name for name, _, _ in parts["train"]}))
-    images = []
-    for part in ("train", "test"):
-        entries = sorted(parts[part], key=lambda entry: entry[:2])
-        if not entries or {entry[0] for entry in entries} != set(names):
-            raise RequestError(f"{archive}: expected train/<class>/ and test/<class>/ with the same classes")
-        labels = np.array([names.index(entry[0]) for entry in entries], np.int64)
-        images.append(Images(_stack([entry[2] for entry in entries], archive), labels, names))
-    return images[0], images[1]
+def read_files(
+    sides: Sequence[Sequence[tuple[Path, int]]],
+    classes: tuple[str, ...],
+    image_size: int | None,
+    named: Path,
+    progress: Progress,
+) -> list[Images]:
+    """Images from files, for each side of a shift a list of (file, label).
+
+    Args:
+        image_size: as in `read_tree`.
+        named: how an error names them all.
+
+    Raises:
+        RequestError: an unreadable image, or images of several sizes.
+    """
+    total, done = sum(map(len, sides)), 0
+    images, shapes = [], set()
+    for files in sides:
+        pixels: Pixels | None = None
+        for index, (file, _) in enumerate(files):
+            image = decode(file, file, image_size)
+            shapes.add(image.shape)
+            if pixels is None:
+                # made at once: a list of single images would need the memory twice, and Living17 has 2 GB a side
+                pixels = np.empty((len(files), *image.shape), np.uint8)
+            if len(shapes) == 1:
+                pixels[index] = image
+            done += 1
+            progress(done, total)
+        assert pixels is not None
+        images.append(Images(pixels, np.array([label for _, label in files], np.int64), classes))
+    check_shapes(shapes, named)
+    return images
+
+
+def check_shapes(shapes: set[tuple[int, ...]], named: Path) -> None:
+    """Refuse images of several sizes.
+
+    Raises:
+        RequestError: with their number.
+    """
+    if len(shapes) > 1:
+        raise RequestError(f"{named}: images of {len(shapes)} sizes; give image_size to resize them")
 
 
 def decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixels:
@@ -139,23 +134,25 @@ def decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixe
         RequestError: it cannot be read.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise RequestError(f"{named}: {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
             rgb = ImageOps.exif_transpose(image).convert("RGB")  # cameras note which side is up
+    except RequestError:
+        raise
     except UnidentifiedImageError:
-        raise RequestError(f"{named}: not a readable image") from None
+        raise RequestError(f"{named}: not a readable image; expected one of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's decoders fail on damaged bytes in ways that it does not list
         raise RequestError(f"{named}: not a readable image ({error})") from None
     if image_size is not None and rgb.size != (image_size, image_size):
+        longest = MAX_ASPECT * min(rgb.size)
+        if max(rgb.size) > longest:
+            width, height = min(rgb.width, longest), min(rgb.height, longest)
+            left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
+            rgb = rgb.crop((left, top, left + width, top + height))
         scale = image_size / min(rgb.size)
         size = (max(image_size, round(rgb.width * scale)), max(image_size, round(rgb.height * scale)))
         rgb = rgb.resize(size, Image.Resampling.BILINEAR)
         left, top = (rgb.width - image_size) // 2, (rgb.height - image_size) // 2
         rgb = rgb.crop((left, top, left + image_size, top + image_size))
     return np.asarray(rgb, np.uint8)
-
-
-def _stack(pixels: list[Pixels], named: Path) -> Pixels:
-    shapes = {image.shape for image in pixels}
-    if len(shapes) > 1:
-        raise RequestError(f"{named}: images of {len(shapes)} sizes; give image_size to resize them")
-    return np.stack(pixels)
