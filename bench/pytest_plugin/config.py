@@ -57,5 +57,5 @@ def benchmarks_skipped(config: pytest.Config) -> bool:
 def why_not(config: pytest.Config) -> str:
     """Give the reason why nothing is measured, where `benchmarks_run` is false."""
     if _parallel(config):
-        return "under xdist every worker would measure the joules of the others too; run without -n to measure"
+        return "under xdist every worker would measure all joules; run without -n to measure"
     return "--benchmark-disable"

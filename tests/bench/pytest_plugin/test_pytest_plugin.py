@@ -285,7 +285,7 @@ def test_disabled_benchmarks_and_xdist_execute_once_and_measure_nothing(pytest_t
     assert "`joules` measured nothing, 4 tests that use it were executed once: --benchmark-disable." in disabled.stdout
     parallel = pytest_there(*asked, "-n", "2")
     assert "7 passed" in outcome(parallel), parallel.stdout + parallel.stderr
-    assert "nothing was measured: under xdist every worker would measure the joules of the others too" in parallel.stdout
+    assert "nothing was measured: under xdist every worker would measure all joules" in parallel.stdout
     assert "4 tests that use it were executed once: under xdist every worker would measure" in parallel.stdout
     own = pytest_there("test_own.py", "-n", "2", "-k", "alone")
     assert "1 test that uses it was executed once: under xdist" in own.stdout, "where no suite loads the plug-in"
