@@ -75,10 +75,8 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     """
     from bench.cli.calibration_view import Steps, findings
     from bench.run.metering import hardware_errors
-    from bench.run.surroundings import now
     from hardware.calibration import procedure as calibrator
     from hardware.calibration import profile
-    from hardware.device import machine as device
 
     choice = _choose(source)
     if choice.source.info.kind not in ("counter", "power"):
@@ -98,21 +96,14 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
         text.echo(f"{choice.why}; it takes {text.duration(total_s)}")
         with Steps(console, total_s, plan.load) as steps:
             found = calibrator.calibrate(
-                choice.source, plan, report=steps.report, switch_load=steps.switch_load, clock=steps
+                choice.source,
+                plan,
+                version=__version__,
+                report=steps.report,
+                switch_load=steps.switch_load,
+                clock=steps,
             )
-        stored = profile.save(
-            profile.Profile(
-                jouletune=__version__,
-                created_at=now(),
-                board=device.facts().board,
-                source=found.source,
-                idle=found.idle,
-                noise_floor=found.noise_floor,
-                update=found.update,
-                gain=found.gain,
-            ),
-            path,
-        )
+        stored = profile.save(found, path)
     text.echo(*findings(stored.profile), f"profile: {stored.path}")
 
 

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from hardware.calibration import figures as calibration
 from hardware.calibration.figures import MIN_CHANGES, Load
-from hardware.calibration.profile import Delegate, Gain, Identity, IdleNoise, NoiseFloor, UpdatePeriod
+from hardware.calibration.profile import Delegate, Gain, Identity, Profile, UpdatePeriod
+from hardware.device import machine as device
 from hardware.errors import HardwareError, SourceError
 from hardware.measure.energy import MAX_GUARD_S, guard_needed_s, memory_s
 from hardware.measure.grade import MAX_IDLE_BUSY
@@ -130,31 +132,22 @@ class Plan:
         return burst_s + windows_s + sum(span_s + min(memory_s(info), MAX_GUARD_S) for span_s in spans_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What was found, and whose it is."""
-
-    source: Identity
-    idle: IdleNoise
-    noise_floor: NoiseFloor
-    update: UpdatePeriod
-    gain: Gain | None
-
-
 def calibrate(
     source: Source,
     plan: Plan,
     *,
+    version: str,
     report: Callable[[str], None],
     switch_load: Callable[[bool], None],
     clock: Clock = time,
     work: Work = busy_core,
     make_sampler: Callable[[Source], Sampler] | None = None,
-) -> Calibration:
+) -> Profile:
     """Do all steps. Opens the source and closes it again.
 
     Args:
         source: not open.
+        version: of jouletune, for the profile.
         report: called with one line for each step that begins and each finding.
         switch_load: called with True when the load is to be connected and with False when it is to be taken off;
             returns when that is done.
@@ -187,7 +180,16 @@ def calibrate(
         if update.period_s is None:  # too steady when quiet; work brings other values
             update = calibration.update_period(listener.samples[:])
         found = _gain(sampler, plan, plan.load, report, switch_load) if plan.load is not None else None
-        return Calibration(source=Identity.of(source.info), idle=noise, noise_floor=floor, update=update, gain=found)
+        return Profile(
+            jouletune=version,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            board=device.facts().board,
+            source=Identity.of(source.info),
+            idle=noise,
+            noise_floor=floor,
+            update=update,
+            gain=found,
+        )
     finally:
         sampler.stop()
 

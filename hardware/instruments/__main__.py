@@ -1,4 +1,4 @@
-"""``python -m hardware.instruments NAME``: start a simulated instrument, and say how to measure with it."""
+"""``python -m hardware.instruments NAME``: start a simulated instrument and print how to measure with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hardware.instruments.sysfs import HwmonTree, RaplTree, Tree
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um, Um24c, Um34c
 from hardware.instruments.vcgencmd import Vcgencmd
-from hardware.instruments.waveform import Following, Waveform, square
+from hardware.instruments.waveform import Following, square
 
 SERIAL: dict[str, tuple[type[Instrument], float]] = {
     "um24c": (Um24c, 0.5),
@@ -72,23 +72,22 @@ def _serve(options: argparse.Namespace, front: FrontEnd, stop: threading.Event) 
     link = options.link or Path(tempfile.mkdtemp(prefix="instrument-")) / options.name
     instrument = SERIAL[options.name][0](front, Faults(options.fault, seed=options.seed))
     server = PtyServer(instrument, link)
-    _say(f"a simulated {options.name.upper()} is on {link}, switched on at t_mono {front.on_s:.3f} s")
-    _say(f"measure with: --source {options.name}:{link}")
+    print(f"a simulated {options.name.upper()} is on {link}, switched on at t_mono {front.on_s:.3f} s", flush=True)
+    print(f"measure with: --source {options.name}:{link}", flush=True)
     server.serve(stop)
 
 
 def _keep_up(options: argparse.Namespace, front: FrontEnd, stop: threading.Event) -> None:
     folder = options.link or Path(tempfile.mkdtemp(prefix="instrument-"))
     tree = FOLDERS[options.name][0](folder, front)
-    _say(f"a simulated {options.name} is in {folder}, switched on at t_mono {front.on_s:.3f} s")
+    print(f"a simulated {options.name} is in {folder}, switched on at t_mono {front.on_s:.3f} s", flush=True)
     while not stop.wait(STEP_S):
         tree.update(time.monotonic())
 
 
 def _power(options: argparse.Namespace, stack: contextlib.ExitStack, on_s: float) -> Power:
     if not options.follow_cpu:
-        wave = square(options.idle_w, options.load_w, quiet_s=options.quiet_s, work_s=options.work_s)
-        return _Since(wave, on_s)
+        return square(options.idle_w, options.load_w, quiet_s=options.quiet_s, work_s=options.work_s, origin_s=on_s)
     truth = stack.enter_context(options.truth.open("w")) if options.truth else None
     following = Following(options.idle_w, options.load_w, truth=truth)
     following.update(on_s)
@@ -103,24 +102,10 @@ def _power(options: argparse.Namespace, stack: contextlib.ExitStack, on_s: float
     return following
 
 
-class _Since:
-    """A waveform whose 0 is the moment at which the instrument was switched on."""
-
-    def __init__(self, wave: Waveform, on_s: float) -> None:
-        self._wave = wave
-        self._on_s = on_s
-
-    def power_w(self, t_s: float) -> float:
-        return self._wave.power_w(t_s - self._on_s)
-
-    def energy_j(self, start_s: float, end_s: float) -> float:
-        return self._wave.energy_j(start_s - self._on_s, end_s - self._on_s)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hardware.instruments",
-        description="A meter that nobody has to own: real protocol, known power, faults on demand.",
+        description="Simulate a meter: its real protocol, a known power, faults on demand.",
         epilog="faults: " + "; ".join(f"{kind}: {doc}" for kind, doc in DOCS.items()),
     )
     parser.add_argument("name", choices=[*SERIAL, *FOLDERS])
@@ -154,10 +139,6 @@ def _fault(text: str) -> Fault:
         return Fault.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

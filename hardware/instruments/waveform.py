@@ -1,4 +1,4 @@
-"""Waveform: a power over time whose energy between any two moments is known exactly."""
+"""Waveform: a power over time whose energy between any two moments is known exactly, made up or from the CPU load."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ Point = tuple[float, float]
 class Waveform:
     """Straight lines between points; two points at one moment are a step. Constant before the first and after the last.
 
-    With ``period_s`` it repeats for ever, forwards and backwards: the points then lie in [0, period_s].
+    With ``period_s`` it repeats for ever, forwards and backwards: the points then lie in [0, period_s], and their 0 is
+    at ``origin_s``.
     """
 
-    def __init__(self, points: Sequence[Point], *, period_s: float | None = None) -> None:
+    def __init__(self, points: Sequence[Point], *, period_s: float | None = None, origin_s: float = 0.0) -> None:
         """
         Raises:
             ValueError: no point, times that fall, or points outside the period.
@@ -36,6 +37,7 @@ class Waveform:
                 raise ValueError(f"the points of a repeating waveform lie in [0, {period_s}]")
             points = [(0.0, points[0][1]), *points, (period_s, points[-1][1])]
         self._period_s = period_s
+        self._origin_s = origin_s
         self._times = [t for t, _ in points]
         self._powers = [power for _, power in points]
         sums = [0.0]
@@ -46,7 +48,10 @@ class Waveform:
     def power_w(self, t_s: float) -> float:
         """Power at t_s; at a step, the power after it."""
         if self._period_s is not None:
-            t_s %= self._period_s
+            t_s = (t_s - self._origin_s) % self._period_s
+        return self._at(t_s)
+
+    def _at(self, t_s: float) -> float:
         right = bisect_right(self._times, t_s)
         if right == 0:
             return self._powers[0]
@@ -63,6 +68,7 @@ class Waveform:
     def _since_first_j(self, t_s: float) -> float:
         whole_j = 0.0
         if self._period_s is not None:
+            t_s -= self._origin_s
             periods = math.floor(t_s / self._period_s)
             whole_j = periods * self._sums[-1]
             t_s -= periods * self._period_s
@@ -70,7 +76,7 @@ class Waveform:
         if right == 0:
             return whole_j + (t_s - self._times[0]) * self._powers[0]
         left_s, left_w = self._times[right - 1], self._powers[right - 1]
-        return whole_j + self._sums[right - 1] + (t_s - left_s) * (left_w + self.power_w(t_s)) / 2
+        return whole_j + self._sums[right - 1] + (t_s - left_s) * (left_w + self._at(t_s)) / 2
 
 
 def pulses(idle_w: float, load_w: float, spans: Iterable[tuple[float, float]]) -> Waveform:
@@ -81,10 +87,10 @@ def pulses(idle_w: float, load_w: float, spans: Iterable[tuple[float, float]]) -
     return Waveform(points or [(0.0, idle_w)])
 
 
-def square(idle_w: float, load_w: float, *, quiet_s: float, work_s: float) -> Waveform:
-    """Idle for quiet_s, load for work_s, and again."""
+def square(idle_w: float, load_w: float, *, quiet_s: float, work_s: float, origin_s: float = 0.0) -> Waveform:
+    """Idle for quiet_s from origin_s on, load for work_s, and again."""
     points = [(0.0, idle_w), (quiet_s, idle_w), (quiet_s, load_w), (quiet_s + work_s, load_w)]
-    return Waveform(points, period_s=quiet_s + work_s)
+    return Waveform(points, period_s=quiet_s + work_s, origin_s=origin_s)
 
 
 def ramp(idle_w: float, top_w: float, *, start_s: float, end_s: float) -> Waveform:
@@ -138,7 +144,7 @@ class Following:
             truth.write("t_mono_s,energy_j\n")
 
     def update(self, now_s: float) -> None:
-        """Look at the load, no more often than the kernel counts it. What it was since the last look holds from now."""
+        """Read the load, no more often than `STEP_S`. The share since the last reading holds from now on."""
         if self._times and now_s - self._times[-1] < STEP_S:
             return
         now, last = self._cpu_times(), self._last

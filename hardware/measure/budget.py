@@ -1,4 +1,4 @@
-"""Budget: the standard uncertainties of a window's energy, one term per cause, and what each rests on.
+"""Budget: the standard uncertainties of a window's energy, one term per cause, each with its basis.
 
 Terms are independent and added in quadrature (GUM, JCGM 100:2008, 5.1.2); what is published is expanded by k = 2
 (6.2), about 95 %. A bound of +-a within which nothing is likelier than anything else counts as a / sqrt(3) (4.3.7).
@@ -48,7 +48,6 @@ def budget(
     """
     step_w = abs(gross_j / band.work_s - (idle_power_w or 0.0))
     count = info.resolution or 0.0
-    has_net = net_j is not None
     rounding_j, rounding = 0.0, "no counts"
     if info.kind == "power":
         # not divided by sqrt(N): a steady power is rounded the same way every time
@@ -57,43 +56,25 @@ def budget(
         rounding_j, rounding = count / math.sqrt(6), f"{count:g} J per count, two readings"
     edge_j, edge = _edge(info, band, step_w, period_s)
     idle_u_w = idle_power_u_w or 0.0
-    gain_basis = f"{info.gain_basis}: {info.gain_u:.2g} of the reading, common to all windows of the source"
-    terms = [
-        Term(
-            name="gain",
-            gross_j=info.gain_u * abs(gross_j),
-            net_j=info.gain_u * abs(net_j) if net_j is not None else None,
-            basis=gain_basis,
+    gap_half_j, leak_half_j = gap_j / math.sqrt(3), abs(leak_j) / math.sqrt(3)
+    # name: gross, net, basis. Each of the two readings of a net energy has the same zero, so net is free of the offset
+    causes = {
+        "gain": (
+            info.gain_u * abs(gross_j),
+            info.gain_u * abs(net_j or 0.0),
+            f"{info.gain_basis}: {info.gain_u:.2g} of the reading, common to all windows of the source",
         ),
-        # the baseline has the same zero, so net energy is free of it
-        Term(
-            name="offset",
-            gross_j=info.offset_u * band.work_s,
-            net_j=0.0 if has_net else None,
-            basis=f"{info.gain_basis}: {info.offset_u:g} W",
-        ),
-        Term(name="rounding", gross_j=rounding_j, net_j=rounding_j if has_net else None, basis=rounding),
-        Term(name="edge", gross_j=edge_j, net_j=edge_j if has_net else None, basis=edge),
-        Term(
-            name="gap",
-            gross_j=gap_j / math.sqrt(3),
-            net_j=gap_j / math.sqrt(3) if has_net else None,
-            basis="half the swing of the power, over the time without samples",
-        ),
-        Term(
-            name="leak",
-            gross_j=abs(leak_j) / math.sqrt(3),
-            net_j=abs(leak_j) / math.sqrt(3) if has_net else None,
-            basis="energy above idle seen outside the window",
-        ),
-        Term(
-            name="idle",
-            gross_j=idle_u_w * (band.span_s - band.work_s),
-            net_j=idle_u_w * band.span_s if has_net else None,
-            basis="scatter of the idle baseline",
-        ),
-    ]
-    return tuple(terms)
+        "offset": (info.offset_u * band.work_s, 0.0, f"{info.gain_basis}: {info.offset_u:g} W"),
+        "rounding": (rounding_j, rounding_j, rounding),
+        "edge": (edge_j, edge_j, edge),
+        "gap": (gap_half_j, gap_half_j, "half the swing of the power, over the time without samples"),
+        "leak": (leak_half_j, leak_half_j, "energy above idle seen outside the window"),
+        "idle": (idle_u_w * (band.span_s - band.work_s), idle_u_w * band.span_s, "scatter of the idle baseline"),
+    }
+    return tuple(
+        Term(name=name, gross_j=gross, net_j=None if net_j is None else net, basis=basis)
+        for name, (gross, net, basis) in causes.items()
+    )
 
 
 def expanded_j(standard_j: Sequence[float]) -> float:
@@ -113,6 +94,5 @@ def _edge(info: SourceInfo, band: Band, step_w: float, period_s: float) -> tuple
     if band.guarded:
         return step_w * period_s / math.sqrt(6), "two steps of the load, each evenly spread over a period"
     late_s = period_s + info.latency_s
-    return step_w * late_s / math.sqrt(
-        3
-    ), "no quiet around the work: its ends are cut by up to a period and the latency"
+    edge_j = step_w * late_s / math.sqrt(3)
+    return edge_j, "no quiet around the work: its ends are cut by up to a period and the latency"

@@ -51,7 +51,6 @@ class AskingMeter(Meter):
         )
         self._decoder = decoder
         self._request = request
-        self._unanswered = 0
         self._patience_s = FIRST_REPLY_S
         self._stale = True
         self._next_s = 0.0
@@ -81,7 +80,7 @@ class AskingMeter(Meter):
         frames, began = self._await(link, asked_s)
         arrived_s = self._clock()
         if not frames:
-            self._unanswered += 1
+            self._missing += 1
             self._stale = self._stale or not began
             self._next_s = arrived_s
             return
@@ -108,9 +107,6 @@ class AskingMeter(Meter):
             if now_s - asked_s > self._patience_s:
                 break
         return (), received_s is not None
-
-    def _lost(self) -> int:
-        return self._unanswered
 
     def _bad(self) -> int:
         return self._decoder.bad

@@ -91,7 +91,7 @@ class Meter(PowerSource):
         self._fatal: str | None = None
         self._problem: str | None = None
         self._connected = False
-        self._disconnects = self._implausible = 0
+        self._disconnects = self._implausible = self._missing = 0
         self._good_s = self._last_s = 0.0
         self._energy = EnergyCount()
         self._fit = ClockFit()
@@ -110,7 +110,7 @@ class Meter(PowerSource):
 
     def _lost(self) -> int:
         """Samples known to be lost since the start."""
-        return 0
+        return self._missing
 
     def _bad(self) -> int:
         """Broken frames since the start."""

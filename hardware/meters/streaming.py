@@ -51,7 +51,6 @@ class StreamingMeter(Meter):
         self._ticks = SampleClock(1 / rate_hz)
         self._block_start = 0
         self._block_amps: list[float] = []
-        self._missing = 0
 
     def _restart(self) -> None:
         """Begin to count at 0, e.g. on a fresh connection."""

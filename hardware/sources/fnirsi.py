@@ -81,7 +81,6 @@ class FnirsiSource(Meter):
         self._decoder = FnirsiDecoder()
         self._ticks = SampleClock(PERIOD_S)
         self._told_s = 0.0
-        self._missing = 0
         super().__init__(
             name,
             dial,
@@ -131,9 +130,6 @@ class FnirsiSource(Meter):
 
     def _end(self, link: Link) -> None:
         self._drain(link, up_to_s=DRAIN_S)
-
-    def _lost(self) -> int:
-        return self._missing
 
     def _bad(self) -> int:
         return self._decoder.bad

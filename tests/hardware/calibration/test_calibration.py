@@ -20,7 +20,7 @@ from hardware import HardwareError, Sampler, SourceError
 from hardware.calibration import figures as calibration
 from hardware.calibration import profile
 from hardware.calibration.figures import Load
-from hardware.calibration.procedure import Calibration, Go, Plan, busy_core, calibrate
+from hardware.calibration.procedure import Go, Plan, busy_core, calibrate
 from hardware.calibration.profile import Profile, ProfileError
 from hardware.device.machine import Snapshot
 from hardware.instruments import FrontEnd
@@ -68,7 +68,7 @@ class Bench:
 
         yield go
 
-    def calibrate(self, source: Source, plan: Plan, *, load_w: float = 0.0, poll_s: float = 0.1) -> Calibration:
+    def calibrate(self, source: Source, plan: Plan, *, load_w: float = 0.0, poll_s: float = 0.1) -> Profile:
         def sampler(overheard: Source) -> Sampler:
             made = Sampler(overheard, clock=self.clock, cpu_times=lambda: None, look=lambda: CALM, background=False)
             self.clock.every(poll_s, made.poll)
@@ -80,6 +80,7 @@ class Bench:
         return calibrate(
             source,
             plan,
+            version="0.1.0",
             report=lambda _: None,
             switch_load=switch,
             clock=self.clock,
@@ -351,7 +352,7 @@ def test_a_model_cannot_be_calibrated() -> None:
             return 1.0
 
     with pytest.raises(HardwareError, match="nothing to calibrate"):
-        calibrate(Model(), SHORT, report=lambda _: None, switch_load=lambda _: None)
+        calibrate(Model(), SHORT, version="0", report=lambda _: None, switch_load=lambda _: None)
     model = Model()
     assert profile.correct(model) == (model, "")
 
@@ -371,10 +372,7 @@ def measured() -> Profile:
     source = HeldMeter(bench)
     source.device = {"model": "H1", "serial": 77, "firmware": "1.2", "other": [1]}
     found = bench.calibrate(source, dataclasses.replace(SHORT, load=Load.of_watts(5.0, 0.01)), load_w=5.0)
-    return Profile(
-        jouletune="0.1.0", created_at="2026-01-02T03:04:05+00:00", board=None,
-        source=found.source, idle=found.idle, noise_floor=found.noise_floor, update=found.update, gain=found.gain,
-    )  # fmt: skip
+    return dataclasses.replace(found, created_at="2026-01-02T03:04:05+00:00", board=None)
 
 
 def source_like(name: str = "held:a", **device: Any) -> HeldMeter:
