@@ -1,4 +1,4 @@
-"""The errors a user of the energy sampler can meet. Each message is one line that says how to mend it."""
+"""Errors of the energy sampler. Each message is one line: what is wrong, where, and how to mend it."""
 
 from __future__ import annotations
 

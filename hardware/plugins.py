@@ -2,7 +2,7 @@
 
 The entry point's name is the name of the source; it points to a module, or an object, with
 ``probe(argument, params, device) -> Probe``, like the modules in `hardware.sources`. A plug-in is code of unknown
-quality: whatever it does wrong becomes a reason in ``jouletune sources``, and none of it reaches a run.
+quality: its errors become the reason shown in ``jouletune sources``, and never end a run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Plugin:
     """One entry point.
 
     Attributes:
-        name: of the source, or, when that name is refused, a text that says which package asked for it.
+        name: of the source, or, when that name is refused, the name with its package in brackets.
         package: the distribution that brings it.
         entry: not loaded yet: loading runs the package's code.
         problem: why it is not used; "" if it is.
@@ -56,7 +56,7 @@ class Plugin:
     problem: str = ""
 
     def probe(self, argument: str, params: dict[str, str], device: str) -> Probe:
-        """Load it and pass the question on. What it answers is checked; what it raises is passed on."""
+        """Load it, call its probe and check the result. Exceptions of the probe are passed on."""
         if self.problem:
             return NotFound(self.problem)
         try:
@@ -65,9 +65,9 @@ class Plugin:
             return NotFound(f"{self.package} does not load: {type(error).__name__}: {error}")
         if not callable(getattr(module, "probe", None)):
             return NotFound(f"{self.package}: {self.entry.value} has no function probe(argument, params, device)")
-        answer = module.probe(argument, params, device)
-        wrong = _what_is_wrong(answer, self.name)
-        return NotFound(f"{self.package}: {wrong}") if wrong else answer
+        probe = module.probe(argument, params, device)
+        wrong = _fault(probe, self.name)
+        return NotFound(f"{self.package}: {wrong}") if wrong else probe
 
 
 def discover(taken: Container[str]) -> tuple[Plugin, ...]:
@@ -80,13 +80,13 @@ def discover(taken: Container[str]) -> tuple[Plugin, ...]:
         entries = list(metadata.entry_points(group=GROUP))
     except Exception:  # a broken folder of some package must not stop the sources that need none
         return ()
-    asked: dict[str, list[metadata.EntryPoint]] = defaultdict(list)
+    by_name: dict[str, list[metadata.EntryPoint]] = defaultdict(list)
     for entry in entries:
         # a package that is found twice, e.g. by an editable install, is one package
-        if all((entry.value, _package(entry)) != (other.value, _package(other)) for other in asked[entry.name]):
-            asked[entry.name].append(entry)
+        if all((entry.value, _package(entry)) != (other.value, _package(other)) for other in by_name[entry.name]):
+            by_name[entry.name].append(entry)
     found = []
-    for name, rivals in sorted(asked.items()):
+    for name, rivals in sorted(by_name.items()):
         packages = ", ".join(sorted(_package(entry) for entry in rivals))
         problem = ""
         if name in taken or name == "auto":
@@ -104,12 +104,12 @@ def _package(entry: metadata.EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else entry.module
 
 
-def _what_is_wrong(answer: object, name: str) -> str:
-    """What keeps an answer from being used, in words; "" if nothing does."""
+def _fault(answer: object, name: str) -> str:
+    """Why the result of a probe cannot be used; "" if it can."""
     if isinstance(answer, NotFound | NoPermission):
         return ""
     if not isinstance(answer, Found):
-        return f"its probe answered {type(answer).__name__}, not Found, NotFound or NoPermission"
+        return f"its probe returned {type(answer).__name__}, not Found, NotFound or NoPermission"
     if not isinstance(answer.source, Source) or not isinstance(answer.source.info, SourceInfo):
         return "what it found is no hardware.source.Source with a SourceInfo"
     info = answer.source.info

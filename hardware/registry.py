@@ -1,4 +1,4 @@
-"""Registry: the names of the sources, the search for one that works here, and the choice among them."""
+"""Registry: the names of the sources, the probe of each on this machine, and the choice of one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hardware.plugins import Plugin
 from hardware.source import Found, NoPermission, NotFound, Probe, Source
 
 PROBE_LIMIT_S = 20.0
-"""A driver that hangs must not hang us. The slowest honest probe, codecarbon's import, takes about a second."""
+"""Longest wait for a probe, since a driver may hang. The slowest normal one, codecarbon's import, takes a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a source lives. Its module has ``probe(argument, params, device) -> Probe``.
+    """The module of a source, which has ``probe(argument, params, device) -> Probe``.
 
     Attributes:
         module: imported only when the source is probed.
@@ -72,8 +72,8 @@ SOURCES: dict[str, Entry] = {
     "replay": Entry("hardware.sources.replay", argument="FILE"),
     "none": Entry("hardware.sources.simulated", probe="probe_none"),
 }
-"""In the order in which ``auto`` tries them. What hangs on a port is not for auto: to ask who is there means to write
-to a device that may be something else. Nor is a plug-in: installing a package must not change what a run measures."""
+"""In the order in which ``auto`` tries them. Meters on a port are not for auto: to identify one means to write to a
+device that may be something else. Nor is a plug-in: installing a package must not change what a run measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Choice:
     Attributes:
         source: not yet opened.
         why: one sentence for the user.
-        probes: every source that was looked at, with what was found, in order.
+        probes: every source that was probed, with its result, in order.
     """
 
     source: Source
@@ -142,11 +142,11 @@ def _choose(name: str, device: str) -> Choice:
 
 
 def probe_all(*, device: str = "cpu") -> tuple[tuple[str, Probe], ...]:
-    """What each source says here: `SOURCES` in their order, then the plug-ins. Never raises and never hangs."""
+    """Probe each source: `SOURCES` in their order, then the plug-ins. Never raises and never hangs."""
     found = [probe_one(name, device=device) for name in SOURCES]
     for plugin in plugins.discover(SOURCES):
         try:
-            probe = _ask(plugin.name, plugin, "", {}, device)
+            probe = _probe(plugin.name, plugin, "", {}, device)
         except UnknownSourceError as error:  # it has to be named with more than its name
             probe = NotFound(str(error))
         found.append((plugin.name, probe))
@@ -169,16 +169,16 @@ def probe_one(name: str, *, device: str = "cpu") -> tuple[str, Probe]:
     """The bare name of a source and what its probe found, within `PROBE_LIMIT_S`.
 
     Raises:
-        UnknownSourceError: no such name or parameter. Whatever else goes wrong is part of the answer.
+        UnknownSourceError: no such name or parameter. Any other fault is part of the result.
     """
     base, argument, params = _parse(name)
     if base in SOURCES:
-        return base, _ask(base, SOURCES[base], argument, params, device)
+        return base, _probe(base, SOURCES[base], argument, params, device)
     plugin = next(plugin for plugin in plugins.discover(SOURCES) if plugin.name == base)
-    return base, _ask(base, plugin, argument, params, device)
+    return base, _probe(base, plugin, argument, params, device)
 
 
-def _ask(base: str, who: Entry | Plugin, argument: str, params: dict[str, str], device: str) -> Probe:
+def _probe(base: str, entry: Entry | Plugin, argument: str, params: dict[str, str], device: str) -> Probe:
     """Run a probe in a thread of its own, which is left behind if it hangs.
 
     Raises:
@@ -186,20 +186,20 @@ def _ask(base: str, who: Entry | Plugin, argument: str, params: dict[str, str], 
     """
     outcome: list[Probe | HardwareError] = []
 
-    def ask() -> None:
+    def run() -> None:
         # the one place where anything may be caught: a probe runs other people's drivers
         try:
-            if isinstance(who, Plugin):
-                outcome.append(who.probe(argument, params, device))
+            if isinstance(entry, Plugin):
+                outcome.append(entry.probe(argument, params, device))
             else:
-                module: Any = importlib.import_module(who.module)
-                outcome.append(getattr(module, who.probe)(argument, params, device))
+                module: Any = importlib.import_module(entry.module)
+                outcome.append(getattr(module, entry.probe)(argument, params, device))
         except HardwareError as error:
             outcome.append(error)
         except (Exception, SystemExit) as error:
             outcome.append(NotFound(f"{type(error).__name__}: {error}"))
 
-    thread = threading.Thread(target=ask, name=f"probe-{base}", daemon=True)
+    thread = threading.Thread(target=run, name=f"probe-{base}", daemon=True)
     thread.start()
     thread.join(PROBE_LIMIT_S)
     if not outcome:
@@ -239,6 +239,6 @@ def _explain(probe: Probe) -> str:
 
 
 def _passed_over(probes: list[tuple[str, Probe]]) -> str:
-    """A counter that exists but may not be read is worth a word: mending it beats the best model."""
+    """The sources that exist but may not be read, in words: mending one beats the best model."""
     barred = [f"{name} is here, but {p.how_to_fix}" for name, p in probes if isinstance(p, NoPermission)]
     return f" ({'; '.join(barred)})" if barred else ""

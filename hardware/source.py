@@ -20,22 +20,22 @@ Sample = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInfo:
-    """What a source measures and how well. It goes into the manifest of every run.
+    """What a source measures, with period and uncertainty. It goes into the manifest of every run.
 
     Attributes:
         name: the name that asks for it again, e.g. ``rapl`` or ``replay:trace.csv``.
         kind: counter, power, estimate or none.
-        scope: how much of the device is inside. ``board`` is all that the battery or plug pays for.
+        scope: how much of the device is measured. ``board`` is everything that the battery or plug supplies.
         covers: the parts that are counted, e.g. ``("package-0", "dram-0")``.
         excludes: parts that draw power and are known not to be counted.
         resolution: one count, J for a counter and W for a power source; None if it has none.
-        period_s: effective period: the slower of how often it updates and how often it is asked.
-        latency_s: how late a value is.
+        period_s: effective period: the longer of its update period and the time between two requests.
+        latency_s: age of a value when it arrives.
         wrap_j: energy at which a hardware counter starts again at 0. What ``read`` returns is unwrapped.
         gain_u: relative standard uncertainty (k = 1) of the scale.
         offset_u: standard uncertainty (k = 1) of the zero, W.
-        gain_basis: where these two come from.
-        clock: whose clock the timestamps are: ``host`` or ``device``.
+        gain_basis: the basis of these two.
+        clock: clock of the timestamps: ``host`` or ``device``.
         device: model, serial number and firmware, as far as the meter tells them.
         params: what else the figures depend on, e.g. the constants of a model.
     """
@@ -97,7 +97,7 @@ class OwnCounter:
         t_s: when it was read, ``time.monotonic``.
         joules: since the source was opened, never decreasing.
         resolution_j: one count; of integrated watts, what passes in one period of theirs.
-        restarts: how often it was set back. A difference across a restart means nothing.
+        restarts: how often it was set back. A difference across a restart has no meaning.
     """
 
     t_s: float
@@ -248,7 +248,7 @@ class EstimateSource(Source, ABC):
 
 
 class NullSource(Source):
-    """Measures nothing, for those who only want accuracies: every energy is None."""
+    """Measures nothing, for runs that only need accuracies: every energy is None."""
 
     _info = SourceInfo(name="none", kind="none", scope="model", covers=(), period_s=0.0, gain_u=0.0)
 

@@ -1,1 +1,1 @@
-"""What a meter shows against what is true: procedure, figures, profile, and a source corrected by it."""
+"""Calibration of meters: procedure, figures, profile, and a source corrected by its profile."""

@@ -1,4 +1,4 @@
-"""Calibration: from samples to the figures of a profile. Pure functions; times in s, power in W, energy in J.
+"""Figures of a calibration, computed from samples. Pure functions; times in s, power in W, energy in J.
 
 Noise floor. In m pairs of equal windows, with differences d_j between the two energies of a pair, the standard
 deviation of one window is s = sqrt(sum d_j^2 / (2 m)), with m degrees of freedom; slow drift cancels in a pair. Two
@@ -34,13 +34,13 @@ TAUS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 
 DRIFT_BLOCKS = 10
 MIN_CHANGES = 20
-"""A period from fewer new values than these would be luck."""
+"""Fewer new values than these give no period."""
 
 REPEATS = 5
 """Repeats of a cell that the noise floor is stated for: a suite's default."""
 
 GAIN_LIMITS = (0.5, 2.0)
-"""Beyond these it is not the meter's scale that is off: the load is not connected, or not the one that was stated."""
+"""Beyond these the load is not connected, or not the one that was stated."""
 
 MAX_GAIN_U = 0.1
 """A gain that is known no better than this (k = 1) is worse than what is assumed of any meter."""
@@ -55,7 +55,7 @@ class Load:
     Attributes:
         power_w: what it draws.
         u_rel: relative standard uncertainty (k = 1) of that.
-        basis: how it is known, in words.
+        basis: of that figure, in words.
     """
 
     power_w: float
@@ -118,9 +118,9 @@ def idle_noise(info: SourceInfo, samples: Sequence[Sample]) -> IdleNoise:
 def noise_floor(
     info: SourceInfo, energies_j: Sequence[float], *, window_s: float, work: Literal["cpu", "quiet"]
 ) -> NoiseFloor:
-    """What equal windows say about the smallest difference that can be told, see the top of this module.
+    """The smallest difference that equal windows can resolve, see the top of this module.
 
-    A meter that shows the same figure every time is no better than its rounding.
+    The scatter of a meter that shows the same figure every time is its rounding.
 
     Raises:
         HardwareError: fewer than 2 pairs, or windows that cost nothing.
@@ -149,7 +149,7 @@ def noise_floor(
 
 
 def update_period(samples: Sequence[Sample]) -> UpdatePeriod:
-    """How often a value is new, from the times between changed values.
+    """The time between new values, from the times between changed values.
 
     The mean of the intervals that are not longer than one and a half medians: a meter that is asked on another beat
     than its own shows an interval of now one and now two requests, which averages out, and a value that happens to

@@ -31,7 +31,7 @@ Go = Callable[[], tuple[float, float]]
 """Do the work; returns its start and end on this host's monotonic clock."""
 
 Work = Callable[[float], AbstractContextManager[Go]]
-"""Make work of so many seconds ready, so that it starts at once when it is told to."""
+"""Prepare work of so many seconds, which then starts at once when it is called."""
 
 WORKER = """
 import sys, time
@@ -49,7 +49,7 @@ BURST_STEP_S = 0.0005
 """A counter may be new every millisecond; the sampler reads it ten times a second."""
 
 GUARD_S = 0.1
-"""The sampler makes the quiet around a window as long as the source needs."""
+"""Least quiet around a window; the sampler extends it to what the source needs."""
 
 MIN_LOAD_S = 5.0
 
@@ -109,7 +109,7 @@ def quiet(clock: Clock) -> Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do. Spans in s; ``work`` is what fills the windows: one busy core, or nothing."""
+    """The steps of a calibration. Spans in s; ``work`` fills the windows: one busy core, or nothing."""
 
     idle_s: float = 60.0
     pairs: int = 5
@@ -195,7 +195,7 @@ def calibrate(
 
 
 def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, report: Callable[[str], None]) -> list[float]:
-    """The energy of each of the equal windows. A pair with an unusable one is measured again, as often as there are."""
+    """The energy of each window, J. A pair with an unusable one is measured again, at most ``pairs`` times."""
     what = "one busy core" if plan.work == "cpu" else "quiet"
     report(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
     make = work if plan.work == "cpu" else quiet(clock)
@@ -216,7 +216,7 @@ def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, report: Cal
             if result.energy_gross_j is None:
                 problem = result.error or "it gave none"
                 break
-            # what the windows differ in length is not the meter's noise
+            # scaled to equal length: their difference in length is no noise of the meter
             pair_j.append(result.energy_gross_j / result.duration_s * plan.window_s)
         if sampler.error is not None:
             break
@@ -256,7 +256,7 @@ def _measure(sampler: Sampler, seconds: float) -> IdleBaseline:
 
 
 def _burst(source: CounterSource, clock: Clock) -> list[Sample]:
-    """A counter, read as fast as it goes for a moment."""
+    """The readings of a counter, as fast as possible for `BURST_S`."""
     source.open()
     try:
         readings = [source.read()]

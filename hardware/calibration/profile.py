@@ -40,7 +40,7 @@ class ProfileError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=CHECKED)
 class Identity:
-    """Whose profile it is. What a meter does not tell is None."""
+    """The meter of a profile. What it does not tell is None."""
 
     name: Annotated[str, Field(min_length=1)]
     kind: Literal["counter", "power"]
@@ -51,10 +51,10 @@ class Identity:
 
     @classmethod
     def of(cls, info: SourceInfo) -> Identity:
-        """Of an open source: before that, many meters do not say who they are.
+        """Of an open source: many meters identify themselves only then.
 
         Raises:
-            ProfileError: a model or nothing at all, of which no figure can be right or wrong.
+            ProfileError: the source is a model, or measures nothing.
         """
         if info.kind not in ("counter", "power"):
             raise ProfileError(f"{info.name} is no counter and no meter: there is nothing to calibrate")
@@ -92,7 +92,7 @@ class IdleNoise:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=CHECKED)
 class NoiseFloor:
-    """Equal windows, two by two: the least difference that can be told, see `hardware.calibration.figures`."""
+    """Pairs of equal windows: the least difference that can be resolved, see `hardware.calibration.figures`."""
 
     work: Literal["cpu", "quiet"]
     window_s: Above0
@@ -106,12 +106,12 @@ class NoiseFloor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=CHECKED)
 class UpdatePeriod:
-    """How often a value is new.
+    """The time between new values.
 
     Attributes:
-        period_s: between new values; None if there were too few to tell.
-        spacing_s: between samples, new or not: nothing shorter can be seen.
-        changes: how many new values that rests on.
+        period_s: between new values; None if there were too few.
+        spacing_s: between samples, new or not: no shorter period can be seen.
+        changes: number of new values that were seen.
         duplicate_share: share of the samples that repeat the one before.
         p10_s, p90_s: of the times between new values, 10 % are shorter and 10 % longer than these.
     """
@@ -132,7 +132,7 @@ class Gain:
         gain: what a reading is divided by.
         u_rel: its standard uncertainty, type A and B in quadrature.
         type_a_rel: from the scatter of the readings.
-        type_b_rel: from what is known of the load.
+        type_b_rel: from the uncertainty of the load.
         load_w: the load, and load_basis: how it is known.
         reading_w, quiet_w: with the load and without it.
         duration_s: of each of the three spans: without, with, without.
@@ -151,7 +151,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=CHECKED)
 class Profile:
-    """All that one calibration found. ``created_at`` is UTC, ISO 8601; ``board`` is what did the work."""
+    """The findings of one calibration. ``created_at`` is UTC, ISO 8601; ``board`` is the machine that did the work."""
 
     schema: Literal[1] = SCHEMA
     jouletune: str
@@ -243,7 +243,7 @@ def check_place(name: str, path: Path) -> None:
 
 
 def mismatch(profile: Profile, info: SourceInfo) -> str:
-    """Why a profile is not of that source, in words; "" if nothing speaks against it.
+    """Why a profile is not of that source, in words; "" if it fits.
 
     A meter that tells its serial number may hang on another port than it was calibrated on. One that does not is
     known by the port alone, and by its model where that is told.

@@ -1,4 +1,4 @@
-"""Environment: what two looks at the device say about the work between them, and waiting until it has cooled down."""
+"""Changes of the device: flags from its state before and after some work, and the wait until it has cooled down."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ COOL_LIMIT_S = 120.0
 COOL_STEP_S = 1.0
 
 NOW_BITS = 0xF
-"""The bits of a Raspberry Pi's ``get_throttled`` that tell of this moment."""
+"""The bits of a Raspberry Pi's ``get_throttled`` for this moment."""
 
 BOOT_BITS = 0xF0000
-"""And those that tell of any time since it was switched on."""
+"""And those for any time since it was switched on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooldown:
-    """How a wait for the device to cool down went.
+    """The outcome of a wait for the device to cool down.
 
     Attributes:
         reached: it came within the tolerance. True as well where there is no thermometer to wait for.
-        waited_s: how long it took.
+        waited_s: length of the wait.
         from_c, to_c: temperature at its beginning and end; None where there is no thermometer.
     """
 

@@ -1,4 +1,4 @@
-"""Device: what the machine is, for the manifest, and what state it is in, before and after a cell.
+"""Device: facts about the machine, for the manifest, and its state before and after a cell.
 
 Read from /proc and /sys, so most of it is Linux only; what a machine does not tell is None. The host's name is left
 out on purpose: results are made to be published.
@@ -18,19 +18,19 @@ ROOT = Path("/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
-    """What does not change during a run.
+    """Facts that do not change during a run.
 
     Attributes:
         board: name of the board, e.g. "Raspberry Pi 5 Model B Rev 1.0"; None where firmware tells none.
-        cpu_model: as the processor calls itself.
+        cpu_model: name of the processor.
         machine: instruction set, e.g. ``aarch64``.
         logical_cores: that this process may run on.
         memory_bytes: physical memory.
         os: name and release of the system.
         kernel: release of the kernel.
-        governor: of the first core, e.g. ``schedutil``; None where frequency is not the kernel's business.
+        governor: of the first core, e.g. ``schedutil``; None where the kernel does not set frequencies.
         frequency_min_hz, frequency_max_hz: the range that the governor may use.
-        virtual: True in a virtual machine, where power is at best a share of someone else's.
+        virtual: True in a virtual machine, where power is at best a share of the host's.
     """
 
     board: str | None
@@ -72,7 +72,7 @@ class Snapshot:
 
 
 def facts(root: Path = ROOT) -> DeviceFacts:
-    """What this machine is. Never raises."""
+    """Read the facts about this machine. Never raises."""
     cpuinfo = _cpuinfo(root)
     policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
     flags = cpuinfo.get("flags")
@@ -92,7 +92,7 @@ def facts(root: Path = ROOT) -> DeviceFacts:
 
 
 def snapshot(root: Path = ROOT) -> Snapshot:
-    """The state the machine is in now. Never raises."""
+    """Read the state of the machine now. Never raises."""
     zones = [_scaled(path, 1e-3) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
     cpus = root / "sys/devices/system/cpu"
     frequencies = [_scaled(path, 1e3) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
@@ -124,7 +124,7 @@ def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
 def _throttle_bits(root: Path) -> int | None:
     # the folder carries an address on a Raspberry Pi 5 and none on the older ones
     found = [_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")]
-    bits = found[0] if found else _asked_throttle() if root == ROOT else None
+    bits = found[0] if found else _firmware_throttle() if root == ROOT else None
     try:
         return None if bits is None else int(bits, 16)
     except ValueError:
@@ -137,8 +137,8 @@ def _throttle_count(root: Path) -> int | None:
     return int(sum(counts)) if counts else None
 
 
-def _asked_throttle() -> str | None:
-    """What ``vcgencmd get_throttled`` says, e.g. ``0x50005``; None where it is not here or not allowed to ask."""
+def _firmware_throttle() -> str | None:
+    """The answer to ``vcgencmd get_throttled``, e.g. ``0x50005``; None where it is missing or not permitted."""
     if not vcgencmd.is_here():
         return None
     try:

@@ -1,4 +1,4 @@
-"""vcgencmd: the program that asks the firmware of a Raspberry Pi. Each question is a process of its own, some 10 ms."""
+"""vcgencmd: the program that queries the firmware of a Raspberry Pi. Each query is a process of its own, some 10 ms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMIT_S = 1.0
 
 
 class VcgencmdError(HardwareError):
-    """It is not here, is not allowed to ask, or did not answer in time."""
+    """It is not installed, not permitted, or did not answer in time."""
 
 
 def is_here() -> bool:
@@ -22,7 +22,7 @@ def is_here() -> bool:
 
 
 def ask(command: str) -> str:
-    """What the firmware answers.
+    """The firmware's answer to a command.
 
     Raises:
         VcgencmdError: no answer; the message is the program's own words where it has some.

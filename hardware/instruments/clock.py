@@ -1,4 +1,4 @@
-"""Clock: a simulated one, so that hours of measuring take seconds."""
+"""Simulated clock, on which hours of measuring take seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 STUCK_S = 0.2
-"""How long, in real time, to wait before looking whether the thread that should run has ended."""
+"""Real time after which a sleeping thread checks whether the one that should run has ended."""
 
 
 class SimulatedClock:
@@ -67,7 +67,7 @@ class SimulatedClock:
                 self._limit_s = float("inf")
 
     def release(self) -> None:
-        """From now on nobody waits any more, every sleep is over at once: so that threads can end."""
+        """End every sleep at once from now on, so that threads can end."""
         with self._lock:
             self._free = True
             for _, _, _, wake in self._asleep:
@@ -88,7 +88,7 @@ class SimulatedClock:
                 self._wake_next()
 
     def _wake_next(self) -> None:
-        """Go on to the next moment at which somebody wants to wake, if nobody is awake. Holding the lock."""
+        """Advance to the next wake-up time if no thread is awake. The caller holds the lock."""
         self._awake = {thread for thread in self._awake if thread.is_alive()}
         if self._awake or not self._asleep or self._asleep[0][0] > self._limit_s:
             return

@@ -1,4 +1,4 @@
-"""Faults: what goes wrong with an instrument, and when."""
+"""Faults of a simulated instrument, each with its time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLIT_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong, ``at_s`` after the instrument was switched on and for ``for_s``."""
+    """One fault, from ``at_s`` after the instrument was switched on and for ``for_s``."""
 
     kind: Kind
     at_s: float = 0.0
@@ -53,7 +53,7 @@ class Fault:
         )
 
     def covers(self, age_s: float) -> bool:
-        """Whether it goes wrong at this age of the instrument."""
+        """Whether the fault acts at this age of the instrument."""
         return self.at_s <= age_s < self.at_s + self.for_s
 
 
@@ -65,7 +65,7 @@ class Faults:
         self._rng = random.Random(seed)
 
     def now(self, kind: Kind, age_s: float) -> Fault | None:
-        """The fault of that kind that is at work, None if there is none."""
+        """The fault of that kind that acts at this age, None if there is none."""
         return next((fault for fault in self.faults if fault.kind == kind and fault.covers(age_s)), None)
 
     def first(self, kind: Kind) -> Fault | None:
@@ -85,7 +85,7 @@ class Faults:
         )
 
     def send(self, frame: bytes, age_s: float) -> list[tuple[float, bytes]]:
-        """What becomes of a frame: (delay in s, bytes), in the order in which they go out."""
+        """The pieces of a frame after the faults: (delay in s, bytes), in the order in which they are sent."""
         if self.now("silent", age_s) is not None:
             return []
         delay_s = 0.0

@@ -1,4 +1,4 @@
-"""Front end: what a meter makes of a waveform before it puts it on the wire."""
+"""Front end: converts a waveform into the readings of a meter, before they are encoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Power(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a meter shows at one moment. Not yet rounded to the counts of its protocol.
+    """The figures of a meter at one moment, not yet rounded to the counts of its protocol.
 
     Attributes:
         voltage_v, current_a, power_w: of the last refresh.
@@ -61,7 +61,7 @@ class FrontEnd:
     drift: float = 0.0
 
     def read(self, now_s: float) -> Reading:
-        """What it shows at now_s."""
+        """The reading at now_s."""
         tick = max(0, math.floor((now_s - self.delay_s - self.on_s) / self.refresh_s + 1e-9))
         shown_s = self.on_s + tick * self.refresh_s
         if self.averaging and tick > 0:

@@ -27,17 +27,17 @@ class Instrument(ABC):
 
     @abstractmethod
     def feed(self, now_s: float, data: bytes) -> None:
-        """Hear what the host sent."""
+        """Take bytes from the host."""
 
     def take(self, now_s: float) -> bytes:
-        """What has come onto the line up to now_s."""
+        """The bytes sent up to now_s."""
         due = []
         while self._outbox and self._outbox[0][0] <= now_s:
             due.append(heapq.heappop(self._outbox)[2])
         return b"".join(due) if self.connected(now_s) else b""
 
     def next_s(self, now_s: float) -> float | None:
-        """When something will come onto the line next, as far as it knows by now; None if nothing will."""
+        """Time of the next byte on the line, as far as it is known; None if there is none."""
         return self._outbox[0][0] if self._outbox else None
 
     def connected(self, now_s: float) -> bool:
@@ -57,7 +57,7 @@ class Instrument(ABC):
         )
 
     def put(self, now_s: float, delay_s: float, frame: bytes) -> None:
-        """Send a frame, unless a fault has it otherwise."""
+        """Send a frame, as the faults leave it."""
         if not self.connected(now_s):
             return
         for fault_s, part in self.faults.send(frame, now_s - self.front.on_s):
@@ -65,7 +65,7 @@ class Instrument(ABC):
             heapq.heappush(self._outbox, (now_s + delay_s + fault_s, self._sent, part))
 
     def _counter_start_j(self) -> float:
-        """Where the counter stood when the meter was switched on, so that it wraps when the fault wants it to."""
+        """Start of the counter when the meter was switched on, so that it wraps at the time of the fault."""
         wrap = self.faults.first("wrap")
         if wrap is None:
             return 0.0

@@ -1,4 +1,4 @@
-"""sysfs: folders that look like the kernel's, their files rewritten from a waveform."""
+"""Folders like the kernel's under /sys, their files rewritten from a waveform."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tree(Protocol):
     """Made-up files that follow a clock."""
 
     def update(self, now_s: float) -> None:
-        """Let the files say what they would say at now_s."""
+        """Rewrite the files for the time now_s."""
 
 
 class RaplTree:

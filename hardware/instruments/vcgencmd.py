@@ -1,4 +1,4 @@
-"""vcgencmd: a program of that name that answers like the one of a Raspberry Pi 5."""
+"""A program ``vcgencmd`` that answers like the one of a Raspberry Pi 5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ cat {folder}/"$1" 2>/dev/null || {{ echo "error=1 error_msg=\\"Command not regis
 
 
 class Vcgencmd:
-    """``FOLDER/vcgencmd``, to be put first in ``PATH``; ``update`` changes what it says.
+    """``FOLDER/vcgencmd``, to be put first in ``PATH``; ``update`` changes its answers.
 
     Attributes:
         throttled: what ``get_throttled`` answers. Bits 0-3: undervoltage, capped, throttled, soft limit, all of

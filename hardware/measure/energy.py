@@ -23,7 +23,7 @@ from hardware.source import Sample, SourceInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """What is integrated, [a_s, b_s], around the work, [t0_s, t1_s]."""
+    """The span that is integrated, [a_s, b_s], around the work, [t0_s, t1_s]."""
 
     a_s: float
     b_s: float
@@ -92,18 +92,18 @@ INTEGRALS: dict[str, Integral] = {"power": power_energy_j, "counter": counter_en
 
 
 MAX_GUARD_S = 5.0
-"""A guard band that is wanted at all is made as long as the source needs, up to this."""
+"""A guard band that is asked for is extended to what the source needs, up to this."""
 
 
 def memory_s(info: SourceInfo) -> float:
-    """How far back a sample may look: it is a mean over a period, as late as the source is, and held for a period."""
+    """The time that a sample may depend on: a mean over a period, late by the latency, held for a period."""
     return 2 * info.period_s + info.latency_s
 
 
 def guard_needed_s(info: SourceInfo) -> float:
     """Quiet time that a source needs before the work: a period for the edge, behind what it remembers of before.
 
-    After the work it needs a period less: no sample shows what is yet to come.
+    After the work it needs a period less, since a sample depends on the past only.
     """
     return info.period_s + memory_s(info)
 
@@ -135,7 +135,7 @@ def lost_fraction(samples: Sequence[Sample], start_s: float, end_s: float, perio
 
 
 def gap_swing_j(samples: Sequence[Sample], start_s: float, end_s: float, period_s: float) -> float:
-    """What gaps may have hidden: half the swing of the power over the window, times the time beyond a period."""
+    """Bound of the energy hidden in gaps: half the swing of the power in the window, times the time beyond a period."""
     inside_w = [power_w for t, power_w in samples if start_s <= t <= end_s]
     if not inside_w:
         return 0.0

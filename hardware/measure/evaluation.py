@@ -41,22 +41,22 @@ from hardware.measure.result import CrossCheck, EnergyResult
 from hardware.source import Health, OwnCounter, Sample, SourceInfo
 
 SLACK_S = 0.25
-"""How late the work may start after the window opened, and the window close after the work, to count as at once."""
+"""Longest time from the opening of the window to the work, and from the work to the closing, that needs no flag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """All that was seen of a window. Times are this host's monotonic clock, in this order, s.
+    """The samples, times and states of one window. Times are this host's monotonic clock, in this order, s.
 
     Attributes:
         quiet_from_s: the device has been left alone since then.
         opened_s: the work was allowed to start.
         t0_s, t1_s: the work itself, as the worker reports it.
-        closed_s: the end of the work was heard of.
+        closed_s: the end of the work was reported.
         quiet_until_s: the device was left alone until then.
         executions: how often the work was done between t0_s and t1_s.
         samples: of a counter or meter, over the quiet times too.
-        health: how the source fared from quiet_from_s to quiet_until_s.
+        health: losses of the source from quiet_from_s to quiet_until_s.
         counts: of the meter's own energy counter, where it has one, over the quiet times too.
         estimate_j: of an estimate, for [opened_s, closed_s].
         env_before, env_after: state of the device before the quiet time and right after the work.
@@ -88,13 +88,13 @@ class UnusableError(Exception):
 
 
 def evaluate(info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, poll_s: float) -> EnergyResult:
-    """The energy of one execution, with grade and flags. Never raises because of what the source said.
+    """The energy of one execution, with grade and flags. Never raises because of the source.
 
     Args:
         info: the source.
         seen: the window.
         idle: the baseline to subtract; without one there is no net energy.
-        poll_s: how often the source was asked.
+        poll_s: time between two polls of the source.
     """
     work_s = seen.t1_s - seen.t0_s
     nothing = EnergyResult(
@@ -177,7 +177,7 @@ def _measured(
 
 
 def _band(info: SourceInfo, seen: Observation, *, has_idle: bool) -> tuple[Band, list[str]]:
-    """What to integrate: the work with quiet on both sides where there is enough of it, else the bare work."""
+    """The span to integrate: the work with quiet on both sides where there is enough of it, else the bare work."""
     flags = []
     if seen.t0_s - seen.opened_s > SLACK_S:
         flags.append("late_start")
@@ -189,7 +189,7 @@ def _band(info: SourceInfo, seen: Observation, *, has_idle: bool) -> tuple[Band,
     plain = Band(a_s=seen.t0_s, b_s=seen.t1_s, t0_s=seen.t0_s, t1_s=seen.t1_s)
     if flags or not has_idle:
         return plain, flags
-    # out to where the device was quiet for certain: there a counter was read, and a line between readings is exact
+    # out to where the device was certainly quiet: a counter was read there, and a line between readings is exact
     a_s = min(seen.t0_s - info.period_s, seen.opened_s)
     b_s = max(seen.t1_s + memory_s(info), seen.closed_s)
     if seen.t0_s - guard_needed_s(info) < seen.quiet_from_s or b_s > seen.quiet_until_s:
@@ -243,14 +243,14 @@ def losses(info: SourceInfo, seen: Observation, band: Band, period_s: float) -> 
 def leak(
     info: SourceInfo, seen: Observation, band: Band, *, idle_power_w: float | None, net_j: float | None
 ) -> tuple[float, list[str]]:
-    """Energy above idle in the quiet outside the band: 0 if the quiet was quiet and the clocks agree."""
+    """Energy above idle in the quiet outside the band: 0 if the device was idle there and the clocks agree."""
     if info.kind != "power" or idle_power_w is None or net_j is None or not band.guarded:
         return 0.0, []
     step_w = abs(net_j) / band.work_s
     leak_j, flags = 0.0, []
     for start_s, end_s in ((seen.quiet_from_s + memory_s(info), band.a_s), (band.b_s, seen.quiet_until_s)):
         if end_s - start_s < info.period_s / 2:
-            continue  # too short to tell anything
+            continue  # too short for a mean
         try:
             above_j = INTEGRALS[info.kind](seen.samples, start_s, end_s) - idle_power_w * (end_s - start_s)
         except ValueError:
@@ -276,7 +276,7 @@ def cross_check(info: SourceInfo, seen: Observation) -> tuple[CrossCheck | None,
         return None, []
     first, last = seen.counts[0], seen.counts[-1]
     if last.restarts != first.restarts:
-        return None, []  # it was set back meanwhile, and says nothing
+        return None, []  # it was set back meanwhile: its difference has no meaning
     try:
         sampled_j = INTEGRALS[info.kind](seen.samples, first.t_s, last.t_s)
     except ValueError:

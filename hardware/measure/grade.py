@@ -1,4 +1,4 @@
-"""Grade: how far a joule figure can be trusted, decided from facts alone.
+"""Grade: how far a joule figure can be trusted, from the scope of the source and the flags of the window.
 
 | grade | means |
 |---|---|
@@ -50,10 +50,10 @@ FLAGS: dict[str, str] = {
 
 FATAL = frozenset({"source_died", "no_energy", "unseen", "gap", "times_outside_window", "not_quiet", "cross_check"})
 LABELS = frozenset({"simulated", "replayed"})
-"""They say what a figure is, and cap its grade; they are no warnings."""
+"""Flags that label a figure and cap its grade; they are no warnings."""
 
 NOTES = frozenset({"repeated_in_window", "throttled_since_boot"})
-"""They say how a figure came about, or what cannot be ruled out, and cost nothing."""
+"""Flags that explain a figure, or name what cannot be ruled out, and leave its grade as it is."""
 
 MIN_WINDOW_S = 10.0
 MIN_IDLE_S = 30.0
@@ -73,10 +73,10 @@ SEEN_PERIODS = 4
 """So many periods of a meter a window is made to last, of which three readings at least lie in it wholly."""
 
 UNSEEN_PERIODS = 2
-"""A window shorter than that has no joules: what a meter shows of it is up to chance."""
+"""A window shorter than that has no joules: what a meter shows of it depends on chance."""
 
 NOT_QUIET = 0.8
-"""Share of the load's step from which on a guard band is no guard band."""
+"""Share of the load's step above which the device was not idle in the guard band."""
 
 
 def label(info: SourceInfo) -> tuple[str, ...]:
@@ -95,10 +95,10 @@ def min_window_s(info: SourceInfo, *, guarded: bool) -> float:
 
 
 def window_needed_s(info: SourceInfo, wanted_s: float) -> float:
-    """How long a window has to be for a source to see the work at all, but as long as is wanted.
+    """The least length of a window, s, with which a source cannot miss the work, and at least wanted_s.
 
-    A meter looks once a period: work that is shorter may fall between two of its readings, and neither they nor
-    anything else would tell. Counters and estimates miss nothing; without a source there is nothing to wait for.
+    Work shorter than a period may fall between two readings of a meter without a trace. Counters and estimates miss
+    nothing; without a source no length is needed.
     """
     if info.kind == "none":
         return 0.0

@@ -48,15 +48,15 @@ class IdleBaseline:
 
 
 def differ(first_w: float, second_w: float) -> bool:
-    """Whether two powers of the quiet device are too far apart to be one."""
+    """Whether two idle powers differ by more than one idle power may."""
     shift_w = abs(first_w - second_w)
     return shift_w > MAX_IDLE_SHIFT_W or shift_w > MAX_IDLE_SHIFT * min(abs(first_w), abs(second_w))
 
 
 def bracket(before: IdleBaseline, after: IdleBaseline) -> IdleBaseline:
-    """The mean of the baselines before and after some work; the one that there is, if the other gave nothing.
+    """The mean of the baselines before and after some work; one of them, if the other has no power.
 
-    Its uncertainty is that of a mean of two, and of where between the two the power was: evenly spread over their
+    Its uncertainty is that of a mean of two, and that of the power between the two: uniform over their
     difference d, d / sqrt(12) (JCGM 100:2008, 4.3.7).
     """
     if before.power_w is None or after.power_w is None:
@@ -137,15 +137,15 @@ def measure(
     """Measure the quiet device; blocks for that long and a little more.
 
     Args:
-        cpu_times: how to learn the load of the device.
-        make_trace: where the samples go, from the moment in UTC (ISO 8601) and on the clock at which the span begins.
+        cpu_times: reads the load of the device.
+        make_trace: makes the file of the samples, from the start of the span in UTC (ISO 8601) and on the clock, s.
 
     Returns:
         A baseline, of None where the source is dead or pauses for too long.
     """
     source, clock = recorder.source, recorder.clock
     if recorder.sampled:
-        # what the source still remembers of the time before would count as idle
+        # samples that still depend on the time before are not idle
         clock.sleep(min(memory_s(source.info), MAX_GUARD_S))
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     start_s = clock.monotonic()
@@ -186,7 +186,7 @@ def _sampled(recorder: Recorder, start_s: float, seconds: float, trace: TraceFil
 
 def _means_w(recorder: Recorder, samples: Sequence[Sample], start_s: float, seconds: float) -> list[float]:
     """Mean power of each part of a quiet span."""
-    # two samples make a part at least, or its mean is the mean of nothing
+    # at least two samples for each part, or it has no mean
     blocks = max(1, min(IDLE_BLOCKS, len(samples) // 2))
     edges_s = [start_s + seconds * i / blocks for i in range(blocks + 1)]
     info = recorder.source.info
@@ -222,7 +222,7 @@ def _estimated_means_w(recorder: Recorder, seconds: float) -> list[float]:
 def _finished(
     trace: TraceFile, baseline: IdleBaseline, samples: Sequence[Sample], start_s: float, seconds: float
 ) -> str | None:
-    """The name of a baseline's trace; None if it has no samples or the disk refuses them: the figure stands without."""
+    """The name of a baseline's trace; None if it has no samples or cannot be written: the figure stands without."""
     if not samples:
         trace.drop()
         return None

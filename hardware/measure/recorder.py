@@ -1,7 +1,7 @@
-"""Recorder: a source in use. Polls it while something else runs, and turns its death into a fact to be read.
+"""Recorder: polls an open source from a thread and keeps its samples.
 
 Nothing here raises because of a source: the first error ends the recording for good and stays in ``error``. A meter
-that is unplugged for a while is no error: it gives no samples, and the windows without them know what to make of that.
+that is unplugged for a while is no error: it gives no samples, and the evaluation of a window judges the gap.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ FIRST_REPLY_S = 10.0
 """How long a meter may take to give its first sample. One real UM24C took 4.5 s."""
 
 FETCH_S = 1.0
-"""How often samples are fetched from a source whose own thread takes and stamps them: nothing is lost in between."""
+"""Time between two fetches from a source whose own thread takes and stamps the samples: none is lost in between."""
 
 AHEAD_S = 1.0
-"""A sample from further in the future has a wrong time, and would keep out all that come before it."""
+"""A sample from further in the future has a wrong time, and would exclude all that come before it."""
 
 T = TypeVar("T")
 
 
 class Recorder:
-    """Polls a counter or a meter from a thread, and at once when asked to. An estimate has no samples.
+    """Polls a counter or a meter from a thread, and at once on `poll`. An estimate has no samples.
 
     Attributes:
         error: why the source died; None while it lives.
         keep_from_s: samples since then are kept, however old they get.
-        trace: is told of each sample that is kept, while it is set.
+        trace: gets each sample that is kept, while it is set.
         rejected: samples that were no numbers, or out of their order.
     """
 
@@ -63,9 +63,9 @@ class Recorder:
 
     @property
     def _refresh_s(self) -> float:
-        """How soon it is worth asking again. A counter loses nothing meanwhile: it serves the trace and shows wraps.
+        """Time after which a new sample can be there. A counter loses nothing meanwhile: polls serve trace and wraps.
 
-        A meter with its own clock needs no hurry either: its samples say themselves when they were taken.
+        Nor does a meter with its own clock: its samples carry their times.
         """
         info = self.source.info
         unhurried = info.kind == "counter" or info.clock == "device"
@@ -73,7 +73,7 @@ class Recorder:
 
     @property
     def asked_s(self) -> float:
-        """How often samples can come, as far as that is up to the polling: 0 if they carry a time of their own."""
+        """The period that polling adds to the samples: 0 if they carry a time of their own."""
         return 0.0 if self.source.info.clock == "device" or self.source.self_timed else self.interval_s
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class Recorder:
             self._thread = None
 
     def poll(self) -> None:
-        """Take what the source has now."""
+        """Fetch what the source has now."""
         source = self.source
         with self._lock:
             new = self._safely(source.poll) if isinstance(source, SampledSource) else None
@@ -133,12 +133,12 @@ class Recorder:
             return self._samples[max(first, 0) : last + 1]
 
     def counts(self, start_s: float, end_s: float) -> list[OwnCounter]:
-        """What the meter's own energy counter said in [start_s, end_s]."""
+        """The readings of the meter's own energy counter in [start_s, end_s]."""
         with self._lock:
             return [count for count in self._counts if start_s <= count.t_s <= end_s]
 
     def _take(self, new: list[Sample]) -> bool:
-        """Keep what is a number and comes after what is there. Returns whether anything was kept."""
+        """Keep finite samples in rising order of time. Returns whether any was kept."""
         latest_s = self._samples[-1][0] if self._samples else float("-inf")
         now_s = self.clock.monotonic()
         before = len(self._samples)
@@ -148,7 +148,7 @@ class Recorder:
                 continue
             latest_s = t_s
             self._samples.append((t_s, value))
-        trace = self.trace  # the window's thread takes it away when the span is over
+        trace = self.trace  # the window's thread sets it to None when the span is over
         if trace is not None:
             trace.add(self._samples[before:], now_s)
         return len(self._samples) > before
@@ -161,14 +161,14 @@ class Recorder:
         while not self._stop.wait(self.interval_s) and self.error is None:
             self.poll()
 
-    def _safely(self, ask: Callable[[], T]) -> T | None:
+    def _safely(self, call: Callable[[], T]) -> T | None:
         if self.error is not None:
             return None
         try:
-            return ask()
+            return call()
         except SourceError as error:
             self.error = str(error)
-        except Exception as error:  # a driver may raise anything; the window must only learn that it did
+        except Exception as error:  # a driver may raise anything; the window reports it
             self.error = f"{type(error).__name__}: {error}"
         return None
 
@@ -176,7 +176,7 @@ class Recorder:
         horizon_s = self.clock.monotonic() - KEEP_S
         if self.keep_from_s is not None:
             horizon_s = min(horizon_s, self.keep_from_s - KEEP_S)
-        # in large bites: dropping one sample at a time would copy the list at every poll
+        # in large pieces: dropping one sample at a time would copy the list at every poll
         if self._samples and self._samples[0][0] < horizon_s - KEEP_S:
             del self._samples[: bisect_left(self._samples, horizon_s, key=_time)]
             self._counts = [count for count in self._counts if count.t_s >= horizon_s]

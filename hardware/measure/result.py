@@ -15,7 +15,7 @@ class CrossCheck:
     """Two paths from one meter to the same joules, over the same time, which is longer than the work.
 
     Attributes:
-        span_s: how long.
+        span_s: its length.
         integral_j: its watts, integrated.
         counter_j: its counter.
         count_j: one count of the path that is not the source's own figure.
@@ -29,7 +29,7 @@ class CrossCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyResult:
-    """What one execution of the work cost. Not measured is None, never 0.
+    """The energy of one execution of the work. Not measured is None, never 0.
 
     Attributes:
         energy_gross_j: all that the source saw during the work.
@@ -48,11 +48,11 @@ class EnergyResult:
         n_samples: readings inside the integrated band; 1 for an estimate.
         trace_file: name of the file in the trace folder.
         terms: the uncertainty budget, one term per cause with its basis, J per execution, k = 1.
-        band_s: how long it was integrated for one execution, guard bands included; see `hardware.measure.idle.rebase`.
+        band_s: length of the integrated span per execution, guard bands included; see `hardware.measure.idle.rebase`.
         lost_fraction: share of the band without samples where there should have been some; None for what has none.
         longest_gap_s: longest time without a sample in the band; None for what has none.
         cross_check: the source's counter against its watts over the same time; None if it does not have both.
-        health: what went wrong with the source meanwhile: lost samples, broken frames, lost connections.
+        health: lost samples, broken frames and lost connections of the source meanwhile.
         env_before, env_after: state of the device before the quiet time ahead of the work, and right after the work.
     """
 

@@ -10,8 +10,8 @@
     sampler.measure_idle(30)                                 # once more: `hardware.measure.idle.bracket` takes both
     sampler.stop()
 
-Whoever does the work should be ready before the window is opened and start at once when it is: the guard band is
-meant to be quiet, and an estimate covers whatever happens while the window is open. A source that dies does
+The work should be ready before the window is opened and start at once when it is: the guard band has to be quiet, and
+an estimate covers everything that happens while the window is open. A source that dies does
 not end a campaign: that window and all later ones have grade X, and no other source takes its place.
 """
 
@@ -34,18 +34,18 @@ from hardware.measure.window import Window
 from hardware.source import Clock, Source
 
 GUARD_SLACK_S = 0.1
-"""The work may start that much before it is due, as a clock sees it that is read from two processes."""
+"""The work may seem to start so much early, since two processes read the clock."""
 
 
 class Sampler:
-    """Measures windows with one source, from `start` to `stop`. One window at a time.
+    """Measures idle baselines and windows with one source, from `start` to `stop`. One window at a time.
 
     Args:
         source: not yet open.
-        trace_dir: where the samples of each window and idle baseline go; None: nowhere.
+        trace_dir: folder for the samples of each window and idle baseline; None: they are not written.
         clock: tests bring their own.
-        cpu_times, look: how to learn the load and the state of the device.
-        background: poll from a thread. Otherwise whoever moves the clock calls `poll`, as simulations do.
+        cpu_times, look: read the load and the state of the device.
+        background: poll from a thread. Simulations set it to False and call `poll` when they move the clock.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Sampler:
         return f"the device has changed: {', '.join(changed)}" if changed else None
 
     def poll(self) -> None:
-        """Take what the source has now. The sampler's own thread does that, unless it was told to have none."""
+        """Fetch what the source has now. The sampler's own thread does that, unless it has none."""
         self._recorder.poll()
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ class Sampler:
         if self._window is not None:
             self._window.cancel()
         self._recorder.stop()
-        with contextlib.suppress(Exception):  # nothing more is wanted from it, not even why it would not close
+        with contextlib.suppress(Exception):  # its error is of no use any more
             self.source.close()
 
     def measure_idle(self, seconds: float) -> IdleBaseline:
@@ -169,7 +169,7 @@ class Sampler:
         return self._window
 
     def _trace(self, name: str, **facts: object) -> TraceFile | None:
-        """Where the samples of a span that begins now will go."""
+        """The file for the samples of a span that begins now; None without a trace folder."""
         info = self.source.info
         if self._trace_dir is None or info.kind not in COLUMNS:
             return None

@@ -1,4 +1,4 @@
-"""Window: from the moment the work may start to its energy with grade and uncertainty."""
+"""Window: opened when the work may start, closed with its energy, uncertainty and grade."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Window:
         recorder.source.mark(self._opened_s, working=True)
 
     def cancel(self) -> None:
-        """Forget the window, e.g. because the work failed. Safe after `close`."""
+        """Drop the window, e.g. because the work failed. Safe after `close`."""
         if self.is_open:
             self._mark_end()
-            self._let_go()
+            self._release()
             if self._trace is not None:
                 self._trace.drop()
 
     def close(self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None) -> EnergyResult:
-        """Keep quiet for the guard time, then compute. Never raises because of the source.
+        """Wait for the guard time, then compute the energy. Never raises because of the source.
 
         Args:
             t0_s, t1_s: start and end of the work itself on this host's monotonic clock (`time.monotonic`).
@@ -87,7 +87,7 @@ class Window:
             env_after=env_after,
             error=recorder.error,
         )
-        self._let_go()
+        self._release()
         result = evaluate(recorder.source.info, observation, idle, poll_s=recorder.asked_s)
         try:
             return dataclasses.replace(result, trace_file=self._write_trace(observation))
@@ -100,7 +100,7 @@ class Window:
         self._recorder.poll()
         return joules
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self.is_open = False
         self._recorder.keep_from_s = self._recorder.trace = None
 

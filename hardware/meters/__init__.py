@@ -1,1 +1,1 @@
-"""What the meters on a cable share."""
+"""Base classes, links and clocks of the meters on a cable or over Bluetooth."""

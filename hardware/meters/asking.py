@@ -57,7 +57,7 @@ class AskingMeter(Meter):
 
     @abstractmethod
     def _inspect(self, frame: Any) -> None:
-        """Look at a frame before its reading is used.
+        """Check a frame before its reading is used.
 
         Raises:
             SourceError: it is from another meter than was named.

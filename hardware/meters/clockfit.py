@@ -1,14 +1,14 @@
-"""Clock fit: when, on this host's clock, a sample was taken that carries only the meter's own time or its number.
+"""Clock fit: the time on this host's clock of samples that carry only the meter's own time or a number.
 
-What arrives was on its way for a while, now longer, now shorter, but never less than nothing. So the line
+The delay of a sample on its way varies, but is never negative. So the line
 
     host time = offset + rate x device time
 
-is laid below all points (device time, time of arrival), as close to them as it goes: the lower envelope. Delays only
-ever lift a point off the line. What remains unseen is the shortest delay itself, some milliseconds over USB or serial.
+is fitted below all points (device time, time of arrival) and as close to them as possible: the lower envelope. A delay
+only raises a point above the line. The shortest delay itself, some milliseconds over USB or serial, stays unknown.
 
 The line is an edge of the lower convex hull of the points, the one below their middle: of all lines below the points it
-has the smallest sum of distances. Over less than `MIN_SPAN_S` the rate is not tried: it is 1.
+has the smallest sum of distances. Over less than `MIN_SPAN_S` the rate is not fitted: it is 1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_RATE_OFF = 0.02
 """A ceramic resonator is off by 0.5 %, a nominal sample rate perhaps by 1 %. A line steeper than this is no clock."""
 
 RECENT_BINS = 3
-"""So many seconds without one prompt arrival are no coincidence: samples were lost, or the meter's clock jumped."""
+"""After so many seconds without one prompt arrival samples were lost, or the meter's clock jumped."""
 
 MAX_STALL_S = 0.5
-"""These seconds must have passed here too: a program that slept reads many of the meter's seconds at once, all late."""
+"""So far the two clocks may differ over these seconds: a host that slept reads many of them at once, all late."""
 
 Point = tuple[float, float]
 
@@ -49,7 +49,7 @@ class ClockFit:
         self._rate_known = False
 
     def add(self, device_s: float, host_s: float) -> None:
-        """Learn that what the meter stamped device_s arrived at host_s. In the order of arrival."""
+        """Add a sample that the meter stamped device_s and that arrived at host_s. In the order of arrival."""
         point = (device_s, host_s)
         number = int(device_s // BIN_S)
         if not self._points:
@@ -60,7 +60,7 @@ class ClockFit:
             self._fit()
         elif self._delay_s(point) < self._delay_s(self._points[-1]):
             self._points[-1] = point
-        # between two fits the line gives way at once: nothing arrives before it was sent
+        # between two fits the line is lowered at once: no sample arrives before it was sent
         self.offset_s += min(0.0, self._delay_s(point))
 
     def host_s(self, device_s: float) -> float:
@@ -69,7 +69,7 @@ class ClockFit:
 
     @property
     def lag_s(self) -> float:
-        """The shortest delay of the last seconds. Near 0 unless the meter's clock jumped back, or samples were lost."""
+        """The shortest delay of the last seconds. Near 0 unless the meter's clock jumped back or samples were lost."""
         if not self._rate_known:
             return 0.0
         recent = self._points[-RECENT_BINS:]
@@ -79,7 +79,7 @@ class ClockFit:
         return min(self._delay_s(point) for point in recent)
 
     def shift(self, seconds: float) -> None:
-        """Hear that the device times of the last seconds should have been so much later: count the lost samples in."""
+        """Move the device times of the last seconds by so much, to count lost samples in."""
         recent = [(device_s + seconds, host_s) for device_s, host_s in self._points[-RECENT_BINS:]]
         self._points = [*self._points[:-RECENT_BINS], *recent]
         self._bin = None if not recent else int(recent[-1][0] // BIN_S)
@@ -99,7 +99,7 @@ class ClockFit:
 
 
 class SampleClock:
-    """Times for samples that come at a fixed rate and carry nothing but their order.
+    """Times for samples that come at a fixed rate and carry no time of their own.
 
     Attributes:
         lost: samples that must be missing, since the count fell behind the clock and stayed there.
@@ -111,7 +111,7 @@ class SampleClock:
         self._fit = ClockFit()
 
     def arrived(self, index: int, host_s: float) -> int:
-        """Learn that sample number index was the last to arrive at host_s.
+        """Add the arrival at host_s of samples up to number index.
 
         Returns:
             How many samples were lost before it, to be added to the numbers from now on. Noticed some seconds late.

@@ -24,7 +24,7 @@ from typing import Protocol
 from hardware.source import NoPermission, NotFound
 
 WAIT_S = 0.25
-"""The longest that a read waits for a first byte: every wait that ends without one wakes up the machine for nothing."""
+"""Longest wait of a read for a first byte. Each wait that ends without one wakes up the machine in vain."""
 
 CONNECT_S = 5.0
 RFCOMM_CHANNEL = 1
@@ -41,7 +41,7 @@ class Link(Protocol):
         """Send."""
 
     def close(self) -> None:
-        """Let go. Safe to call twice."""
+        """Close the connection. Safe to call twice."""
 
 
 class Tap:
@@ -115,7 +115,7 @@ class SerialLink:
     def read(self, *, wait: bool = True) -> bytes:
         # the port's own read would return with the first byte and be called again for the rest
         readable, _, _ = select.select([self._port], [], [], WAIT_S if wait else 0)
-        # readable without a byte is a port that is gone, and reading says so
+        # readable without a byte is a port that is gone: read() raises
         return bytes(self._port.read(max(1, self._port.in_waiting))) if readable else b""
 
     def write(self, data: bytes) -> None:
@@ -156,7 +156,7 @@ class RfcommLink:
 
 
 def check_port(name: str, argument: str) -> NotFound | NoPermission | None:
-    """Why a port cannot be used; None if it can. Looks at the file only: to open a port can reset what hangs on it."""
+    """Why a port cannot be used; None if it can. Checks the file only: to open a port can reset the device on it."""
     if not argument:
         return NotFound(f"name its port: {name}:/dev/...; {candidates()}")
     path = Path(argument)
@@ -166,14 +166,14 @@ def check_port(name: str, argument: str) -> NotFound | NoPermission | None:
 
 
 def check_address(address: str) -> NotFound | None:
-    """Why a Bluetooth address cannot be used; None if it can. Whether the meter answers shows when it is opened."""
+    """Why a Bluetooth address cannot be used; None if it can. `Source.open` finds out whether the meter answers."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         return NotFound("this Python has no Bluetooth sockets; use the port that `rfcomm bind` makes")
     return None
 
 
 def file_permission(path: Path) -> NoPermission | None:
-    """What to do about a device file that this user may not open."""
+    """How to get permission for a device file that this user may not open; None if it may be opened."""
     if not path.is_absolute() or os.access(path, os.R_OK | os.W_OK):
         return None
     group = "dialout"

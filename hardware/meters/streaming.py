@@ -1,7 +1,7 @@
-"""Streaming meter: one that samples at a fixed rate far above what a trace needs, with neither times nor watts.
+"""Streaming meter: one that sends currents at a fixed rate far above that of a trace, with neither times nor watts.
 
-The samples are counted; their number is the meter's clock (`hardware.meters.clockfit.SampleClock`). What is kept is the
-mean of each `BLOCK_S`, so the energy is that of all samples, and a day's trace fits into memory.
+The samples are counted; their number is the meter's clock (`hardware.meters.clockfit.SampleClock`). The mean of each
+`BLOCK_S` becomes one sample, so the energy is that of all samples, and a day's trace fits into memory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StreamingMeter(Meter):
         self._block_amps = []
 
     def _arrived(self, index: int, arrived_s: float) -> int:
-        """Set the count against the clock. Returns how many samples the count lacks."""
+        """Compare the count with the clock. Returns how many samples the count lacks."""
         lost = self._ticks.arrived(index, arrived_s)
         self._missing += lost
         return lost
@@ -66,15 +66,15 @@ class StreamingMeter(Meter):
     def _add(self, first_index: int, amps: Sequence[float], arrived_s: float) -> None:
         """Take currents that follow each other without loss; the first has this number."""
         if self._block_amps and first_index != self._block_start + len(self._block_amps):
-            self._block_amps = []  # a block with a hole is no mean of its time
+            self._block_amps = []  # a block with a gap has no mean
         for offset, current_a in enumerate(amps):
             if not self._block_amps:
                 self._block_start = first_index + offset
             self._block_amps.append(current_a)
             if len(self._block_amps) == self.block:
-                self._hand_on(arrived_s)
+                self._close_block(arrived_s)
 
-    def _hand_on(self, arrived_s: float) -> None:
+    def _close_block(self, arrived_s: float) -> None:
         mean_a = sum(self._block_amps) / self.block
         middle = self._block_start + (self.block - 1) / 2
         self._block_amps = []

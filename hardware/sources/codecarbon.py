@@ -1,12 +1,12 @@
 """codecarbon: a model of the machine's power, for devices without a counter or meter. Not a measurement.
 
-What it does (codecarbon 3.x): where RAPL or NVML counters are readable it takes their differences. Elsewhere the
+Its model (codecarbon 3.x): where RAPL or NVML counters are readable it takes their differences. Elsewhere the
 CPU is ``TDP x (0.1 + 0.9 x load^3)`` with the load of the whole machine and a TDP from a table (4 W per
 thread for a CPU it does not know), and the memory is a constant of 3 W or more, 10 W or more on x86,
 guessed from its size. Errors of 40 % are usual; ratios within one run are better than that, since TDP and
 constants cancel, but the cubic load exaggerates the difference between few busy cores and many.
 
-How we use it, and why: tasks, not ``start``/``stop``. ``stop`` races with the tracker's own timer when a window is
+Use of it here: tasks, not ``start``/``stop``. ``stop`` races with the tracker's own timer when a window is
 close to a whole number of ``measure_power_secs`` and then counts it twice (seen: 41 J for an idle second of 20.8 J);
 tasks have no such timer. A task's delta is the counters' difference or the mean load since it began, and costs about
 1 ms. On a Raspberry Pi 5, however, a task reads the board's power once, after the work, so a window is cut into slices
@@ -74,7 +74,7 @@ class CodecarbonSource(EstimateSource):
 
         self._muted = Muted("codecarbon")
         self._tracker = codecarbon.OfflineEmissionsTracker(
-            country_iso_code="USA",  # only turns kWh into CO2, which we do not report
+            country_iso_code="USA",  # only converts kWh to CO2, which is not reported
             tracking_mode="machine",  # the work is done by another process than this one
             measure_power_secs=1,
             output_methods=[],
@@ -119,7 +119,7 @@ class CodecarbonSource(EstimateSource):
             try:
                 self._stop_slice()
                 self._start_slice()
-            except Exception as error:  # a thread has nobody to raise to; end() does it
+            except Exception as error:  # end() raises it
                 self._error = str(error) or type(error).__name__
                 return
 
@@ -141,13 +141,13 @@ class CodecarbonSource(EstimateSource):
         try:
             energy_kwh = float(self._tracker.stop_task().energy_consumed)
         except Exception as error:
-            said = self._muted.last_warning if self._muted else ""
-            raise SourceError(f"codecarbon gave nothing: {said or error}") from error
+            warning = self._muted.last_warning if self._muted else ""
+            raise SourceError(f"codecarbon gave nothing: {warning or error}") from error
         self._energy_j += energy_kwh * J_PER_KWH
         self._covered_s += self._slice_ended_s - self._slice_began_s
 
     def _describe(self) -> None:
-        """Take down what the model runs on. Private attributes, so each may be missing."""
+        """Record the inputs of the model. Private attributes, so each may be missing."""
         parts = {type(part).__name__: part for part in getattr(self._tracker, "_hardware", [])}
         cpu = parts.get("CPU")
         conf = getattr(self._tracker, "_conf", {})
@@ -183,7 +183,7 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
 
 
 def _basis(params: dict[str, Any]) -> str:
-    """What the processor's share comes from, in words."""
+    """The basis of the processor's share, in words."""
     bases = {
         "cpu_load": f"CPU load with a TDP of {params['cpu_tdp_w']} W",
         "constant": f"a constant for a CPU with a TDP of {params['cpu_tdp_w']} W",

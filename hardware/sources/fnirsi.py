@@ -1,7 +1,7 @@
 """fnirsi: FNIRSI's USB meters FNB48, FNB48S, FNB58 and C1, over USB HID: ``fnirsi``, or ``fnirsi:SERIAL`` with several.
 
 Needs the extra ``jouletune[fnirsi]`` (hidapi). Use the micro-USB port marked PC, and another host than the one that is
-measured. The meter sits between the supply and the board. It samples 100 times a second. It has to be told to go on:
+measured. The meter sits between the supply and the board. It samples 100 times a second. It needs a command to go on:
 every second, or every 3 ms for the FNB48 and C1; ``keepalive_ms`` overrides that (an FNB58 with firmware 0.68 freezes
 without ``keepalive_ms=3``).
 
@@ -31,7 +31,7 @@ MODELS: dict[tuple[int, int], tuple[str, int, float]] = {
     (0x2E3C, 0x5558): ("FNB58", ASK, 1.0),
     (0x2E3C, 0x0049): ("FNB48S", ASK, 1.0),
 }
-"""USB numbers: the model, the third command of its greeting, and how often it wants to be told to go on, s."""
+"""USB numbers: the model, the third command of its greeting, and the time between its commands to go on, s."""
 
 DRAIN_S = 1.5
 
@@ -106,7 +106,7 @@ class FnirsiSource(Meter):
         if self._clock() - self._told_s >= self._keepalive_s:
             self._told_s = self._clock()
             link.write(command(GO_ON))
-        # where it wants to be told every few ms, waiting for a report would be too long
+        # where a command is due every few ms, waiting for a report would take too long
         patient = self._keepalive_s >= WAIT_S
         report = link.read(wait=patient)
         if not report:

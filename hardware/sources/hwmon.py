@@ -1,7 +1,7 @@
 """hwmon: any sensor that the Linux kernel shows as a hwmon chip.
 
 ``hwmon`` alone finds a POWER-Z KM003C or KM002C (kernel driver ``powerz``), the one such chip that is a meter for a
-whole device. What any other chip measures is up to its wiring, so it is named by whoever knows:
+whole device. What any other chip measures depends on its wiring, so the user has to name it:
 
     hwmon:ina226                 the only ina226 with one channel
     hwmon:ina226@1-0041          the one at address 0x41 of I2C bus 1
@@ -43,7 +43,7 @@ HOW_TO_FIX = (
 
 
 class NotTakenError(Exception):
-    """Why an argument names no channels. Caught in `probe` and while a meter is looked for."""
+    """An argument names no channels, and why. Caught in `probe` and while a meter is searched for."""
 
 
 def probe(argument: str, params: dict[str, str], device: str, *, root: Path = HWMON) -> Probe:
@@ -162,7 +162,7 @@ def _nothing_to_take(all_chips: list[Chip]) -> str:
     able = [f"hwmon:{chip.name}" for chip in all_chips if chip.channels]
     if not able:
         return "no POWER-Z meter, and no other chip of this kernel measures power"
-    return f"no POWER-Z meter; what these measure you know best, name one: {', '.join(dict.fromkeys(able))}"
+    return f"no POWER-Z meter; what these measure depends on their wiring, name one: {', '.join(dict.fromkeys(able))}"
 
 
 def _how_to_fix(chip: Chip, channels: tuple[Channel, ...]) -> str:

@@ -37,7 +37,7 @@ RAIL_NUMBERS = {"ina3221": range(1, 4)}
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One place where a chip measures.
+    """One channel of a chip.
 
     Attributes:
         number: the driver's.
@@ -54,7 +54,7 @@ class Channel:
     scale: float = MICRO
 
     def value(self) -> float:
-        """W or J as it stands.
+        """The present value, W or J.
 
         Raises:
             OSError: not readable; a meter that was unplugged, too.
@@ -64,7 +64,7 @@ class Channel:
 
     @property
     def shown(self) -> str:
-        """How a user sees and names it."""
+        """The name that a user sees and gives."""
         return self.label or str(self.number)
 
 
@@ -78,12 +78,12 @@ class Chip:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Where it measures, by number. The best file of each: a counter, else a power, else voltage and current."""
+        """Its channels, by number. The best file of each: a counter, else a power, else voltage and current."""
         return _channels(self)
 
     @property
     def period_s(self) -> float | None:
-        """How often it updates, if the driver says so."""
+        """Its update period, if the driver states one."""
         # an averaging power meter has an interval of its own, ms as well
         for file in ("power1_average_interval", "update_interval"):
             try:
@@ -172,17 +172,17 @@ def _channels(chip: Chip) -> tuple[Channel, ...]:
 
 
 Locate = Callable[[], Sequence[Channel]]
-"""Finds the channels, again if need be: a meter that is plugged in again has a new folder. [] while it is away."""
+"""Finds the channels, each time anew: a meter that is plugged in again has a new folder. [] while it is unplugged."""
 
 SEARCH_S = 1.0
-"""How often a meter that is away is looked for."""
+"""Time between two searches for a meter that is unplugged."""
 
 DIRECTION_W = 0.05
-"""Below this a current is noise around zero and does not tell which way it flows."""
+"""Below this the sign of a power is noise."""
 
 
 class RailPower(PowerSource):
-    """The sum of some channels' power, read when asked.
+    """The sum of some channels' power, read at each poll.
 
     A meter that is unplugged gives no samples until it is back: the gap makes that repeat X, and the run goes on.
 
@@ -273,7 +273,7 @@ class RailCounter(CounterSource):
         except (OSError, ValueError) as error:
             raise SourceError(f"{self._info.name} is not readable any more: {error}") from error
         if any(now_j < last_j for now_j, last_j in zip(counts_j, self._last_j, strict=False)):
-            # drivers differ in where they wrap and none says so; a guess would be a wrong joule
+            # drivers differ in where they wrap and none documents it; a guess would be a wrong joule
             raise SourceError(f"{self._info.name} went backwards; was it reset?")
         self._last_j = counts_j
         return now_s, sum(counts_j)

@@ -1,7 +1,7 @@
 """jetson: the INA3221 power monitors of NVIDIA Jetson modules.
 
 JetPack 5 and later show them as hwmon chips ``ina3221`` with a label per rail (mV and mA), JetPack 4 as IIO devices
-under ``/sys/bus/i2c/drivers/ina3221x`` (``rail_name_N``, ``in_powerN_input`` in mW). What is taken, and why:
+under ``/sys/bus/i2c/drivers/ina3221x`` (``rail_name_N``, ``in_powerN_input`` in mW). These rails are taken:
 
 - ``VDD_IN`` or ``POM_5V_IN`` alone where there is one: NVIDIA calls it the total power of the module, so all the
   others are parts of it;

@@ -51,10 +51,10 @@ class JoulescopeSource(CounterSource):
         self._fit = ClockFit()
         self._report: Sample | None = None
         self._sum_j: float | None = None
-        self._heard_s = self._retry_s = 0.0
+        self._reported_s = self._retry_s = 0.0
         self._health = Health(connected=False)
         # the driver wants the very same function back to unsubscribe
-        self._listener = self._hear
+        self._listener = self._take_report
         self._info = SourceInfo(
             name=self.name,
             kind="counter",
@@ -90,18 +90,18 @@ class JoulescopeSource(CounterSource):
         driver, self._driver = self._driver, None
         if driver is None:
             return
-        for goodbye in (
+        for step in (
             lambda: driver.unsubscribe(self._topic, self._listener),
             lambda: driver.close(self._path),
             driver.finalize,
         ):
             with contextlib.suppress(Exception):
-                goodbye()
+                step()
 
     def read(self) -> Sample:
         """The last report. While the cable is out that one again, and with it a gap at the end of the samples."""
         now_s = self._clock()
-        if now_s - self._heard_s > SILENT_S and now_s > self._retry_s:
+        if now_s - self._reported_s > SILENT_S and now_s > self._retry_s:
             self._reconnect(now_s)
         with self._lock:
             if self._report is None:
@@ -115,7 +115,7 @@ class JoulescopeSource(CounterSource):
         if not self._js110:  # the JS110's own sums come twice a second in any case
             driver.publish(f"{path}/s/stats/scnt", SAMPLES_HZ // RATE_HZ)
             driver.publish(f"{path}/s/stats/ctrl", 1)
-        self._heard_s = self._clock()
+        self._reported_s = self._clock()
         driver.subscribe(self._topic, "pub", self._listener)
 
     def _reconnect(self, now_s: float) -> None:
@@ -139,8 +139,8 @@ class JoulescopeSource(CounterSource):
         except Exception as error:
             self._health = dataclasses.replace(self._health, problem=str(error))
 
-    def _hear(self, topic: str, value: Mapping[str, Any]) -> None:
-        """Take a report; the driver calls it from its own thread."""
+    def _take_report(self, topic: str, value: Mapping[str, Any]) -> None:
+        """Add a report; the driver calls it from its own thread."""
         arrived_s = self._clock()
         try:
             energy_j = float(value["accumulators"]["energy"]["value"])
@@ -159,7 +159,7 @@ class JoulescopeSource(CounterSource):
             step_j = 0.0 if self._sum_j is None else energy_j - self._sum_j
             self._sum_j = energy_j
             self._report = max(self._fit.host_s(taken_s), last_s + 1e-6), total_j + max(0.0, step_j)
-        self._heard_s = arrived_s
+        self._reported_s = arrived_s
         self._health = dataclasses.replace(self._health, connected=True)
 
 

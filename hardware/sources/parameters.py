@@ -9,7 +9,7 @@ from hardware.errors import UnknownSourceError
 
 
 def numbers(source: str, given: Mapping[str, str], defaults: Mapping[str, float]) -> dict[str, float]:
-    """The given numbers over the defaults.
+    """The given numbers, and the defaults for the others.
 
     Raises:
         UnknownSourceError: a parameter that the source does not have, or one that is no finite number >= 0.

@@ -1,9 +1,9 @@
-"""pmic: the power chip of the Raspberry Pi 5, asked by ``vcgencmd pmic_read_adc``.
+"""pmic: the power chip of the Raspberry Pi 5, read by ``vcgencmd pmic_read_adc``.
 
 The chip measures current and voltage of 12 rails; the figure is the plain sum of V x A over the rails that have both.
 Not in it: what does not hang on these rails (USB devices, fan, 5 V of the GPIO header) and the loss of the regulators
 themselves. Two people fitted the power at the plug to this sum and found 1.13 x sum + 0.64 W and 1.15 x sum + 0.59 W;
-we report what was measured and correct nothing. Differences between runs are surer than the absolute figure.
+the measured sum is reported without correction. Differences between runs are more certain than the absolute figure.
 
 The listing is one entry a line, in no order; current and voltage belong together by name:
 
@@ -31,7 +31,7 @@ ENTRY = re.compile(
 )
 
 PERIOD_S = 0.5
-"""A process each time: 2 a second cost about 1 % of one core, 10 would be seen in what they measure."""
+"""Each poll is a process: 2 a second cost about 1 % of one core; 10 would disturb the measurement."""
 
 GAIN_U = 0.07
 HOW_TO_FIX = "only the group 'video' may ask the firmware: sudo usermod -aG video $USER, then log in again"

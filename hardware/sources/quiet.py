@@ -1,4 +1,4 @@
-"""Silence for libraries that print while they are imported or log what our own words say better."""
+"""Suppress the output of libraries that print while they are imported, and their log records."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Layout, as the kernel documents it: ``/sys/class/powercap/intel-rapl:N`` is a zone with ``name``, ``energy_uj`` and
 ``max_energy_range_uj``; ``intel-rapl:N:M`` is a part of it. AMD processors (Zen and later) use the same files.
 
-What is added up, and why:
+These zones are added up:
 
 - every ``package-*`` zone: the whole processor die, cores and graphics and caches;
 - every ``dram`` zone: memory hangs on its own supply, so it lies outside the package although its folder lies inside;
@@ -55,7 +55,7 @@ class Zone:
         return self.path / "energy_uj"
 
     def energy_j(self) -> float:
-        """The counter as it stands.
+        """The present count, J.
 
         Raises:
             OSError: not readable.
@@ -156,7 +156,7 @@ def _zones(root: Path, prefix: str) -> list[Zone]:
 
 
 def _without_mirrors(zones: Sequence[Zone]) -> list[Zone]:
-    """One of each group of zones of a kind (package, dram) whose counters agree; at 0 they tell nothing."""
+    """One of each group of zones of a kind (package, dram) whose counters agree; at 0 they prove nothing."""
     kept: list[tuple[Zone, float]] = []
     for zone in zones:
         count_j = zone.energy_j()

@@ -5,12 +5,12 @@
     1000234,5101.25,843100,4300000,17,1709
     1018290,5101.25,842975,4299000,18,21A1
 
-Lines end in LF or CR LF, are UTF-8, and have at most 200 bytes. Empty lines and lines that begin with ``#`` say
-nothing.
+Lines end in LF or CR LF, are UTF-8, and have at most 200 bytes. Empty lines and lines that begin with ``#`` are
+skipped.
 
 The *header* names the columns, in any order, each once, with its unit. It comes before the first row and may come
 again at any time; sending it every few seconds spares whoever connects later a reset. Rows before the first header
-say nothing.
+are skipped.
 
 | column | units | meaning |
 |---|---|---|
@@ -200,14 +200,14 @@ class CsvDecoder:
 
     def _readings(self, row: Row) -> list[Reading]:
         last, self._last = self._last, row
-        if last is not None and not self._goes_on(last, row):
+        if last is not None and not self._follows(last, row):
             return []
         device_s = None if row.t_s is None else row.t_s + self._wraps * row.wrap_s
         watts = row.volts * row.amps if row.watts is None else row.watts
         return [Reading(volts=row.volts, amps=row.amps, watts=watts, device_s=device_s, energy_j=row.energy_j)]
 
-    def _goes_on(self, last: Row, row: Row) -> bool:
-        """False for a row that came twice. Else notes what lies between the two: lost rows, a wrap, a reset."""
+    def _follows(self, last: Row, row: Row) -> bool:
+        """Whether a row follows the last; False if it came twice. Counts the lost rows, wraps and resets between."""
         step = None if last.seq is None or row.seq is None else (row.seq - last.seq) % SEQ_MODULO
         fall = 0.0 if last.t_counts is None or row.t_counts is None else last.t_counts - row.t_counts
         if fall > WRAP_COUNTS / 2:  # a clock that falls by half its range has wrapped

@@ -107,7 +107,7 @@ class FnirsiDecoder:
     def feed(self, report: bytes) -> list[Reading]:
         """The four readings of one report as the USB delivers it; none of another kind, the first, or a broken one."""
         if report[:1] != b"\xaa" or report[1:2] != bytes([DATA]):
-            return []  # answers to commands; some models send more of them
+            return []  # answers to commands; some models send other ones
         try:
             samples = decode(report)
         except FnirsiError:

@@ -29,6 +29,7 @@ from hardware.sources import hwmon, pmic
 from hardware.wire import csv_lines as csv_wire
 from hardware.wire import tc66 as tc66_wire
 from hardware.wire import um as um_wire
+from hardware.wire.um import CHECKED_BYTES
 
 READING = Reading(voltage_v=5.123, current_a=1.2345, power_w=6.324, energy_j=3.6 * 2016.4, age_s=4.295)
 
@@ -118,7 +119,7 @@ def test_the_checksum_of_a_um34c_is_that_of_the_vector() -> None:
     frame = bytearray(130)
     frame[:24] = bytes.fromhex("0d4c020004d2000018ae0019004d0000000004d20000162e")
     frame[122:126] = (100).to_bytes(4, "big")
-    assert reduce(xor, (frame[i] for i in um.UM34C_CHECKED)) == 0x1E
+    assert reduce(xor, (frame[i] for i in CHECKED_BYTES)) == 0x1E
 
 
 def test_tc66_frames_are_read_back() -> None:
