@@ -1,4 +1,4 @@
-"""What a person sees of a calibration: its steps with a bar, the questions about the load, what was found."""
+"""The terminal output of a calibration: its steps with a bar, the prompts for the load, the findings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TICK_S = 1.0
 
 
 class Steps:
-    """Use as a context manager. It also is the calibration's clock, so that the bar moves while that sleeps.
+    """A context manager, and the clock of the calibration, so that the bar moves while that sleeps.
 
     Args:
-        total_s: how long it takes, without the time that a person needs.
+        total_s: duration, without the time that a person needs for the load.
         load: the known load, if there is one.
     """
 
@@ -41,7 +41,7 @@ class Steps:
         self._bar.__exit__(kind, error, trace)
 
     def report(self, text: str) -> None:
-        """A step begins, or has found something."""
+        """Print the begin of a step, or a finding."""
         self._console.print(text, soft_wrap=True)
 
     def switch_load(self, connect: bool) -> None:
@@ -63,12 +63,12 @@ class Steps:
         while (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(left_s, TICK_S))
             if seconds >= TICK_S:
-                # the last second is for whoever is done
+                # the last second is left for the end
                 self._bar.to(min(int(time.monotonic() - self._start_s), self._total_s - 1))
 
 
 def findings(profile: Profile) -> list[str]:
-    """What was found, a line each."""
+    """The findings, a line each."""
     idle, floor, update, gain = profile.idle, profile.noise_floor, profile.update, profile.gain
     return [
         f"idle: {idle.mean_w:.3f} W, readings scatter by {idle.sd_w:.2g} W; "

@@ -1,4 +1,4 @@
-"""The live view of a source: the loop that asks it, a panel on a terminal, a line a second elsewhere."""
+"""The live view of a source: the loop that polls it, a panel on a terminal, a line a second elsewhere."""
 
 from __future__ import annotations
 
@@ -29,22 +29,28 @@ STEP_S = (0.05, 0.25)
 """Shortest and longest time between two polls; the longest is also that between two redraws, so 4 a second at most."""
 
 REOPEN_S = 2.0
+MINUTE_S = 60
+RATE_S = 10.0
+
+COUNTER_STEP_S, COUNTER_PERIODS = 1.0, 5
+"""A counter's power is the difference over a second, and over five of its updates at least: one count is coarse."""
+
 NONE = "\N{EN DASH}"
 
 
 class View(Protocol):
-    """Where the figures go."""
+    """The output of the live figures."""
 
     every_s: float
 
     def show(self, figures: LiveFigures, health: Health, now_s: float) -> None:
-        """Show the state."""
+        """Show the figures."""
 
     def message(self, text: str) -> None:
-        """Say that something has happened."""
+        """Report an event."""
 
     def end(self) -> None:
-        """Give the screen back. Safe to call twice."""
+        """Release the screen. Safe to call twice."""
 
 
 class LineView:
@@ -66,7 +72,7 @@ class LineView:
         echo(text, err=True)
 
     def end(self) -> None:
-        """Nothing is held."""
+        """A line view holds nothing."""
 
 
 class PanelView:
@@ -123,10 +129,10 @@ def watch(
     clock: Clock = time,
     may_reopen: bool = True,
 ) -> LiveFigures:
-    """Ask an open source and show what it says, until the time is over or a person presses Ctrl-C; then sum up.
+    """Poll an open source and show its figures, until the time is over or Ctrl-C is pressed; then print a summary.
 
     A meter that is unplugged connects again by itself. A source that died is closed and opened again every
-    `REOPEN_S`, unless it is made up, or may_reopen forbids it.
+    `REOPEN_S`, unless it is simulated or replayed, or may_reopen forbids it.
     """
     figures = LiveFigures(source.info, clock.monotonic())
     start_s = shown_s = clock.monotonic()
@@ -158,7 +164,7 @@ def watch(
 
 
 def summary(figures: LiveFigures, health: Health, now_s: float) -> str:
-    """What is said at the end."""
+    """The summary at the end."""
     if figures.mean_w is None:
         return f"{figures.info.name}: no reading in {now_s - figures.start_s:.1f} s; {counts(health)}"
     text = (
@@ -178,7 +184,7 @@ def watts(value: float | None) -> str:
 
 
 def counts(health: Health) -> str:
-    """What went wrong, as numbers."""
+    """The losses and faults, as numbers."""
     return (
         f"lost {health.lost}, bad frames {health.bad_frames}, implausible {health.implausible}, "
         f"disconnects {health.disconnects}"
@@ -186,12 +192,12 @@ def counts(health: Health) -> str:
 
 
 def troubled(health: Health) -> bool:
-    """Whether any of them is not 0."""
+    """Whether the source is disconnected or any of its counts is not 0."""
     return not health.connected or any((health.lost, health.bad_frames, health.implausible, health.disconnects))
 
 
 def _take(source: Source, figures: LiveFigures, clock: Clock) -> None:
-    """One step: what the source has, and a pause."""
+    """One step: take the samples of the source, and pause."""
     if isinstance(source, EstimateSource):
         source.begin()
         began_s = clock.monotonic()
@@ -209,35 +215,22 @@ def _take(source: Source, figures: LiveFigures, clock: Clock) -> None:
 def _reopen(source: Source, figures: LiveFigures, clock: Clock, *, end_s: float) -> None:
     figures.break_off()
     while clock.monotonic() < end_s:
-        with contextlib.suppress(Exception):  # why it would not close is of no interest
+        with contextlib.suppress(Exception):  # its error is of no interest
             source.close()
         clock.sleep(REOPEN_S)
         try:
             source.open()
-        except Exception:  # it is not back yet; how it says so does not matter
+        except Exception:  # it is not back yet
             continue
         return
 
 
-MINUTE_S = 60
-
-
-RATE_S = 10.0
-
-
-COUNTER_STEP_S = 1.0
-
-
-COUNTER_PERIODS = 5
-"""A counter's power is the difference over a second, and over five of its updates at least: one count is coarse."""
-
-
 @dataclass(slots=True)
 class LiveFigures:
-    """What is known since `start_s`. Watts of a counter or an estimate are means over the span that they come from.
+    """The figures since `start_s`. Watts of a counter or an estimate are means over the span that they come from.
 
     Attributes:
-        joules: over the time that was seen.
+        joules: over the time with samples.
         seen_s: that time; gaps longer than a source may bridge are not in it.
         count: samples, readings or estimates.
     """
@@ -266,7 +259,7 @@ class LiveFigures:
             if not math.isfinite(value) or (self.latest_s is not None and t_s <= self.latest_s):
                 continue
             self.count += 1
-            self._keep(self._raw, t_s, value)
+            self._append(self._raw, t_s, value)
             if self.info.kind == "counter":
                 self._count(t_s, value)
             else:
@@ -279,14 +272,14 @@ class LiveFigures:
             self.count += 1
             self.latest_s = end_s
             self._span(end_s, end_s - start_s, joules)
-            self._see(end_s, joules / (end_s - start_s))
+            self._add_power(end_s, joules / (end_s - start_s))
 
     def break_off(self) -> None:
-        """Whatever comes next has nothing to do with what came before."""
+        """Forget the last sample: what follows is not continuous with it."""
         self._from = None
 
     def rate_hz(self, now_s: float) -> float:
-        """Samples a second of late."""
+        """Samples a second in the last `RATE_S`."""
         since_s = max(self.start_s, now_s - RATE_S)
         recent = sum(t_s > since_s for t_s, _ in (self._raw or self._watts))
         return recent / (now_s - since_s) if now_s > since_s else 0.0
@@ -296,7 +289,7 @@ class LiveFigures:
         return update_period(list(self._raw)) if len(self._raw) > 1 else None
 
     def silent_s(self, now_s: float) -> float:
-        """For how long nothing has come, if that is longer than it should be; else 0."""
+        """Seconds without a sample, if they are more than the source may pause; else 0."""
         silence_s = now_s - (self.latest_s if self.latest_s is not None else self.start_s)
         return silence_s if silence_s > gap_limit_s(self.info.period_s) else 0.0
 
@@ -320,7 +313,7 @@ class LiveFigures:
             from_s, from_w = self._from
             self._span(t_s, t_s - from_s, (t_s - from_s) * (from_w + watts) / 2)
         self._from = (t_s, watts)
-        self._see(t_s, watts)
+        self._add_power(t_s, watts)
 
     def _count(self, t_s: float, joules: float) -> None:
         if self._from is None:
@@ -331,7 +324,7 @@ class LiveFigures:
             # a counter goes on while nobody reads it, so there are no gaps
             self.joules += joules - from_j
             self.seen_s += t_s - from_s
-            self._see(t_s, (joules - from_j) / (t_s - from_s))
+            self._add_power(t_s, (joules - from_j) / (t_s - from_s))
             self._from = (t_s, joules)
 
     def _span(self, end_s: float, length_s: float, joules: float) -> None:
@@ -339,19 +332,19 @@ class LiveFigures:
             self.joules += joules
             self.seen_s += length_s
 
-    def _see(self, t_s: float, watts: float) -> None:
+    def _add_power(self, t_s: float, watts: float) -> None:
         self.now_w = watts
         self.min_w, self.max_w = min(self.min_w, watts), max(self.max_w, watts)
-        self._keep(self._watts, t_s, watts)
+        self._append(self._watts, t_s, watts)
 
-    def _keep(self, queue: deque[Sample], t_s: float, value: float) -> None:
+    def _append(self, queue: deque[Sample], t_s: float, value: float) -> None:
         queue.append((t_s, value))
         while queue[0][0] < t_s - MINUTE_S:
             queue.popleft()
 
 
 def period_text(update: UpdatePeriod | None) -> str:
-    """When a value was new, in words: ``a new value every 0.50 s``."""
+    """How often a value was new, in words: ``a new value every 0.50 s``."""
     if update is None:
         return ""
     if update.period_s is None:

@@ -1,4 +1,4 @@
-"""The commands that look at a source by itself: `meter` live, `calibrate` its quality, `health` whether all is well."""
+"""The commands about energy sources: `sources`, `meter`, `calibrate` and `health`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
         _open(choice)
         watch(choice.source, view, seconds=seconds, may_reopen=record_raw is None)
     finally:
-        with contextlib.suppress(Exception):  # nothing more is wanted from it
+        with contextlib.suppress(Exception):  # its error is of no use any more
             choice.source.close()
 
 
@@ -65,7 +65,7 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
 @click.option("--load-tolerance", metavar="SHARE", help="How far the load's watts may be off, e.g. 1%.")
 @click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: in ~/.config/jouletune]")
 def calibrate(source: str, out: Path | None, **options: Any) -> None:
-    """Measure the noise, the period and the gain of SOURCE; later runs use and name what is found.
+    """Measure the noise, the period and the gain of SOURCE; later runs use and name the result.
 
     \b
     Gain needs a load that is known better than the meter:
@@ -129,7 +129,7 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     help="Folder whose disk must have room.  [default: the current one]",
 )
 def health(source: str, device: str, like: str | None, out: Path, **limits: float) -> int:
-    """Say whether this device is fit to be measured now: meter, idle power, load, throttling, disk.
+    """Check that this device is fit to be measured now: meter, idle power, load, throttling, disk.
 
     Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
     """
@@ -198,7 +198,7 @@ def _load(load_w: float | None, load_ohm: float | None, volts: float | None, loa
     """The known load from its options.
 
     Raises:
-        RequestError: they say too little, or too much.
+        RequestError: they are incomplete, or contradict each other.
     """
     from hardware.calibration.figures import Load
 
@@ -234,7 +234,7 @@ def _share(given: str) -> float:
 
 @click.command()
 def sources() -> None:
-    """Say what can measure energy here, what cannot and why, and how to mend it."""
+    """List what can measure energy here, what cannot and why, and how to mend it."""
     import hardware
     from bench.cli.sources_page import page
     from hardware.meters.link import candidates

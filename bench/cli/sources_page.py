@@ -1,4 +1,4 @@
-"""The page of `jouletune sources`: what can measure here, what nearly could, what has to be named, what is not here."""
+"""The page of `jouletune sources`: sources that can measure here, that lack permission, need a name or are absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Probes = Sequence[tuple[str, Probe]]
 
 MAX_WIDTH = 100
 MADE_UP = ("simulated", "replay", "none")
-"""They measure nothing, and are the same everywhere."""
+"""They measure nothing and work everywhere."""
 
 EXAMPLES = {"um24c": "um25c:/dev/rfcomm0", "tc66": "tc66:/dev/ttyACM0", "csv": "csv:/dev/ttyUSB0?baud=115200"}
 
@@ -59,7 +59,7 @@ def page(probes: Probes, ports: str, *, width: int | None = None) -> str:
 
 
 def _automatic(probes: Probes) -> str:
-    """What `auto` would take for training on the CPU."""
+    """A sentence with the source that `auto` takes for training on the CPU."""
     known = dict(probes)
     for name, entry in SOURCES.items():
         if entry.auto_for & {"*", "cpu"} and isinstance(known.get(name), Found):
@@ -79,7 +79,7 @@ def _made_up(name: str, probe: Probe) -> str:
 
 def _section(title: str, colour: str, rows: Sequence[tuple[str, str]], columns: int) -> list[str]:
     if not rows:
-        # a title alone says that there is nothing; what merely has no rows says nothing
+        # "Nothing can measure here" stands alone; other sections without rows are left out
         return [*_heading(title, colour), ""] if title.startswith("Nothing") else []
     indent = max(len(name) for name, _ in rows) + 4
     if indent > columns // 3:  # a plug-in with a long name

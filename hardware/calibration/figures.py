@@ -164,25 +164,19 @@ def update_period(samples: Sequence[Sample]) -> UpdatePeriod:
     changed_s = [right_s for (_, left), (right_s, right) in pairwise(samples) if right != left]
     duplicates = 1 - len(changed_s) / (len(samples) - 1)
     intervals_s = [right - left for left, right in pairwise(changed_s)]
-    if len(intervals_s) < MIN_CHANGES:
-        return UpdatePeriod(
-            period_s=None,
-            spacing_s=spacing_s,
-            changes=len(changed_s),
-            duplicate_share=duplicates,
-            p10_s=None,
-            p90_s=None,
-        )
-    limit_s = 1.5 * statistics.median(intervals_s) * (1 + 1e-9)
-    deciles = statistics.quantiles(intervals_s, n=10, method="inclusive")
-    return UpdatePeriod(
+    period_s = p10_s = p90_s = None
+    if len(intervals_s) >= MIN_CHANGES:
+        limit_s = 1.5 * statistics.median(intervals_s) * (1 + 1e-9)
         # nothing faster than the samples can be seen
-        period_s=max(spacing_s, statistics.fmean(t for t in intervals_s if t <= limit_s)),
+        period_s = max(spacing_s, statistics.fmean(t for t in intervals_s if t <= limit_s))
+        p10_s, *_, p90_s = statistics.quantiles(intervals_s, n=10, method="inclusive")
+    return UpdatePeriod(
+        period_s=period_s,
         spacing_s=spacing_s,
         changes=len(changed_s),
         duplicate_share=duplicates,
-        p10_s=deciles[0],
-        p90_s=deciles[-1],
+        p10_s=p10_s,
+        p90_s=p90_s,
     )
 
 

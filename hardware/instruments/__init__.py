@@ -8,8 +8,7 @@ For the development and test of sources; nothing here is used in a real measurem
 """
 
 from hardware.instruments.faults import Fault, Faults
-from hardware.instruments.frontend import FrontEnd, Reading
-from hardware.instruments.instrument import Instrument
+from hardware.instruments.instrument import FrontEnd, Instrument, Reading
 from hardware.instruments.waveform import Waveform
 
 __all__ = ["Fault", "Faults", "FrontEnd", "Instrument", "Reading", "Waveform"]

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from hardware.instruments.csv_lines import CsvLines
 from hardware.instruments.faults import DOCS, Fault, Faults
-from hardware.instruments.frontend import FrontEnd, Power
-from hardware.instruments.instrument import Instrument
+from hardware.instruments.instrument import FrontEnd, Instrument, Power
 from hardware.instruments.port import STEP_S, PtyServer
-from hardware.instruments.sysfs import HwmonTree, RaplTree, Tree
+from hardware.instruments.sysfs import HwmonTree, RaplTree, Tree, Vcgencmd
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um, Um24c, Um34c
-from hardware.instruments.vcgencmd import Vcgencmd
 from hardware.instruments.waveform import Following, square
 
 SERIAL: dict[str, tuple[type[Instrument], float]] = {

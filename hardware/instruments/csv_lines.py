@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hardware.instruments.faults import Faults
-from hardware.instruments.frontend import FrontEnd, Reading
-from hardware.instruments.instrument import Instrument
+from hardware.instruments.instrument import FrontEnd, Instrument, Reading
 from hardware.wire.crc import crc16_modbus
 
 COLUMNS = ("t_us", "bus_mV", "current_uA", "power_uW", "seq", "crc")

@@ -10,8 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from hardware.instruments.frontend import Reading
-from hardware.instruments.instrument import Instrument
+from hardware.instruments.instrument import Instrument, Reading
 from hardware.wire.crc import crc16_modbus
 from hardware.wire.reading import JOULES_PER_MWH
 from hardware.wire.tc66 import encrypt

@@ -10,8 +10,7 @@ import struct
 from functools import reduce
 from operator import xor
 
-from hardware.instruments.frontend import Reading
-from hardware.instruments.instrument import Instrument
+from hardware.instruments.instrument import Instrument, Reading
 from hardware.wire.reading import JOULES_PER_MWH
 from hardware.wire.um import CHECKED_BYTES, MODELS
 

@@ -21,8 +21,7 @@ from hardware.instruments import Fault, Faults, FrontEnd, Instrument, Reading, W
 from hardware.instruments.__main__ import main
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.port import SimulatedLink, served
-from hardware.instruments.sysfs import HwmonTree, RaplTree, kept_up
-from hardware.instruments.vcgencmd import Vcgencmd
+from hardware.instruments.sysfs import HwmonTree, RaplTree, Vcgencmd, kept_up
 from hardware.instruments.waveform import Following, pulses, ramp, square, telegraph
 from hardware.source import Found, PowerSource
 from hardware.sources import hwmon, pmic
