@@ -145,7 +145,7 @@ def test_two_packages_of_one_name_are_both_refused_and_one_found_twice_is_one(
         ("import sys; sys.exit(3)", "broken does not load: SystemExit: 3"),
         ("syntax error", "broken does not load: SyntaxError"),
         ("probe = 3", "has no function probe"),
-        ("def probe(argument, params, device): return None", "its probe answered NoneType"),
+        ("def probe(argument, params, device): return None", "its probe returned NoneType"),
         ("def probe(argument, params, device): 1 / 0", "ZeroDivisionError"),
         ("def probe(argument, params, device): raise SystemExit(1)", "SystemExit"),
         ("def probe(): ...", "TypeError"),
