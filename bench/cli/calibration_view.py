@@ -45,20 +45,20 @@ class Steps:
         self._console.print(text, soft_wrap=True)
 
     def switch_load(self, connect: bool) -> None:
-        """Ask for the load to be connected or taken off, and wait. An end of the input ends the command."""
+        """Ask for the load to be connected or disconnected, and wait for Enter; the end of input ends the command."""
         asked_s = time.monotonic()
         self._bar.__exit__(None, None, None)
-        what = f"connect the load ({self._load.basis})" if connect and self._load is not None else "take the load off"
+        what = f"connect the load ({self._load.basis})" if connect and self._load is not None else "disconnect the load"
         click.prompt(f"{what}, then press Enter", default="", show_default=False, prompt_suffix=" ")
         self._bar.__enter__()
         self._start_s += time.monotonic() - asked_s
 
     def monotonic(self) -> float:
-        """The host's clock."""
+        """Return the time of the host's monotonic clock, s."""
         return time.monotonic()
 
     def sleep(self, seconds: float, /) -> None:
-        """Sleep, and let the bar move."""
+        """Sleep, and move the bar meanwhile."""
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(left_s, TICK_S))
@@ -75,11 +75,11 @@ def findings(profile: Profile) -> list[str]:
         f"drift {1000 * idle.drift_w_per_h / 60:+.2g} mW per minute over {idle.duration_s:.0f} s",
         f"noise floor: equal windows of {floor.mean_j:.3g} J scatter by {floor.spread_rel:.2%}; two cells of "
         f"{floor.repeats} repeats must differ by {floor.smallest_difference_rel:.2%}",
-        "period: too few values were new to tell it; what the source says of itself stays"
+        "period: too few new values to determine it; the source's own figure stays"
         if update.period_s is None
         else f"period: a new value every {update.period_s:.3g} s; {update.duplicate_share:.0%} of the samples, "
         f"{update.spacing_s:.3g} s apart, repeat the one before",
-        "gain: not measured, it takes a known load; what is assumed of it stays"
+        "gain: not measured, which needs a known load; the assumed one stays"
         if gain is None
         else f"gain: {gain.gain:.4f} \N{PLUS-MINUS SIGN} {2 * gain.gain * gain.u_rel:.4f} (k = 2); "
         f"standard uncertainties: scatter {gain.type_a_rel:.2%}, load {gain.type_b_rel:.2%}",

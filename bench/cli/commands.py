@@ -1,4 +1,4 @@
-"""The command line. Imports only what `--help` needs; each command brings in its own."""
+"""The command line: the commands and the entry point. Imports what `--help` needs; each command imports the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.text import echo
 @click.version_option(__version__, prog_name="jouletune")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Which part of a model should be tuned on a device, what accuracy does it give, and how many joules does it cost?
+    """Measure which part of a model to fine-tune on this device: the accuracy it gives and the joules it costs.
 
     \b
     Start with:   jouletune run quickstart
@@ -39,8 +39,9 @@ def main() -> None:
 
 
 def _exit_status() -> int:
+    """Run the command that the arguments name, print its error, and return its exit status."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="jouletune", standalone_mode=False)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "jouletune"

@@ -176,7 +176,7 @@ def summary(figures: LiveFigures, health: Health, now_s: float) -> str:
 
 
 def watts(value: float | None) -> str:
-    """Four digits: 4.982, 12.31, 230.4; a dash for none."""
+    """Format a power with four digits: 4.982, 12.31, 230.4; a dash for none."""
     if value is None or not math.isfinite(value):
         return NONE
     digits = max(1, 3 - len(f"{abs(value):.0f}") + 1)
@@ -250,11 +250,11 @@ class LiveFigures:
 
     @property
     def mean_w(self) -> float | None:
-        """Over the time that was seen."""
+        """Mean power over the observed time, W."""
         return self.joules / self.seen_s if self.seen_s > 0 else self.now_w
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Take the samples of a meter, or the readings of a counter."""
+        """Add the samples of a meter, or the readings of a counter."""
         for t_s, value in samples:
             if not math.isfinite(value) or (self.latest_s is not None and t_s <= self.latest_s):
                 continue
@@ -267,7 +267,7 @@ class LiveFigures:
             self.latest_s = t_s
 
     def add_span(self, start_s: float, end_s: float, joules: float) -> None:
-        """Take an estimate of a span."""
+        """Add the estimate of a span."""
         if end_s > start_s:
             self.count += 1
             self.latest_s = end_s
@@ -285,7 +285,7 @@ class LiveFigures:
         return recent / (now_s - since_s) if now_s > since_s else 0.0
 
     def update(self) -> UpdatePeriod | None:
-        """How often a value was new in the last minute; None for an estimate, and at the beginning."""
+        """Return the update period over the last minute; None for an estimate, and at the beginning."""
         return update_period(list(self._raw)) if len(self._raw) > 1 else None
 
     def silent_s(self, now_s: float) -> float:
@@ -294,7 +294,7 @@ class LiveFigures:
         return silence_s if silence_s > gap_limit_s(self.info.period_s) else 0.0
 
     def bars(self, now_s: float) -> str:
-        """The last minute, a bar a second between the lowest and the highest of them; a blank where nothing came."""
+        """Draw the last minute, a bar per second; a blank where no sample came."""
         sums = [[0.0, 0] for _ in range(MINUTE_S)]
         for t_s, watts in self._watts:
             index = MINUTE_S - 1 - int(now_s - t_s)
@@ -304,7 +304,7 @@ class LiveFigures:
         return spark([total / n if n else None for total, n in sums])
 
     def range_w(self) -> tuple[float, float] | None:
-        """Lowest and highest power of the last minute."""
+        """Return the lowest and the highest power of the last minute, W."""
         watts = [watts for _, watts in self._watts]
         return (min(watts), max(watts)) if watts else None
 
@@ -321,7 +321,7 @@ class LiveFigures:
             return
         from_s, from_j = self._from
         if t_s - from_s >= max(COUNTER_STEP_S, COUNTER_PERIODS * self.info.period_s):
-            # a counter goes on while nobody reads it, so there are no gaps
+            # a counter counts while it is not read, so there are no gaps
             self.joules += joules - from_j
             self.seen_s += t_s - from_s
             self._add_power(t_s, (joules - from_j) / (t_s - from_s))
@@ -348,7 +348,7 @@ def period_text(update: UpdatePeriod | None) -> str:
     if update is None:
         return ""
     if update.period_s is None:
-        return "too few changes to tell how often a value is new"
+        return "too few changes to determine how often a value is new"
     if update.period_s <= 1.2 * update.spacing_s:
         return f"a new value every {update.period_s:.3g} s or faster"
     return f"a new value every {update.period_s:.2g} s"

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.  [default: Ctrl-C]")
 @click.option(
-    "--record-raw", type=click.Path(path_type=Path), metavar="FILE", help="Also write every byte of the meter to FILE."
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.  [default: at Ctrl-C]"
+)
+@click.option(
+    "--record-raw", type=click.Path(path_type=Path), metavar="FILE", help="Write every byte of the meter to FILE, too."
 )
 def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
-    """Show what SOURCE reads, live; Ctrl-C ends it. Not corrected by a profile.
+    """Show the readings of SOURCE, live, until Ctrl-C.
 
-    On a terminal a panel, elsewhere a line a second.
+    A panel on a terminal, a line per second elsewhere. The readings are not corrected by a profile.
     """
     from bench.cli.meter_view import LineView, PanelView, watch
 
@@ -46,9 +48,15 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
 @click.command()
 @click.argument("source")
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Length of the quiet measurement."
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Length of the quiet measurement, seconds.",
 )
-@click.option("--pairs", type=click.IntRange(min=2), default=5, show_default=True, help="Pairs of equal windows.")
+@click.option(
+    "--pairs", type=click.IntRange(min=2), default=5, show_default=True, help="Number of pairs of equal windows."
+)
 @click.option(
     "--window", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Length of each window, seconds."
 )
@@ -59,10 +67,10 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
     show_default=True,
     help="What fills the windows: one busy core of this device, or nothing, if the meter is not in its supply line.",
 )
-@click.option("--load-w", type=click.FloatRange(min=0, min_open=True), help="Power of a known load, for the gain.")
-@click.option("--load-ohm", type=click.FloatRange(min=0, min_open=True), help="The known load is a resistor ...")
-@click.option("--volts", type=click.FloatRange(min=0, min_open=True), help="... with so many volts across it.")
-@click.option("--load-tolerance", metavar="SHARE", help="How far the load's watts may be off, e.g. 1%.")
+@click.option("--load-w", type=click.FloatRange(min=0, min_open=True), help="Watts of a known load, for the gain.")
+@click.option("--load-ohm", type=click.FloatRange(min=0, min_open=True), help="Ohms of the known load, a resistor.")
+@click.option("--volts", type=click.FloatRange(min=0, min_open=True), help="Volts across that resistor.")
+@click.option("--load-tolerance", metavar="SHARE", help="Largest error of the load's watts, e.g. 1%.")
 @click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: in ~/.config/jouletune]")
 def calibrate(source: str, out: Path | None, **options: Any) -> None:
     """Measure the noise, the period and the gain of SOURCE; later runs use and name the result.
@@ -70,8 +78,8 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     \b
     Gain needs a load that is known better than the meter:
       jouletune calibrate um25c:/dev/rfcomm0 --load-ohm 5 --volts 5.02 --load-tolerance 1%
-    It asks when to connect it and when to take it off. With a resistor take twice the
-    tolerance of the volts and add that of the ohms.
+    The command asks for the load to be connected and disconnected. The tolerance of a resistor's
+    watts is twice that of the volts plus that of the ohms.
     """
     from bench.cli.calibration_view import Steps, findings
     from bench.run.metering import hardware_errors
@@ -80,7 +88,7 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
 
     choice = _choose(source)
     if choice.source.info.kind not in ("counter", "power"):
-        raise RequestError(f"{source} is no counter and no meter: there is nothing to calibrate")
+        raise RequestError(f"{source} is no counter and no meter; expected one that measures, see `jouletune sources`")
     plan = calibrator.Plan(
         idle_s=options["seconds"],
         pairs=options["pairs"],
@@ -111,7 +119,11 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
 @click.option("--source", default="auto", show_default=True, metavar="NAME", help="Energy source.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that will train.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.1), default=30, show_default=True, help="Length of the idle baseline."
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=30,
+    show_default=True,
+    help="Length of the idle baseline, seconds.",
 )
 @click.option(
     "--max-busy",
@@ -119,9 +131,9 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     default=5,
     show_default=True,
     metavar="PERCENT",
-    help="How much of the processor may be in use while nothing should be.",
+    help="Largest share of the processor that may be in use.",
 )
-@click.option("--like", metavar="RUN", help="An earlier run: machine, governor and idle power must be as they were.")
+@click.option("--like", metavar="RUN", help="An earlier run whose machine, governor and idle power must be the same.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -131,7 +143,7 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
 def health(source: str, device: str, like: str | None, out: Path, **limits: float) -> int:
     """Check that this device is fit to be measured now: meter, idle power, load, throttling, disk.
 
-    Exit status 1 if it is not. Takes the time of one idle baseline, and writes nothing.
+    Exits with 1 if it is not. Takes as long as one idle baseline, and writes nothing.
     """
     from bench.run import health as checks
     from bench.store.manifest import Manifest
@@ -190,12 +202,12 @@ def _record(choice: Choice, path: Path) -> None:
         raise RequestError(f"{path} cannot be written: {error.strerror or error}") from None
     if not seen:
         raise RequestError(
-            f"--record-raw: {choice.source.info.name} sees no bytes of a meter, so there are none to keep"
+            f"--record-raw: {choice.source.info.name} reads no bytes of a meter; expected a meter on a port"
         )
 
 
 def _load(load_w: float | None, load_ohm: float | None, volts: float | None, load_tolerance: str | None) -> Load | None:
-    """The known load from its options.
+    """Make the known load from its options; None without any.
 
     Raises:
         RequestError: they are incomplete, or contradict each other.
@@ -204,14 +216,14 @@ def _load(load_w: float | None, load_ohm: float | None, volts: float | None, loa
 
     if load_w is None and load_ohm is None and volts is None:
         if load_tolerance is not None:
-            raise RequestError("--load-tolerance is of a load: give --load-w, or --load-ohm and --volts")
+            raise RequestError("--load-tolerance needs a load: give --load-w, or --load-ohm and --volts")
         return None
     if load_w is not None and (load_ohm is not None or volts is not None):
         raise RequestError("give the load once: --load-w, or --load-ohm and --volts")
     if load_w is None and (load_ohm is None or volts is None):
         raise RequestError("--load-ohm and --volts belong together: the load is volts x volts / ohms")
     if load_tolerance is None:
-        raise RequestError("--load-tolerance is missing: how far may the load be off, e.g. 1%?")
+        raise RequestError("--load-tolerance is missing: expected the largest error of the load's watts, e.g. 1%")
     tolerance = _share(load_tolerance)
     if load_w is not None:
         return Load.of_watts(load_w, tolerance)
@@ -221,7 +233,7 @@ def _load(load_w: float | None, load_ohm: float | None, volts: float | None, loa
 
 
 def _share(given: str) -> float:
-    """``1%`` or ``0.01``."""
+    """Read a share: ``1%`` or ``0.01``."""
     number, percent, rest = given.strip().partition("%")
     try:
         value = float(number) / (100 if percent else 1)
@@ -234,7 +246,7 @@ def _share(given: str) -> float:
 
 @click.command()
 def sources() -> None:
-    """List what can measure energy here, what cannot and why, and how to mend it."""
+    """List what can measure energy here, what cannot, why, and how to change that."""
     import hardware
     from bench.cli.sources_page import page
     from hardware.meters.link import candidates

@@ -16,12 +16,18 @@ from bench.errors import JouletuneError, RequestError
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--base", "bases", multiple=True, metavar="BASE", help="Show RUN against BASE, or against `paper`, too.")
+@click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    metavar="BASE",
+    help="Also compare RUN with BASE, or with `paper`. May be given several times.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
 def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
-    """Write tables, figures and report.html of one or more run folders; `paper` stands for the published tables.
+    """Write tables, figures and report.html of runs; `paper` stands for the published tables.
 
-    --base may be given several times. What cannot be read is named and left out.
+    RUN is a run folder or a file of pytest-benchmark. What cannot be read is named and left out.
     """
     from bench.catalog.paper import PUBLISHED
     from bench.store.benchmark_json import is_json
@@ -36,17 +42,21 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("base", metavar="BASE")
-@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a condition is worse by so much: joules:5%,accuracy:1.")
-@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
+@click.option(
+    "--fail-on", metavar="LIMITS", help="Exit 1 where a condition is worse by the limit, e.g. joules:5%,accuracy:1."
+)
+@click.option(
+    "--margin", metavar="LIMITS", help="Changes that are too small to matter.  [default: joules:2%,accuracy:0.5]"
+)
 @click.option("--net", is_flag=True, help="Compare joules net of idle power instead of gross.")
 @click.option("--across", is_flag=True, help="Compare even across devices, sources, grades, models and epochs.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
 )
 def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
-    """Compare RUN with BASE per condition: better, worse or the same; `paper` stands for the published tables.
+    """Compare RUN with BASE per condition; `paper` stands for the published tables.
 
-    Nothing is called changed that may be chance. `not enough data` never fails a check.
+    Only a change beyond chance and margin is called better or worse. `not enough data` never fails a check.
     """
     from bench.compare import compare as comparison_of
     from bench.compare import load_run, make_rules, show
@@ -74,9 +84,9 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
-@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
+@click.option("--cells", is_flag=True, help="One row per condition, as summary.csv, instead of one per repeat.")
 def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
-    """Write the records of one or more runs as one table, a row per repeat; in Python: bench.load(RUN...).
+    """Write the records of runs as one table, one row per repeat. In Python: bench.load(RUN...).
 
     RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
     """
@@ -124,21 +134,36 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
-@click.option("--index", type=click.Path(path_type=Path), metavar="FILE", help="Where summaries are kept.")
-@click.option("--like", metavar="RUN", help="The run whose device, meter and suite count.  [default: most runs']")
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File that keeps the summaries of runs.  [default: beside the runs]",
+)
+@click.option(
+    "--like",
+    metavar="RUN",
+    help="Take the runs with the device, meter and suite of this one.  [default: the most frequent]",
+)
 @click.option("--across", is_flag=True, help="Take all runs, whatever device, meter and settings they have.")
 @click.option("--partial", is_flag=True, help="Count runs with fewer repeats than their suite asks for.")
-@click.option("--margin", metavar="LIMITS", help="What is too small to matter.  [default: joules:2%,accuracy:0.5]")
-@click.option("--net", is_flag=True, help="Joules net of idle power instead of gross.")
-@click.option("--fail-on", metavar="LIMITS", help="Exit 1 where a change for the worse stands: joules:5%,accuracy:1.")
+@click.option(
+    "--margin", metavar="LIMITS", help="Changes that are too small to matter.  [default: joules:2%,accuracy:0.5]"
+)
+@click.option("--net", is_flag=True, help="Take joules net of idle power instead of gross.")
+@click.option(
+    "--fail-on",
+    metavar="LIMITS",
+    help="Exit 1 where a change for the worse by the limit stands, e.g. joules:5%,accuracy:1.",
+)
 @click.option("--since", metavar="DAY", help="Fail only on changes that began on this day or later, e.g. 2026-03-04.")
 @click.option("--html", is_flag=True, help="Also write history.html, a page.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for history.csv, history.md and the page.")
 def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
-    """Find since which night a condition costs more or less than before, over many runs of one device.
+    """Find since which night a condition costs more or less, over many runs of one device.
 
-    DIR is a run folder or a folder of run folders; what is read of a run is kept in an index beside it.
-    Nothing is called a change that may be chance.
+    DIR is a run folder or a folder of run folders. An index beside the runs keeps what was read.
+    Only a step beyond chance and margin is called a change.
     """
     rules, since = _rules(**options)
     from bench.history import Choice, show

@@ -1,4 +1,4 @@
-"""The commands that run a suite, or say what a run would do."""
+"""The commands on a suite: run, ls, validate, fetch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from bench.errors import INTERRUPTED, RequestError, nearest
     "--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that trains, e.g. cuda."
 )
 @click.option("--cells", metavar="GLOB", help="Only cells whose id matches, e.g. 'digits-*/fc/*'.")
-@click.option("--repeats", type=click.IntRange(min=1), help="At most so many repeats of each cell, for a first look.")
-@click.option("--dry-run", is_flag=True, help="Print what would run, and stop.")
-@click.option("--fresh", is_flag=True, help="Set an old run in the folder aside and start anew.")
-@click.option("--retry", is_flag=True, help="Run again what failed, timed out or has grade X.")
+@click.option("--repeats", type=click.IntRange(min=1), help="Run at most N repeats of each cell.", metavar="N")
+@click.option("--dry-run", is_flag=True, help="Print the repeats that would run, and stop.")
+@click.option("--fresh", is_flag=True, help="Rename the run in the folder, and start a new one.")
+@click.option("--retry", is_flag=True, help="Run again the repeats that failed, timed out or have grade X.")
 def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
-    """Run every cell of SUITE that the run folder lacks; SUITE is a shipped name or a path.
+    """Run the repeats of SUITE that the run folder lacks. SUITE is a shipped name or a path.
 
-    Ctrl-C or a kill loses the running repeat only; the same command goes on.
+    Ctrl-C or a kill loses the running repeat only; the same command continues the run.
     """
     from bench.suite.load import load_suite
 
@@ -57,7 +57,7 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
 @click.command("ls")
 @click.argument("name", required=False)
 def list_suites(name: str | None) -> None:
-    """List the suites that come with jouletune; with NAME, print that one, to copy and change."""
+    """List the shipped suites, or print the suite NAME, to copy and change."""
     from bench.suite.load import load_suite, shipped_suites
 
     names = shipped_suites()
@@ -75,7 +75,7 @@ def list_suites(name: str | None) -> None:
 @click.command()
 @click.argument("suite")
 def validate(suite: str) -> None:
-    """Check a suite, print its cells and how long it may take."""
+    """Check SUITE, print its cells and an estimate of its time."""
     from bench.suite.estimate import suite_seconds
     from bench.suite.load import load_suite
 
@@ -90,7 +90,7 @@ def validate(suite: str) -> None:
 @click.command()
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
-    """Download a dataset or a checkpoint ahead of a run; without NAME, list what there is."""
+    """Download the dataset or checkpoint NAME, or list what can be downloaded."""
     from bench.data import fetch as downloads
 
     if name is None:

@@ -22,7 +22,7 @@ EXAMPLES = {"um24c": "um25c:/dev/rfcomm0", "tc66": "tc66:/dev/ttyACM0", "csv": "
 
 
 def page(probes: Probes, ports: str, *, width: int | None = None) -> str:
-    """The page, with ANSI colours, which `click.echo` takes out where they are not wanted.
+    """Format the page, with ANSI colours, which `click.echo` removes where the output is no terminal.
 
     Args:
         probes: of `hardware.probe_all`.

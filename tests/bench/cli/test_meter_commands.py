@@ -276,7 +276,7 @@ def test_raw_bytes_are_kept_and_can_be_decoded_again(um: Path, tmp_path: Path) -
 def test_no_raw_bytes_no_file(tmp_path: Path) -> None:
     log = tmp_path / "raw.txt"
     result = jouletune("meter", "simulated", "--record-raw", str(log))
-    assert "sees no bytes" in one_line_error(result, 2)
+    assert "reads no bytes" in one_line_error(result, 2)
     assert not log.exists()
 
 
@@ -333,7 +333,7 @@ def test_calibrate_asks_for_the_load_and_refuses_one_that_is_not_there(
     )  # fmt: skip
     assert "is the load behind the meter" in one_line_error(result, 1)
     assert "connect the load (stated 5 W, known to within 1.00%), then press Enter" in result.stdout
-    assert "take the load off" in result.stdout
+    assert "disconnect the load" in result.stdout
     assert not (tmp_path / "p.json").exists()
 
 
@@ -341,7 +341,7 @@ def test_calibrate_asks_for_the_load_and_refuses_one_that_is_not_there(
     ("options", "hint"),
     [
         (["--load-w", "5"], "--load-tolerance is missing"),
-        (["--load-tolerance", "1%"], "is of a load"),
+        (["--load-tolerance", "1%"], "needs a load"),
         (["--load-w", "5", "--volts", "5", "--load-tolerance", "1%"], "give the load once"),
         (["--load-ohm", "5", "--load-tolerance", "1%"], "belong together"),
         (["--load-w", "5", "--load-tolerance", "many"], "expected a share"),
@@ -365,7 +365,7 @@ def test_calibrate_refuses_to_overwrite_before_it_measures(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["codecarbon", "none"])
 def test_a_model_cannot_be_calibrated(name: str) -> None:
-    assert "nothing to calibrate" in one_line_error(jouletune("calibrate", name), 2)
+    assert "expected one that measures" in one_line_error(jouletune("calibrate", name), 2)
 
 
 # sources
