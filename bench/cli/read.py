@@ -68,8 +68,7 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
         from plots.beside_paper import draw
         from plots.drawing.style import save
 
-        saved = [save(drawn, out) for drawn in draw(comparison)]
-        written = [*show.write(comparison, out), *(path for one in saved for path in (one.png, one.svg))]
+        written = [*show.write(comparison, out), *(path for drawn in draw(comparison) for path in save(drawn, out))]
     console = text.console()
     console.width = min(console.width, show.WIDTH)
     console.print(show.terminal(comparison))
@@ -124,7 +123,7 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
         written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
     except JouletuneError as error:
         names = " ".join(map(str, runs))
-        raise JouletuneError(
+        raise type(error)(
             f"{error}. The records are safe: `jouletune report {names} --out DIR` writes the report elsewhere"
         ) from error
     for sentence in written.damage:

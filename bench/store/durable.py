@@ -63,6 +63,20 @@ def write_through(path: Path, write: Callable[[BinaryIO], object], *, root: Path
         raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
 
 
+def remove_file(path: Path, *, root: Path) -> None:
+    """Remove a file below a folder; one that is gone already is no error.
+
+    Raises:
+        JouletuneError: it cannot be removed, or a link below `root` leads to it.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError), _folder_of(path, root) as folder:
+            os.unlink(path.name, dir_fd=folder)
+            sync_folder(folder)
+    except OSError as error:
+        raise JouletuneError(f"{path}: cannot remove ({error.strerror})") from error
+
+
 def append_line(path: Path, line: bytes, *, root: Path | None = None) -> None:
     """Append a line and wait for the disk, or leave the file as it was.
 

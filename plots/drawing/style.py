@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
-import os
 import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -18,7 +16,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis.findings import arm_order
-from bench.errors import JouletuneError
 from bench.store.durable import write_atomic
 from bench.text import shown
 
@@ -57,15 +54,18 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """A written figure: its files, its SVG text, its words and its width."""
+class Rendered:
+    """A figure as the content of files: its PNG, its SVG, its words and its width."""
 
     name: str
-    png: Path
-    svg: Path
-    markup: str
+    png: bytes
+    svg: str
     alt: str
     width_in: float
+
+    def files(self) -> dict[str, bytes]:
+        """Contents by file name."""
+        return {f"{self.name}.png": self.png, f"{self.name}.svg": self.svg.encode()}
 
 
 def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:
@@ -130,12 +130,8 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
-def save(drawn: Drawn, folder: Path) -> Saved:
-    """Write NAME.png (150 dpi) and NAME.svg as wholes.
-
-    Raises:
-        JouletuneError: the disk is full or the folder cannot be written.
-    """
+def render(drawn: Drawn) -> Rendered:
+    """The PNG (150 dpi) and the SVG of a figure."""
     png, svg = io.BytesIO(), io.StringIO()
     with context(), warnings.catch_warnings():
         # a label in a script that the font lacks shows boxes in the PNG; the SVG has the text itself
@@ -143,19 +139,16 @@ def save(drawn: Drawn, folder: Path) -> Saved:
         drawn.figure.savefig(png, format="png", dpi=PNG_DPI)
         drawn.figure.savefig(svg, format="svg", metadata={"Date": None, "Title": drawn.name})
     markup = shown(svg.getvalue(), keep="\n")  # what XML cannot hold may be in the name of an arm
-    paths = folder / f"{drawn.name}.png", folder / f"{drawn.name}.svg"
-    _write_bytes(paths[0], png.getvalue())
-    write_atomic(paths[1], markup)
-    return Saved(drawn.name, *paths, markup, drawn.alt, drawn.figure.get_figwidth())
+    return Rendered(drawn.name, png.getvalue(), markup, drawn.alt, drawn.figure.get_figwidth())
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
+def save(drawn: Drawn, folder: Path) -> list[Path]:
+    """Write NAME.png and NAME.svg, each as a whole.
+
+    Raises:
+        JouletuneError: the disk is full or the folder cannot be written.
+    """
+    files = render(drawn).files()
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return [folder / name for name in files]

@@ -3,6 +3,7 @@ only what moves."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bench.compare.show import figure, legend, measure_sentence, summary_sentenc
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
 from hardware.measure.grade import FLAGS
 from plots import pareto
-from plots.drawing.style import GRID, INK, MUTED, PAPER, Saved
+from plots.drawing.style import GRID, INK, MUTED, PAPER, Rendered
 from plots.page.frame import Section, render_page
 from plots.page.table import Column, number, table_data
 from plots.page.trace_data import PER_CHUNK, TraceSet
@@ -31,6 +32,7 @@ MAX_ROWS = 150
 MAX_SENTENCES = 40
 MAX_CELLS = 10_000
 MAX_FAILURES = 50
+MAX_FACTS = 2000
 WIDGETS = ("chart", "table", "pareto", "traces")
 
 _TONES = {WORSE: "bad", DIFFERS: "bad", BETTER: "good", AGREES: "good", NOT_ENOUGH: "dim", SAME: "", "": "dim"}
@@ -51,7 +53,7 @@ class Content:
 
     results: Results
     analysis: Analysis
-    figures: Sequence[Saved]
+    figures: Sequence[Rendered]
     grids: Sequence[Grid]
     traces: TraceSet
     comparisons: Sequence[Comparison]
@@ -170,7 +172,7 @@ def _measure(comparison: Comparison, measure: Measure, rows: list[dict[Hashable,
 # -- figures ---------------------------------------------------------------------------------------------------
 
 
-def _figures(analysis: Analysis, figures: Sequence[Saved]) -> Section:
+def _figures(analysis: Analysis, figures: Sequence[Rendered]) -> Section:
     moving = [drawn for drawn in figures if drawn.name.startswith(pareto.NAME)]
     measured = analysis.quality.has_joules
     view = {
@@ -184,9 +186,9 @@ def _figures(analysis: Analysis, figures: Sequence[Saved]) -> Section:
     return Section(title="Figures", macro="figures", view=view)
 
 
-def _svg(drawn: Saved) -> dict[str, Any]:
+def _svg(drawn: Rendered) -> dict[str, Any]:
     """The SVG as part of a page: ids of its own, and colours that follow the page."""
-    markup = drawn.markup[drawn.markup.index("<svg") :]
+    markup = drawn.svg[drawn.svg.index("<svg") :]
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (PAPER, "paper")):
         markup = markup.replace(colour, f"var(--{name})")
     for before in ('id="', "url(#", 'href="#'):
@@ -311,13 +313,11 @@ def _facts(results: Results, files: Sequence[tuple[str, str]]) -> Section:
     """Manifest and suite of each run, and links to the files beside the page."""
     runs = []
     for name, manifest in zip(results.runs, results.manifests, strict=True):
-        rest, text = manifest.to_dict(), None
-        suite = rest["suite"]
-        if isinstance(suite, dict):
-            text = suite.get("text")
-            # the suite as written holds the same as its parsed content, and is easier to read
-            rest |= {"suite": {key: suite[key] for key in suite if key not in {"text", "content"}}}
-        runs.append({"name": name, "facts": dict(_flatten(rest)), "suite": str(text) if text else ""})
+        # the suite as written holds the same as its parsed content, and is easier to read
+        parsed = {"text", "content"}
+        rest = manifest.model_dump(mode="json", exclude={"suite": parsed, "sessions": {"__all__": {"suite": parsed}}})
+        facts = dict(itertools.islice(_flatten(rest), MAX_FACTS))
+        runs.append({"name": name, "facts": facts, "suite": (manifest.suite and manifest.suite.text) or ""})
     return Section(title="Facts and files", macro="facts", view={"runs": runs, "files": files})
 
 

@@ -12,6 +12,7 @@ from bench.analysis import Results, load
 from bench.compare import compare
 from bench.compare.paper_terms import CORRUPTIONS, in_published_terms, of_the_paper
 from bench.read.results import from_records
+from bench.store.manifest import Manifest
 from plots.beside_paper import draw
 from plots.drawing.style import save
 
@@ -122,15 +123,15 @@ def test_the_figure_holds_both_values_of_every_cell(tmp_path: Path) -> None:
     for arm in table.index:
         assert bars[f"bar-{arm}"] == pytest.approx(100 * table.loc[arm, "accuracy_run"])
         assert lines[f"published-{arm}"] == pytest.approx(100 * table.loc[arm, "accuracy_base"])
-    saved = save(drawn, tmp_path)
-    assert saved.png.stat().st_size > 5000
-    assert "beside the published" in saved.markup
+    png, svg = save(drawn, tmp_path)
+    assert png.stat().st_size > 5000
+    assert "beside the published" in svg.read_text(encoding="utf-8")
     both = corrupted({"fog": 0.0})
     assert draw(compare(both, both)) == []  # two runs
 
 
 def test_which_runs_are_of_the_paper() -> None:
     frame = pd.DataFrame()
-    assert of_the_paper(Results(frame, ({"suite": {"name": "cifar-flip"}},), "t", ("r",)))
-    assert not of_the_paper(Results(frame, ({"suite": {"name": "mine"}},), "t", ("r",)))
-    assert not of_the_paper(Results(frame, ({},), "t", ("r",)))
+    assert of_the_paper(Results(frame, (Manifest.of({"suite": {"name": "cifar-flip"}}, []),), "t", ("r",)))
+    assert not of_the_paper(Results(frame, (Manifest.of({"suite": {"name": "mine"}}, []),), "t", ("r",)))
+    assert not of_the_paper(Results(frame, (Manifest(),), "t", ("r",)))

@@ -18,7 +18,7 @@ from bench.analysis import Results, analyse, from_records, load
 from bench.store.record import Record
 from plots import accuracy_bars, energy_saving, pareto
 from plots.drawing.panels import MAX_PAGES, PER_PAGE
-from plots.drawing.style import BLOCK_COLOURS, OTHER_COLOURS, Drawn, colours, save
+from plots.drawing.style import BLOCK_COLOURS, OTHER_COLOURS, Drawn, colours, render, save
 
 ACCURACY = {"block1": 0.2, "block2": 0.4, "block3": 0.6, "fc": 0.9, "full": 0.95}
 JOULES = {"block1": 80.0, "block2": 60.0, "block3": 50.0, "fc": 30.0, "full": 100.0}
@@ -237,9 +237,9 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
         assert axes.get_title(loc="left") == "$\\frac{1}{0}$ \\x07 \\u202e"
         legend = [text.get_text().strip() for text in drawn.figure.legends[0].get_texts()]
         assert {"$x_1$", "_hidden", "a\\x1b[31m\\x00", "\\u202e\\n"} <= set(legend)
-        saved = save(drawn, tmp_path)
-        ElementTree.parse(saved.svg)
-        assert not re.search(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]", saved.markup)
+        _, svg = save(drawn, tmp_path)
+        ElementTree.parse(svg)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]", svg.read_text(encoding="utf-8"))
 
 
 def test_a_block_has_one_colour_everywhere() -> None:
@@ -253,11 +253,11 @@ def test_a_block_has_one_colour_everywhere() -> None:
 
 def test_files_are_written_whole_and_not_empty(tmp_path: Path) -> None:
     (drawn,) = draw(accuracy_bars, run(datas=("<script>",)))
-    saved = save(drawn, tmp_path)
-    assert saved.png.read_bytes().startswith(b"\x89PNG")
-    assert saved.png.stat().st_size > 5_000
-    markup = saved.svg.read_text(encoding="utf-8")
+    png, svg = save(drawn, tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert png.stat().st_size > 5_000
+    markup = svg.read_text(encoding="utf-8")
     assert "&lt;script&gt;" in markup
     assert "<script>" not in markup
-    assert save(drawn, tmp_path).markup == markup  # the same figure gives the same file
+    assert render(drawn).svg == markup  # the same figure gives the same file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_bars.png", "accuracy_bars.svg"]

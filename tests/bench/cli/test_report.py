@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from bench.analysis import from_records, load
-from bench.errors import JouletuneError
+from bench.cli.commands import cli
+from bench.errors import JouletuneError, RequestError
 from bench.store.manifest import Manifest
 from bench.store.record import Record
 from bench.store.run_dir import RunDir
@@ -206,6 +208,26 @@ def test_a_second_report_leaves_nothing_of_the_first(tmp_path: Path, monkeypatch
         "mine.png",
     }
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {"accuracy.md", "accuracy.tex"}
+
+
+def test_a_folder_of_somebody_else_is_left_as_it_is(tmp_path: Path) -> None:
+    run, out = RunDir(tmp_path / "run"), tmp_path / "paper"
+    run.path.mkdir()
+    run.cells_path.write_text("".join(json.dumps(entry) + "\n" for entry in lines()), encoding="utf-8")
+    mine = {"tables/energy_budget.tex": "a", "tables/shares.md": "b", "figures/pareto-2.png": "c", "summary.csv": "d"}
+    for name, content in mine.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
+    command = ["report", str(run.path), "--out", str(out)]
+    error = CliRunner().invoke(cli, command).exception
+    assert isinstance(error, RequestError)  # exit status 2, and one line
+    assert "summary.csv: no report wrote this file" in str(error)
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(mine)
+    (out / "summary.csv").unlink()
+    for _ in range(2):
+        assert CliRunner().invoke(cli, command).exit_code == 0
+    kept = {name: (out / name).read_text() for name in mine if name != "summary.csv"}
+    assert kept == {name: content for name, content in mine.items() if name != "summary.csv"}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
