@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench import text
+from bench.catalog.checkpoints import CHECKPOINTS
 from bench.cli import read
 from bench.errors import INTERRUPTED, RequestError, nearest
+
+if TYPE_CHECKING:
+    from bench.run.runner import RunOptions
+    from bench.suite.load import LoadedSuite
 
 
 @click.command()
@@ -23,7 +30,7 @@ from bench.errors import INTERRUPTED, RequestError, nearest
 )
 @click.option("--cells", metavar="GLOB", help="Only cells whose id matches, e.g. 'digits-*/fc/*'.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Run at most N repeats of each cell.", metavar="N")
-@click.option("--dry-run", is_flag=True, help="Print the repeats that would run, and stop.")
+@click.option("--dry-run", is_flag=True, help="Check what a run needs, print the repeats that would run, and stop.")
 @click.option("--fresh", is_flag=True, help="Rename the run in the folder, and start a new one.")
 @click.option("--retry", is_flag=True, help="Run again the repeats that failed, timed out or have grade X.")
 def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
@@ -37,12 +44,13 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
     if options["repeats"] is not None and options["repeats"] > loaded.suite.energy.repeats:
         raise RequestError(f"--repeats {options['repeats']} is more than the suite's {loaded.suite.energy.repeats}")
     folder = out if out is not None else Path("results") / loaded.suite.name
-    if dry_run:
-        return _dry_run(loaded.suite, folder, **options)
     from bench.run.runner import RunOptions, run_suite
 
+    wanted = RunOptions(out=folder, **options)
+    if dry_run:
+        return _dry_run(loaded, wanted)
     console = text.console()
-    result = run_suite(loaded, RunOptions(out=folder, **options), console)
+    result = run_suite(loaded, wanted, console)
     if result.interrupted:
         text.echo(f"stopped; {result.finished} repeats are finished, the same command goes on", err=True)
         return INTERRUPTED
@@ -74,17 +82,85 @@ def list_suites(name: str | None) -> None:
 
 @click.command()
 @click.argument("suite")
-def validate(suite: str) -> None:
-    """Check SUITE, print its cells and an estimate of its time."""
-    from bench.suite.estimate import suite_seconds
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that is to train.")
+@click.option("--source", metavar="NAME", help="Energy source to look for, too.")
+@click.option("--no-timing", is_flag=True, help="Time no steps; the estimate then takes what was timed before.")
+def validate(suite: str, device: str, source: str | None, no_timing: bool) -> None:
+    """Check SUITE and what it needs here, print its cells and an estimate of its time.
+
+    The first time on a device, a few steps of each kind of cell are timed; later calls use what was found.
+    """
+    from bench.data.locate import locate_all
     from bench.suite.load import load_suite
 
-    checked = load_suite(suite).suite
+    loaded = load_suite(suite)
+    checked = loaded.suite
+    own = [data for data in checked.data if data.source is not None]
+    model = checked.model
+    locate_all(own, model.checkpoint if model.checkpoint not in CHECKPOINTS else None)
+    if source is not None:
+        import hardware
+        from bench.run.metering import hardware_errors
+
+        with hardware_errors():
+            hardware.choose(source, device=device)
+    code = _check_model(loaded, device)
     cells = checked.cells()
     text.echo(*(cell.cell_id for cell in cells))
-    seconds = suite_seconds(checked, cells)
-    takes = "no estimate of the time for this model" if seconds is None else f"roughly {text.duration(seconds)} here"
+    try:
+        locate_all(checked.data, model.checkpoint)
+        takes = _estimate(loaded, device, code, timing=not no_timing)
+    except RequestError as error:
+        takes = f"no estimate: {error}"
     text.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
+
+
+def _check_model(loaded: LoadedSuite, device: str) -> str | None:
+    """Check the device, and the model where only torch can: code or blocks of the user's own.
+
+    Returns:
+        The hash of the user's own code, None without any.
+    """
+    model = loaded.suite.model
+    if device == "cpu" and model.blocks is None:
+        return None
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is no cell
+        from bench.models.blocks import check_model
+        from bench.models.build import users_code
+        from bench.process.prepare import usable_device
+
+        usable_device(device)
+        check_model(loaded.suite, loaded.base)
+        return users_code(model, loaded.base)
+
+
+def _estimate(loaded: LoadedSuite, device: str, code: str | None, *, timing: bool) -> str:
+    """Say how long a suite may take here, after timing what was not timed before."""
+    from bench.run.estimate import Estimator
+
+    estimator = Estimator(loaded, device=device, code=code)
+    lacking = estimator.lacking()
+    if lacking and not timing:
+        return f"no estimate: {len(lacking)} kinds of step were not timed on this device yet; drop --no-timing"
+    if lacking:
+        from bench.run.progress import RunProgress
+
+        with RunProgress(text.console(stderr=True), "timing steps on this device", len(lacking)) as progress:
+            for kind in lacking:
+                progress.now("+".join(kind.blocks))
+                with contextlib.redirect_stdout(sys.stderr):
+                    estimator.take(kind)
+                progress.step()
+    found = estimator.estimate()
+    assert found is not None
+    parts = {
+        "source models": found.source_s,
+        "repeats": found.work_s,
+        "windows": found.window_s,
+        "idle baselines": found.idle_s,
+    }
+    each = ", ".join(f"{name} {text.duration(seconds)}" for name, seconds in parts.items())
+    return f"roughly {text.duration(found.total_s)} here ({each})"
 
 
 @click.command()
@@ -100,13 +176,17 @@ def fetch(name: str | None) -> None:
     text.echo(f"{name}: {downloads.fetch(name, text.console())}")
 
 
-def _dry_run(suite: Any, folder: Path, *, cells: str | None, repeats: int | None, retry: bool, **_: Any) -> int:
-    """Print the repeats that a command would run, in their order."""
+def _dry_run(loaded: LoadedSuite, options: RunOptions) -> int:
+    """Check what a run would check, then print the repeats that it would run, in their order."""
     from bench.run.plan import make_plan
+    from bench.run.runner import check
     from bench.store.run_dir import RunDir
 
-    plan = make_plan(suite, RunDir(folder).records(), cells=cells, repeats=repeats, retry=retry)
+    check(loaded, options)
+    _check_model(loaded, options.device)
+    records = [] if options.fresh else RunDir(options.out).records()
+    plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
     for repeat in plan.pending:
         text.echo(f"{repeat.cell.cell_id} #{repeat.number}")
-    text.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {folder}", err=True)
+    text.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {options.out}", err=True)
     return 0

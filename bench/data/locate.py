@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.errors import RequestError
-from bench.suite.data_axis import DataSpec
+from bench.suite.data_axis import DataSpec, n_target
 
 CIFAR10_PICKLES = "cifar-10-batches-py"
 CIFAR10C = "CIFAR-10-C"
@@ -74,6 +76,25 @@ def locate(data: DataSpec) -> Located:
         if folder is not None:
             check_tree(folder, f"{data.label}: {key}")
     return Located(source, "tree")
+
+
+def locate_all(points: Iterable[DataSpec], checkpoint: str | None) -> None:
+    """Find the data of a run and its checkpoint; whoever lacks both is told of both at once.
+
+    Raises:
+        RequestError: one line with everything that is missing, each thing once.
+    """
+    missing: dict[str, None] = {}
+    wanted: list[Callable[[], object]] = [partial(locate, data) for data in points]
+    if checkpoint is not None:
+        wanted.append(partial(locate_checkpoint, checkpoint))
+    for find in wanted:
+        try:
+            find()
+        except RequestError as error:
+            missing[str(error)] = None
+    if missing:
+        raise RequestError("; and ".join(missing))
 
 
 def _locate_cifar10(root: Path | None, label: str) -> Located:
@@ -204,6 +225,33 @@ def check_tree(folder: Path, what: str) -> list[str]:
 def image_files(folder: Path) -> list[Path]:
     """Image files of one class, sorted by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def image_counts(data: DataSpec) -> tuple[int, int]:
+    """Images of the source and of the target, near enough for an estimate; those of a user's folders are counted.
+
+    Raises:
+        RequestError: the folders are not there.
+    """
+    known = n_target(data)
+    if known is not None:
+        return (known if data.dataset not in ("cifar10", "cifar10c") else 50_000), known
+    located = locate(data)
+    if located.path is None or located.form == "tar":
+        return 10_000, 10_000
+    root, sides = located.path, list(zip(*data.members().values(), strict=True))
+    if located.form == "split_tree":
+        folders = [[root / "train"], [root / "test"]]
+    elif sides:
+        parts = [root / part for part in ("train", "val")] if located.form == "imagenet" else [root]
+        folders = [[part / member for part in parts for members in side for member in members] for side in sides]
+    elif data.target is not None:
+        folders = [[root], [Path(data.target)]]
+    else:
+        half = len(image_files(root)) // 2
+        return half, half
+    source, target = (sum(len(image_files(folder)) for folder in side) for side in folders)
+    return source, target
 
 
 def _variant(folder: Path) -> str | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from torch import nn
 
 from bench.catalog.models import FULL, BlockMap, BlockSet
 from bench.errors import RequestError, nearest
+from bench.models.build import build_model
+from bench.suite.data_axis import image_shape
+from bench.suite.suite import Suite
 
 
 def check_blocks(model: nn.Module, block_map: BlockMap) -> None:
@@ -28,11 +32,25 @@ def check_blocks(model: nn.Module, block_map: BlockMap) -> None:
                 raise RequestError(f"model.blocks.{block}: shares parameters with {other}")
 
 
+def check_model(suite: Suite, base: Path) -> None:
+    """Build the model for each form of the suite's data, with fresh weights, and check its blocks.
+
+    Args:
+        base: the suite's folder.
+
+    Raises:
+        RequestError: the model cannot be built, or as `check_blocks`.
+    """
+    for n_classes, channels, size in dict.fromkeys(map(image_shape, suite.data)):
+        model = build_model(suite.model, n_classes=n_classes, in_channels=channels, image_size=size, base=base)
+        check_blocks(model, suite.block_map)
+
+
 def block_parameters(model: nn.Module, block_map: BlockMap, block: str) -> list[nn.Parameter]:
     """The parameters of one block, each once: those of its modules; those whose name a path with a `*` matches.
 
     Raises:
-        RequestError: a module path that the model does not have.
+        RequestError: a module path that the model does not have, or a module without parameters.
     """
     found: dict[int, nn.Parameter] = {}
     for path in block_map[block]:
@@ -47,7 +65,10 @@ def block_parameters(model: nn.Module, block_map: BlockMap, block: str) -> list[
             raise RequestError(
                 f"model.blocks.{block}: the model has no module {path!r}; {nearest(path, names)}"
             ) from None
-        found |= {id(parameter): parameter for parameter in module.parameters()}
+        own = {id(parameter): parameter for parameter in module.parameters()}
+        if not own:
+            raise RequestError(f"model.blocks.{block}: has no parameters to tune in {path!r}")
+        found |= own
     return list(found.values())
 
 

@@ -21,7 +21,7 @@ def prepare(parent: Parent) -> None:
 
     from bench.data.domain import load_domain, make_domain
     from bench.models.block_noise import make_noised_model
-    from bench.models.blocks import check_blocks
+    from bench.models.blocks import check_blocks, check_model
     from bench.models.build import users_code
     from bench.models.checkpoint import fingerprint
     from bench.models.source import load_source_model, make_source_model
@@ -30,7 +30,8 @@ def prepare(parent: Parent) -> None:
     job: PrepareJob = parent.job
     if job.suite.train.threads is not None:
         torch.set_num_threads(job.suite.train.threads)
-    device, device_name = _device(job.device)
+    device, device_name = usable_device(job.device)
+    check_model(job.suite, job.base)  # at once: reading data and training source models may take an hour
     prepared: dict[str, Prepared] = {}
     for data in job.data:
         folder = make_domain(data, _Reporter(parent, f"reading {data.label}"))
@@ -81,7 +82,12 @@ def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
             )
 
 
-def _device(name: str) -> tuple[torch.device, str]:
+def usable_device(name: str) -> tuple[torch.device, str]:
+    """A torch device by name, and what it calls itself.
+
+    Raises:
+        RequestError: no such device, or torch cannot use it.
+    """
     import torch
 
     try:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 import hardware
-from bench.data.locate import locate, locate_checkpoint
+from bench.data.locate import locate_all
 from bench.errors import RequestError
 from bench.run.metering import Meter
 from bench.run.plan import Plan, make_plan, select_cells
@@ -22,7 +21,6 @@ from bench.run.session import Session
 from bench.run.surroundings import make_manifest
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
-from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite
 from bench.suite.suite import Suite
 
@@ -110,7 +108,7 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
         RequestError: it is not; nothing was written.
     """
     cells = select_cells(loaded.suite, options.cells)
-    _check_inputs(loaded.suite, {cell.data.label: cell.data for cell in cells}.values())
+    locate_all({cell.data.label: cell.data for cell in cells}.values(), loaded.suite.model.checkpoint)
     folder = RunDir(options.out)
     folder.check_usable()
     known = None if options.fresh else folder.read_manifest()
@@ -119,25 +117,6 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
     meter = Meter(wanted or "auto", options.device, folder.traces_dir)
     meter.choice  # noqa: B018  # chosen here, so that a source that is not usable is refused first
     return meter
-
-
-def _check_inputs(suite: Suite, points: Iterable[DataSpec]) -> None:
-    """Find checkpoint and data; whoever lacks both is told of both at once.
-
-    Raises:
-        RequestError: one line with everything that is missing, each thing once.
-    """
-    missing: dict[str, None] = {}
-    wanted: list[Callable[[], object]] = [partial(locate, data) for data in points]
-    if suite.model.checkpoint is not None:
-        wanted.append(partial(locate_checkpoint, suite.model.checkpoint))
-    for find in wanted:
-        try:
-            find()
-        except RequestError as error:
-            missing[str(error)] = None
-    if missing:
-        raise RequestError("; and ".join(missing))
 
 
 def _manifest(folder: RunDir, new: Manifest, suite: Suite) -> Manifest:

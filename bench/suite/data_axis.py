@@ -79,6 +79,13 @@ def n_target(data: DataSpec) -> int | None:
     return entry.n_target
 
 
+def image_shape(data: DataSpec) -> tuple[int, int, int]:
+    """Classes, channels and pixels of a side, as far as they are known before the images are read."""
+    dataset = DATASETS[data.dataset]
+    classes = len(data.members()) or data.classes or len(dataset.classes or ()) or 10
+    return classes, dataset.channels, data.image_size or dataset.image_size
+
+
 ImageSize = Annotated[int | None, whole(8, 1024)]
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, computed_field, field_validator, model_validator
 
 from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.datasets import DATASETS
 from bench.catalog.models import FULL, BlockSet, find_model, model_names
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
@@ -305,8 +306,12 @@ class Suite(Spec):
             if key not in labels:
                 hint = nearest(key, labels)
                 raise wrong(f"no block set of the suite is called {show(key)}; {hint}", "train", "per_block", key)
+        entry = find_model(self.model.name)
         for data in self.data:
             self._check_sizes(data)
+            if entry is not None and entry.kind == "torchvision" and DATASETS[data.dataset].channels == 1:
+                takes = f"takes colour images, those of {data.label} are grey"
+                raise wrong(f"{self.model.name} {takes}; take one of the paper's, e.g. resnet8", "model", "name")
         self._check_exclude()
         last, seen = (next(reversed(self.block_map)),), set()
         for cell in self.cells():

@@ -13,10 +13,8 @@ from bench.catalog.models import RESNET_BLOCKS
 from bench.data.images import Images
 from bench.models.blocks import train_only
 from bench.models.build import build_model
-from bench.suite import estimate
 from bench.suite.suite import ModelSpec
 from bench.suite.training import TrainSpec
-from bench.training import loop as train
 from bench.training.loop import (
     Batchable,
     Outcome,
@@ -304,7 +302,3 @@ def test_accuracy_and_loss_are_means_over_all_images(n: int) -> None:
     shown = Batchable(logits, y)
     assert accuracy(Fixed(), shown) == pytest.approx((logits.argmax(1) == y).double().mean().item())
     assert mean_loss(Fixed(), shown) == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-5)
-
-
-def test_the_estimate_counts_evaluation_in_the_batches_that_are_used() -> None:
-    assert estimate.EVAL_BATCH == train.EVAL_BATCH
