@@ -39,7 +39,7 @@ class RunDir:
         self.report_path = self.path / "report.html"
         self.log_path = self.path / "worker.log"
         self._lock_path = self.path / ".lock"
-        self._made = False
+        self._made: list[Path] = []
 
     @classmethod
     def existing(cls, path: Path | str) -> RunDir:
@@ -79,9 +79,12 @@ class RunDir:
             raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
 
     def remove_if_blank(self) -> None:
-        """Take back a folder that this process made and in which nothing was begun. Call it with the lock held."""
+        """Take back the folders that this process made, if nothing was begun in them. Call it with the lock held."""
         if self._made and self.is_blank():
             shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # one that holds anything else by now stays
+                for parent in self._made[1:]:
+                    parent.rmdir()
 
     # -- one run at a time -------------------------------------------------------------------------
 
@@ -94,7 +97,7 @@ class RunDir:
             RequestError: the folder cannot be made or written to.
         """
         try:
-            self._made = not self.path.exists()
+            self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             make_folder(self.path)
             lock_file = self._lock_path.open("a+")
         except OSError as error:

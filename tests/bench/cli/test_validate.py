@@ -106,6 +106,15 @@ def test_code_that_is_not_there_and_devices_that_are_none(folder: Path, capfd: p
     assert sorted(path.name for path in folder.iterdir()) == ["s.yaml"]
 
 
+def test_a_refused_device_leaves_no_folder(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "kept").mkdir()
+    for out in ([], ["--out", "a/b/c"], ["--out", "kept/run"]):
+        status, _, err = call(["run", "quickstart", "--device", "foo", "--source", "none", *out], capfd)
+        assert status == 2
+        assert "--device foo" in err
+    assert [path.name for path in folder.rglob("*")] == ["kept"]
+
+
 def test_grey_images_and_a_model_of_torchvision_need_no_torch(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write(folder, "unused")
     text = (folder / "s.yaml").read_text()
