@@ -1,4 +1,4 @@
-"""Comparable: whether the joules of two runs may be set against each other, and what else differs between them."""
+"""Decide whether joules and accuracies of two runs may be compared, and say what else differs between the runs."""
 
 from __future__ import annotations
 
@@ -10,34 +10,23 @@ import pandas as pd
 
 from bench.read.results import Results
 from bench.store.difference import changes, flat
+from bench.store.manifest import Manifest
 
 _BOARD = ("board", "cpu_model", "logical_cores")
 _METER = ("kind", "scope", "covers", "device", "params", "resolution")
-_AXES = (
-    "name",
-    "title",
-    "version",
-    "data",
-    "train_size",
-    "blocks",
-    "seeds",
-    "axes",
-    "exclude",
-    "timeout_s",
-    "energy.repeats",
-)
+_AXES = ("name", "title", "version", "data", "train_size", "blocks", "methods", "seeds", "axes", "exclude",
+         "timeout_s", "energy.repeats")  # fmt: skip
 """Keys of a suite that name its cells; the records themselves tell which there are."""
 
 
 def refusal(run: Results, base: Results) -> str:
-    """Why no joules of these two runs may be compared, '' where nothing forbids it: the device and the meter."""
-    sides = {"RUN": run.manifests[0].to_dict(), "BASE": base.manifests[0].to_dict()}
-    for name, manifest in sides.items():
-        if not isinstance(manifest.get("device"), Mapping):
+    """Say why no joules of these runs may be compared, '' where nothing forbids it: another device or meter."""
+    new, old = run.manifests[0], base.manifests[0]
+    for name, manifest in (("RUN", new), ("BASE", old)):
+        if manifest.device is None:
             return f"the device of {name} is not known (its manifest.json is missing or does not say)"
     for what, facts in (("device", device_facts), ("meter", meter_facts)):
-        new, old = (facts(manifest) for manifest in sides.values())
-        if found := changes(old, new):
+        if found := changes(facts(old), facts(new)):
             return f"another {what} ({found[0]})"
     return ""
 
@@ -108,7 +97,7 @@ def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
 
 def other_changes(run: Results, base: Results) -> list[str]:
     """What a reader must know besides: settings of the suite and versions of libraries, 'key old -> new'."""
-    new, old = (_settings(side.manifests[0].to_dict()) for side in (run, base))
+    new, old = (_settings(side.manifests[0]) for side in (run, base))
     return changes(old, new) if new and old else []
 
 
@@ -118,16 +107,16 @@ def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series
     A counter's count over the joules of a window, a power meter's over the mean power. Net joules also share the
     error of the idle baseline, which no number of repeats takes away: 2 u(idle power) · time / net energy.
     """
-    source = _mapping(results.manifests[0].to_dict(), "source")
-    count = source.get("resolution")
-    count = float(count) if isinstance(count, int | float) else 0.0
+    manifest = results.manifests[0]
+    count = (manifest.source and manifest.source.resolution) or 0.0
     gross = joules["energy_gross_j"]
-    if source.get("kind") == "counter":
+    if manifest.source is not None and manifest.source.kind == "counter":
         floor = count / (gross * joules["executions"].fillna(1).clip(lower=1))
     else:
         floor = count * joules["train_time_s"] / gross
     if basis == "net":
-        floor = floor + 2 * _idle_u_w(results.manifests[0].to_dict()) * joules["train_time_s"] / joules["energy_net_j"]
+        idle_u_w = max((idle.u_power_w for idle in manifest.idle if idle.u_power_w is not None), default=0.0)
+        floor = floor + 2 * idle_u_w * joules["train_time_s"] / joules["energy_net_j"]
     floors: pd.Series = floor.astype(float).fillna(0.0).groupby(joules["condition"]).median()
     return floors
 
@@ -141,54 +130,35 @@ def _origin(joules: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"source": grouped["source"].max(), "grade": grouped["grade"].max()})
 
 
-def device_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two devices the same one for joules. The manifest's `device` must be there."""
-    facts = manifest["device"]
+def device_facts(manifest: Manifest) -> dict[str, Any]:
+    """What must agree for two devices to count as one where joules are compared."""
+    facts = manifest.device.to_dict() if manifest.device else {}
     memory = facts.get("memory_bytes")
     # what a kernel keeps of the memory for itself changes with its version: to the GiB it is the same machine
-    gib = round(memory / 2**30) if isinstance(memory, int | float) else None
-    return {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.get("torch_device")}
+    gib = None if memory is None else round(memory / 2**30)
+    return {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.torch_device}
 
 
-def meter_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two meters the same one."""
-    source = _mapping(manifest, "source")
-    return flat({key: source.get(key) for key in _METER})
+def meter_facts(manifest: Manifest) -> dict[str, Any]:
+    """What must agree for two meters to count as one."""
+    facts = manifest.source.to_dict() if manifest.source else {}
+    return flat({key: facts.get(key) for key in _METER})
 
 
-def suite_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a suite asks of each of its conditions: its settings, without its axes."""
-    content = flat(_content(manifest))
-    return {key: value for key, value in content.items() if not any(_under(key, axis) for axis in _AXES)}
+def suite_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that all cells of a suite share: its content without its axes, keys joined by dots."""
+    settings = flat(content)
+    return {
+        key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{axis}.") for axis in _AXES)
+    }
 
 
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    kept = suite_settings(manifest)
-    versions = _mapping(manifest, "versions")
-    return kept | {name: versions.get(name) for name in ("jouletune", "torch", "torchvision") if name in versions}
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    known = manifest.versions | {"jouletune": manifest.jouletune}
+    versions = {name: known.get(name) for name in ("jouletune", "torch", "torchvision")}
+    return suite_settings(manifest.content) | {name: value for name, value in versions.items() if value is not None}
 
 
-def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(_mapping(manifest, "suite"), "content")
-
-
-def _under(key: str, axis: str) -> bool:
-    return key == axis or key.startswith(f"{axis}.")
-
-
-def _mapping(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = manifest.get(key)
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content.get(key)
     return value if isinstance(value, Mapping) else {}
-
-
-def _idle_u_w(manifest: Mapping[str, Any]) -> float:
-    """Largest standard uncertainty of an idle baseline of the run, W; 0 where none is stated."""
-    sessions = manifest.get("sessions")
-    baselines = [
-        idle
-        for session in (sessions if isinstance(sessions, list) else [])
-        if isinstance(session, Mapping) and isinstance(session.get("idle"), list)
-        for idle in session["idle"]
-    ]
-    stated = [idle.get("u_power_w") for idle in baselines if isinstance(idle, Mapping)]
-    return max((float(u) for u in stated if isinstance(u, int | float)), default=0.0)

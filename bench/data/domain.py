@@ -15,10 +15,11 @@ from bench.data.breeds import class_folders, read_breeds, superclasses_of
 from bench.data.cifar10 import read_cifar10, read_cifar10c
 from bench.data.corruptions import corrupt
 from bench.data.images import Images, Progress, random_images, read_digits, read_tree
-from bench.data.locate import CIFAR10_PICKLES, Located, cache_dir, check_tree, image_files, locate
+from bench.data.locate import CIFAR10_PICKLES, Located, check_tree, image_files, locate
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import RequestError
+from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec
 
 VERSION = 2

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.catalog.checkpoints import CHECKPOINTS
-from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, cache_dir, data_dirs
+from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, data_dirs
 from bench.data.robustbench_compat import import_robustbench
 from bench.errors import JouletuneError, RequestError, nearest
+from bench.store.cache_dir import cache_dir
 
 
 def fetchable() -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.errors import RequestError
+from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec, n_target
 
 CIFAR10_PICKLES = "cifar-10-batches-py"
@@ -24,14 +25,6 @@ def data_dirs() -> list[Path]:
     """Folders to look in: JOULETUNE_DATA where it is set, then the cache that `fetch` fills."""
     given = os.environ.get("JOULETUNE_DATA")
     return [*([Path(given).expanduser().resolve()] if given else []), cache_dir() / "data"]
-
-
-def cache_dir() -> Path:
-    """JOULETUNE_CACHE, else the user's cache folder. Everything in it can be made again."""
-    given = os.environ.get("JOULETUNE_CACHE")
-    if given:
-        return Path(given).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jouletune"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,39 +1,69 @@
 """Index: summaries of runs in one file beside them, so that a new night does not cost the reading of a year.
 
 A cache: every line of it can be made again from its run. The first line says what the file is. Each other line is a
-JSON object, a tab and the CRC-32 of the object in hexadecimal; of a run that has several, the last counts.
+JSON object, a tab and a keyed hash of the object (HMAC-SHA-256) in hexadecimal; of a run that has several, the last
+counts. The key is the user's own, in the cache folder: lines that another user wrote are not believed, their runs are
+read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
+import hmac
 import json
-import zlib
+import os
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from bench import __version__
 from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
-from bench.store.durable import append_line, cut_torn_line, write_atomic
-from bench.store.run_dir import RunDir
+from bench.store.cache_dir import cache_dir
+from bench.store.durable import append_line, cut_torn_line, open_file, read_bytes, write_atomic
+from bench.store.run_dir import MAX_MANIFEST_BYTES, RunDir
 
-INDEX_SCHEMA = 1
+INDEX_SCHEMA = 2
 NAME = "history-index.jsonl"
+MAX_BYTES = 1_000_000_000
+"""A year of nights of 100 conditions takes some 10 MB."""
+
+MAX_CELLS_BYTES = 1_000_000_000
+
 _HEADER = {"jouletune_history_index": INDEX_SCHEMA, "jouletune": __version__}
 _SPARE_LINES = 50
 """Lines that no longer count, above as many as do, before the file is written anew."""
 
+_KEY_BYTES = 32
+
+
+@functools.cache
+def _key() -> bytes:
+    """The user's key, made with the first index; of this process only where there is no folder to keep it in."""
+    with contextlib.suppress(OSError, RuntimeError):
+        path = cache_dir() / "history-index.key"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(_KEY_BYTES))
+        key = read_bytes(path, limit=_KEY_BYTES, root=path.parent)
+        if len(key) == _KEY_BYTES:
+            return key
+    return secrets.token_bytes(_KEY_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What must be the same for a summary to hold: the manifest's hash, size and time of change of cells.jsonl."""
+    """What must stay for a summary to hold: hash of the manifest, and hash, size and time of change of cells.jsonl."""
 
     manifest_sha256: str
+    cells_sha256: str
     cells_size: int
     cells_mtime_ns: int
 
@@ -41,10 +71,14 @@ class Stamp:
     def of(cls, run: RunDir) -> Stamp | None:
         """Of a run as it lies there now; None where a file is missing or cannot be read."""
         try:
-            manifest, cells = run.manifest_path.read_bytes(), run.cells_path.stat()
+            manifest = read_bytes(run.manifest_path, limit=MAX_MANIFEST_BYTES, root=run.path)
+            with open_file(run.cells_path, limit=MAX_CELLS_BYTES, root=run.path) as cells:
+                facts, digest = os.fstat(cells.fileno()), hashlib.sha256()
+                while part := cells.read(1 << 20):
+                    digest.update(part)
         except OSError:
             return None
-        return cls(hashlib.sha256(manifest).hexdigest(), cells.st_size, cells.st_mtime_ns)
+        return cls(hashlib.sha256(manifest).hexdigest(), digest.hexdigest(), facts.st_size, facts.st_mtime_ns)
 
 
 @dataclass(slots=True)
@@ -79,7 +113,7 @@ class Index:
         if path.is_dir():
             raise RequestError(f"--index {path}: is a folder; expected a file")
         try:
-            content = path.read_bytes()
+            content = index._read()
         except FileNotFoundError:
             return index
         except OSError as error:
@@ -88,6 +122,9 @@ class Index:
             return index
         index._take(content)
         return index
+
+    def _read(self) -> bytes:
+        return read_bytes(self.path, limit=MAX_BYTES, root=None if self.chosen else self.path.parent)
 
     def _take(self, content: bytes) -> None:
         first, _, rest = content.partition(b"\n")
@@ -114,8 +151,8 @@ class Index:
             self._entries[name] = stamp, summary
         if damaged or tail:
             n = damaged + bool(tail)
-            lines_were = "1 line of it was damaged" if n == 1 else f"{n} lines of it were damaged"
-            self.notes.append(f"{self.path}: {lines_were} or cut off; what stood there was read again.")
+            were = "1 line of it was" if n == 1 else f"{n} lines of it were"
+            self.notes.append(f"{self.path}: {were} damaged or cut off, or another user's; its runs were read again.")
             self._usable = False  # made anew, without them
 
     def get(self, name: str, stamp: Stamp | None) -> Summary | None:
@@ -132,8 +169,8 @@ class Index:
         try:
             with self._locked():
                 if self._usable and self.path.exists():
-                    cut_torn_line(self.path)
-                    append_line(self.path, _line(name, stamp, summary))
+                    cut_torn_line(self.path, root=self.path.parent)
+                    append_line(self.path, _line(name, stamp, summary), root=self.path.parent)
                 else:
                     self._write_all()
         except (OSError, JouletuneError) as error:
@@ -153,40 +190,42 @@ class Index:
         """The whole file, with what another process has added to it meanwhile. Call it with the lock held."""
         newest = Index(self.path, chosen=False)
         with contextlib.suppress(FileNotFoundError):
-            newest._take(self.path.read_bytes())
+            newest._take(newest._read())
         entries = newest._entries | self._entries
         lines = [json.dumps(_HEADER).encode() + b"\n"]
         lines += [_line(name, stamp, summary) for name, (stamp, summary) in entries.items()]
-        write_atomic(self.path, b"".join(lines).decode())
+        write_atomic(self.path, b"".join(lines), root=self.path.parent)
         self._usable, self._lines = True, len(entries)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time. The kernel releases the lock with the process."""
-        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+        name = self.path.with_name(f".{self.path.name}.lock")
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
 
 def _line(name: str, stamp: Stamp, summary: Summary) -> bytes:
-    content = {
-        "run": name,
-        "manifest_sha256": stamp.manifest_sha256,
-        "cells_size": stamp.cells_size,
-        "cells_mtime_ns": stamp.cells_mtime_ns,
-        "summary": summary.to_dict(),
-    }
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return b"%s\t%08x\n" % (body, zlib.crc32(body))
+    kept = {spec.name: getattr(summary, spec.name) for spec in fields(summary)}
+    body = json.dumps({"run": name, **asdict(stamp), "summary": kept}, separators=(",", ":")).encode()
+    return b"%s\t%s\n" % (body, _mac(body))
+
+
+def _mac(body: bytes) -> bytes:
+    return hmac.digest(_key(), body, "sha256").hex().encode()
 
 
 def _parse(line: bytes) -> tuple[str, Stamp, Summary]:
-    body, _, checksum = line.rpartition(b"\t")
-    if b"%08x" % zlib.crc32(body) != checksum:
-        raise ValueError("its checksum is another")
-    content = _loads(body)
-    stamp = Stamp(content["manifest_sha256"], content["cells_size"], content["cells_mtime_ns"])
-    return content["run"], stamp, Summary.from_dict(content["summary"])
+    body, _, mac = line.rpartition(b"\t")
+    if not hmac.compare_digest(_mac(body), mac):
+        raise ValueError("it is damaged, or not of this user")
+    content = json.loads(body)
+    stamp = Stamp(**{spec.name: content[spec.name] for spec in fields(Stamp)})
+    return content["run"], stamp, Summary(**content["summary"])
 
 
 def _loads(text: bytes) -> dict[str, Any]:

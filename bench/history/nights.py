@@ -214,6 +214,7 @@ def _lost(nights: list[Night]) -> list[str]:
     if some:
         n = sum(night.summary.grades["X"] for night in some)
         notes.append(f"{count(n, 'repeat')} of grade X in {named([night.name for night in some])}: joules left out.")
+    notes += [f"{night.name}: {sentence}" for night in nights for sentence in night.summary.damage]
     lost = [night for night in nights if night.summary.lost]
     if lost:
         n = sum(sum(night.summary.lost.values()) for night in lost)

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from bench.data.domain import Domain
-from bench.data.locate import cache_dir
 from bench.data.splits import interleave
 from bench.errors import RequestError
 from bench.models.blocks import block_parameters
 from bench.models.checkpoint import is_whole, save_weights
+from bench.store.cache_dir import cache_dir
 from bench.store.durable import write_atomic
 from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite

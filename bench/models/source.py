@@ -11,10 +11,11 @@ import torch
 
 from bench.catalog.models import FULL
 from bench.data.domain import Domain
-from bench.data.locate import cache_dir, locate_checkpoint
+from bench.data.locate import locate_checkpoint
 from bench.models.blocks import train_only
 from bench.models.build import build_model, users_code
 from bench.models.checkpoint import is_whole, load_weights, save_weights
+from bench.store.cache_dir import cache_dir
 from bench.suite.suite import ModelSpec
 from bench.training.augment import augment, keep
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch

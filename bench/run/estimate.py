@@ -14,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.catalog.models import FULL, BlockMap, BlockSet
-from bench.data.locate import cache_dir, image_counts
+from bench.data.locate import image_counts
+from bench.store.cache_dir import cache_dir
 from bench.store.durable import write_atomic
 from bench.suite.data_axis import DataSpec, image_shape
 from bench.suite.load import LoadedSuite

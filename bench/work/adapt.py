@@ -10,10 +10,10 @@ import torch
 
 from bench.cost import cell_costs
 from bench.data.domain import load_domain
-from bench.data.locate import cache_dir
 from bench.data.splits import split_target
 from bench.methods import fixed
 from bench.models.source import load_source_model
+from bench.store.cache_dir import cache_dir
 from bench.suite.suite import Cell, Suite
 from bench.training.loop import Batchable, Outcome, accuracy, to_tensors
 from bench.training.tuner import Tuner

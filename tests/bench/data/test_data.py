@@ -18,10 +18,11 @@ from bench.data import domain as domains
 from bench.data.corruptions import corrupt
 from bench.data.domain import Domain, load_domain, make_domain
 from bench.data.images import Images, read_digits, read_tree
-from bench.data.locate import CIFAR10_PICKLES, cache_dir, data_dirs, locate
+from bench.data.locate import CIFAR10_PICKLES, data_dirs, locate
 from bench.data.shifts import flip, permute, subpopulation
 from bench.data.splits import Split, interleave, split_target
 from bench.errors import JouletuneError, RequestError
+from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec, n_target
 
 FRACTIONS = (0.7, 0.15, 0.15)

@@ -185,7 +185,7 @@ def test_a_seed_that_a_night_lacks_does_not_move_it() -> None:
         }  # fmt: skip
         summary = Summary(
             started_at=f"2025-01-{night + 1:02}T00:00:00", suite="s", title="S", identity={}, environment={}, health={},
-            grades={}, lost={}, repeats=3, wanted=3, ended=True, rows=rows,
+            grades={}, lost={}, damage=[], repeats=3, wanted=3, ended=True, rows=rows,
         )  # fmt: skip
         nights.append(Night(str(night), summary))
     joules, accuracy = tables(nights)
@@ -227,7 +227,9 @@ def test_what_is_no_run_of_this_device_is_named_and_left_out(year: Any) -> None:
     deep.write_text("[" * 100_000)
     found = history([root])
     left = reasons(found)
-    assert len(found.nights.nights) == 40
+    # a line that is no record costs that line, and not the night whose records are all there
+    assert {night.name for night in found.nights.nights} - {year.day(day) for day in range(40)} == {"garbage"}
+    assert "garbage: cells.jsonl of garbage: 1 skipped, in no figure: line 1 is not a record." in found.nights.notes
     expected = {
         "foreign": "not a run folder",
         "empty": "not a run folder",
@@ -238,16 +240,15 @@ def test_what_is_no_run_of_this_device_is_named_and_left_out(year: Any) -> None:
         "other-settings": "other settings of the suite (train.lr 0.01 -> 0.5)",
         "other-suite": "another suite (name trial -> another)",
         "newer-manifest": "manifest.json has schema 2, this version reads 1; upgrade",
-        "newer-record": "cells.jsonl: line 1 has schema 2, this version reads 1; upgrade",
+        "newer-record": "no usable record (line 1 has schema 2, this version reads 1; upgrade",
         "torn": "cells.jsonl ends in the middle of a line",
-        "garbage": "cells.jsonl: line 1 is not a record",
         "no-manifest": "manifest.json is missing",
         "bad-manifest": "manifest.json: not readable as JSON",
         "no-cells": "cells.jsonl is missing",
         "failed": "no repeat has a result",
         "impossible": "digits-noise/n=0.1/fc/s=0 has train_size -1",
         "unending": "unfinished: 7 of 8 repeats, stopped or still running",
-        "wrong-types": "a record's energy_gross_j has the wrong type",
+        "wrong-types": "digits-noise/n=0.1/fc/s=0 has energy_gross_j 'much'",
         "deep": "",
     }
     copy = ({"copied", year.day(5)} & set(left)).pop()
@@ -363,7 +364,7 @@ def index_lines(root: Path) -> list[bytes]:
             "was made by another version of jouletune",
         ),
         (
-            lambda path: path.write_bytes(path.read_bytes().replace(b'_index": 1', b'_index": 2', 1)),
+            lambda path: path.write_bytes(path.read_bytes().replace(b'_index": 2', b'_index": 3', 1)),
             12,
             "was made by another version of jouletune",
         ),
@@ -400,7 +401,7 @@ def test_a_file_of_the_users_is_not_taken_for_an_index(year: Any, tmp_path: Path
 
 
 def test_an_index_that_cannot_be_written_costs_time_only(year: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bench.history.index.append_line", full)
@@ -420,6 +421,53 @@ def test_lines_that_no_longer_count_are_cleared_away(year: Any, monkeypatch: pyt
     lines = index_lines(year.root)
     assert len(lines) <= 2 * 40 + 1
     assert history([year.root]).nights.read == 0
+
+
+def test_summaries_that_another_user_wrote_are_not_believed(year: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_first(year, 12)
+    (year.root / NAME).unlink()
+    good = history([year.root])
+    with monkeypatch.context() as other:
+        other.setattr(index_module, "_key", lambda: b"of another user" * 2)
+        forged = b""
+        head, *lines = index_lines(year.root)
+        for line in lines:
+            content = json.loads(line.rpartition(b"\t")[0])
+            content["summary"]["rows"]["joules"] = [1e6] * 4
+            body = json.dumps(content, separators=(",", ":")).encode()
+            forged += b"%s\t%s\n" % (body, index_module._mac(body))
+    (year.root / NAME).write_bytes(head + forged)
+    found = history([year.root])
+    assert found.nights.read == 12
+    assert any("12 lines of it were damaged or cut off, or another user's" in note for note in found.nights.notes)
+    for one, other_table in zip(found.tables, good.tables, strict=True):
+        np.testing.assert_array_equal(one.values, other_table.values)
+    assert history([year.root]).nights.read == 0
+
+
+def test_a_run_that_was_changed_without_a_trace_is_read_again(year: Any) -> None:
+    keep_first(year, 12)
+    cells = year.root / year.day(3) / "cells.jsonl"
+    before = cells.stat()
+    cells.write_text(cells.read_text().replace('"energy_gross_j": 1', '"energy_gross_j": 2'))
+    os.utime(cells, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert cells.stat().st_size == before.st_size
+    assert history([year.root]).nights.read == 1
+
+
+def test_links_in_place_of_the_index_are_not_followed(year: Any, tmp_path: Path) -> None:
+    keep_first(year, 12)
+    diary = tmp_path / "diary.txt"
+    diary.write_text("dear diary\n")
+    for name in (NAME, f".{NAME}.lock"):
+        (year.root / NAME).unlink(missing_ok=True)
+        (year.root / f".{NAME}.lock").unlink(missing_ok=True)
+        (year.root / name).symlink_to(diary)
+        found = history([year.root])
+        assert len(found.nights.nights) == 12
+        assert any("cannot be" in note for note in found.nights.notes)
+        assert diary.read_text() == "dear diary\n"
+        (year.root / name).unlink()
 
 
 def test_the_index_moves_with_the_runs(year: Any) -> None:
