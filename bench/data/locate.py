@@ -18,6 +18,9 @@ CIFAR10_PICKLES = "cifar-10-batches-py"
 CIFAR10C = "CIFAR-10-C"
 CIFAR10C_URL = "https://zenodo.org/records/2535967"
 TINY_SUBSET = "tiny_imagenet32_subset"
+MAX_BYTES = 8_000_000_000
+"""Of a checkpoint."""
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
 
@@ -253,6 +256,17 @@ def _variant(folder: Path) -> str | None:
     return "JPEG" if first is not None and first.suffix.lower() in (".jpg", ".jpeg") else None
 
 
+def check_size(path: Path, max_bytes: int) -> None:
+    """Refuse a file before it is read, where it is larger than it can be.
+
+    Raises:
+        RequestError: with both sizes.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > max_bytes:
+        raise RequestError(f"{path}: {size / 1e9:.2f} GB; expected at most {max_bytes / 1e9:.2f} GB")
+
+
 def locate_checkpoint(checkpoint: str) -> Path:
     """The file of a checkpoint, given by a released name or a path; a released one is checked to be that one.
 
@@ -264,10 +278,12 @@ def locate_checkpoint(checkpoint: str) -> Path:
         path = Path(checkpoint)
         if not path.is_file():
             raise RequestError(f"model.checkpoint: {path}: no such file")
+        check_size(path, MAX_BYTES)
         return path
     for folder in data_dirs():
         path = folder / released.file
         if path.is_file():
+            check_size(path, MAX_BYTES)
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != released.sha256:

@@ -18,7 +18,7 @@ from torch import nn
 
 from bench.data.domain import Domain
 from bench.data.splits import interleave
-from bench.errors import RequestError
+from bench.errors import JouletuneError, RequestError
 from bench.models.blocks import block_parameters
 from bench.models.checkpoint import is_whole, save_weights
 from bench.store.cache_dir import cache_dir
@@ -152,8 +152,11 @@ class _Noise:
         self._data = to_tensors(domain.source.take(chosen), self._parameters[0].device, suite.model.pixels)
 
     def accuracy(self, sigma: float) -> float:
-        """Put noise of this size in, and say what is left. Parameters that overflow classify nothing."""
+        """Put noise of this size in. Returns the accuracy that is left, 0 where the output overflows."""
         with torch.no_grad():
             for parameter, clean, draw in zip(self._parameters, self._clean, self._draw, strict=True):
                 parameter.copy_(clean + sigma * draw)
-        return accuracy(self._model, self._data)
+        try:
+            return accuracy(self._model, self._data)
+        except JouletuneError:
+            return 0.0

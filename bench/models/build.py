@@ -7,7 +7,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -53,13 +55,14 @@ def _torchvision(name: str, *, n_classes: int, in_channels: int) -> nn.Module:
 def _users_own(name: str, *, n_classes: int, in_channels: int, image_size: int, base: Path) -> nn.Module:
     """`module:function`, called with those of n_classes, in_channels and image_size that it takes."""
     module_name, _, function_name = name.partition(":")
-    _look_in(base)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function = getattr(_load(module_name, base), function_name)
     except (ImportError, AttributeError) as error:
-        raise RequestError(f"model.name: {name}: {error} (looked in {base} and in the environment)") from None
+        raise RequestError(
+            f"model.name: {name}: {_in_one_line(error)} (looked in {base} and in the environment)"
+        ) from None
     except Exception as error:
-        raise RequestError(f"model.name: {name}: importing it failed with {_said(error)}") from error
+        raise RequestError(f"model.name: {name}: importing it failed with {_kind(error)}") from error
     offered = {"n_classes": n_classes, "in_channels": in_channels, "image_size": image_size}
     try:
         taken = inspect.signature(function).parameters
@@ -70,30 +73,50 @@ def _users_own(name: str, *, n_classes: int, in_channels: int, image_size: int, 
     try:
         model = function(**{key: value for key, value in offered.items() if key in taken})
     except Exception as error:
-        raise RequestError(f"model.name: {name} failed with {_said(error)}") from error
+        raise RequestError(f"model.name: {name} failed with {_kind(error)}") from error
     if not isinstance(model, nn.Module):
         raise RequestError(f"model.name: {name} returned {type(model).__name__}; expected a torch.nn.Module")
     return model
 
 
 def users_code(spec: ModelSpec, base: Path) -> str | None:
-    """Hash of the file that a user's own model comes from, None for the catalogue's: the same name may mean another."""
+    """SHA-256 of the file that a user's own model comes from, None for the catalogue's."""
     module_name, _, function_name = spec.name.partition(":")
     if not function_name:
         return None
-    _look_in(base)
     try:
-        found = importlib.util.find_spec(module_name)
-    except (ImportError, ValueError):
-        return None  # building the model says what is wrong
-    origin = Path(found.origin) if found is not None and found.origin else None
-    return hashlib.sha256(origin.read_bytes()).hexdigest() if origin is not None and origin.is_file() else None
+        file = _load(module_name, base).__file__
+    except Exception:  # building the model says what is wrong
+        return None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file is not None else None
 
 
-def _look_in(base: Path) -> None:
-    if str(base) not in sys.path:
-        sys.path.insert(0, str(base))
+def _load(name: str, base: Path) -> ModuleType:
+    """A module, or one in a package, from its file in the suite's folder; else one that is installed.
+
+    The folder is not put on the path: what else lies in it must not be imported in the place of a library.
+    """
+    top = name.partition(".")[0]
+    found = PathFinder.find_spec(top, [str(base)])
+    if found is None or (found.origin is None and importlib.util.find_spec(top) is not None):  # a folder of no code
+        return importlib.import_module(name)
+    loaded = sys.modules.get(top)
+    if top in sys.stdlib_module_names or (loaded is not None and loaded.__file__ != found.origin):
+        raise ImportError(f"{top} is also the name of a library; give the file another")
+    if loaded is None:
+        sys.modules[top] = module = importlib.util.module_from_spec(found)
+        try:
+            if found.loader is not None:
+                found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[top]
+            raise
+    return importlib.import_module(name)
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _kind(error: Exception) -> str:
+    return f"{type(error).__name__}: {_in_one_line(error)}"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -12,8 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.data.locate import MAX_BYTES, check_size
 from bench.errors import RequestError
 from bench.store.durable import write_through
+
+MAX_EXTRA_BYTES = 100_000_000
+"""Of a file, besides four times what its model has."""
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -22,8 +26,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         RequestError: the file is not there, holds anything but tensors, or does not fit the model.
     """
-    state = read_state(path)
     own = model.state_dict()
+    size = sum(value.numel() * value.element_size() for value in own.values())
+    state = read_state(path, max_bytes=MAX_EXTRA_BYTES + 4 * size)
     missing = sorted(set(own) - set(state))
     foreign = sorted(set(state) - set(own))
     shapes = [
@@ -35,20 +40,38 @@ def load_weights(model: nn.Module, path: Path) -> None:
         *([f"lacks {_some(missing)}"] if missing else []),
         *([f"has also {_some(foreign)}"] if foreign else []),
         *([_some(shapes)] if shapes else []),
+    ] or [
+        f"{key} is {state[key].dtype}, the model's {own[key].dtype}"
+        for key in own
+        if state[key].is_floating_point() != own[key].is_floating_point() or state[key].is_complex()
     ]
     if problems:
         raise RequestError(f"{path}: does not fit the model: {'; '.join(problems)}")
+    endless = [key for key, value in state.items() if not bool(value.isfinite().all())]
+    if endless:
+        raise RequestError(f"{path}: {_some(endless)}: holds values that are not finite")
     model.load_state_dict(state, strict=True)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """A state dict of tensors on the CPU, by the ending of the file: `.safetensors`, which holds nothing else, or
     torch's own format, read by an unpickler that is restricted to tensors and plain containers.
+
+    Args:
+        max_bytes: of the file.
 
     Raises:
         RequestError: as `load_weights`.
     """
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    check_size(path, max_bytes)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    for key, value in state.items():
+        # the type first: others raise where they are asked for the rest
+        odd = [name for name, is_so in (("nested", value.is_nested), ("quantised", value.is_quantized),
+               ("sparse", value.layout is not torch.strided), ("without values", value.is_meta)) if is_so]  # fmt: skip
+        if odd:
+            raise RequestError(f"{path}: {key} is {odd[0]}; expected dense tensors, as model.state_dict() has them")
+    return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.data.images import Images
+from bench.errors import JouletuneError
 from bench.suite.training import EVAL_BATCH, TrainSpec
 from bench.training.augment import augment, keep
 
@@ -214,11 +215,19 @@ def mean_loss(model: nn.Module, data: Batchable, passes: Passes = PLAIN) -> floa
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Batchable) -> float:
-    """Fraction of images classified right, in evaluation mode."""
+    """Fraction of images classified right, in evaluation mode.
+
+    Raises:
+        JouletuneError: the model's output is not finite, and its largest value no class.
+    """
     model.eval()
-    right = torch.zeros((), dtype=torch.int64, device=data.x.device)
+    right, broken = torch.zeros((2,), dtype=torch.int64, device=data.x.device)
     for x, y in zip(data.x.split(EVAL_BATCH), data.y.split(EVAL_BATCH), strict=True):
-        right += (model(x).argmax(1) == y).sum()
+        logits = model(x)
+        right += (logits.argmax(1) == y).sum()
+        broken += (~logits.isfinite()).any(1).sum()
+    if broken:
+        raise JouletuneError(f"the model's output is not finite for {int(broken)} of {len(data.x)} images")
     return int(right) / len(data.x)
 
 
