@@ -30,7 +30,7 @@ def load_source_model(spec: ModelSpec, domain: Domain, weights: Path, base: Path
     Raises:
         RequestError: the weights do not fit.
     """
-    model = _fresh(spec, domain, base)
+    model = fresh_model(spec, domain, base)
     load_weights(model, weights)
     return model
 
@@ -54,7 +54,7 @@ def make_source_model(
     if is_whole(path):
         return path
     torch.manual_seed(spec.source_train.seed)
-    model = _fresh(spec, domain, base).to(device)
+    model = fresh_model(spec, domain, base).to(device)
     parameters = train_only(model, {}, (FULL,))
     optimizer = make_optimizer(parameters, spec.source_train)
     epochs = spec.source_train.epochs
@@ -71,7 +71,8 @@ def make_source_model(
     return path
 
 
-def _fresh(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
+def fresh_model(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
+    """A model for the images of a domain, with weights drawn at random."""
     _, height, _, channels = domain.source.x.shape
     return build_model(spec, n_classes=len(domain.source.classes), in_channels=channels, image_size=height, base=base)
 

@@ -47,10 +47,16 @@ class Launcher:
         """
         started_s = time.monotonic()
         ours, theirs = socket.socketpair()
+        name = f"{target.__module__}:{target.__qualname__}"
         with self._log.open("ab") as log, theirs:
             server = _Server.running(log.fileno())
-            name = f"{target.__module__}:{target.__qualname__}"
-            pid = server.run(name, theirs.fileno(), log.fileno())
+            try:
+                pid = server.run(name, theirs.fileno(), log.fileno())
+            except CellFailedError:
+                if server.alive:
+                    raise
+                server = _Server.running(log.fileno())  # it was killed since its last child
+                pid = server.run(name, theirs.fileno(), log.fileno())
         child = Child(server, pid, ours, started_s)
         child.send_bytes(pickle.dumps(job))
         return child
@@ -176,7 +182,7 @@ class _Server:
         Raises:
             JouletuneError: it did not come up.
         """
-        if cls._one is None or cls._one._process.poll() is not None:
+        if cls._one is None or not cls._one.alive:
             cls._one = server = cls(log)
             try:
                 first = server._next(None)
@@ -186,6 +192,10 @@ class _Server:
                 server.close()
                 raise
         return cls._one
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def run(self, target: str, connection: int, log: int) -> int:
         """Fork a child that calls `module:function`. Returns its process id.
@@ -204,9 +214,9 @@ class _Server:
         """Wait for the end of a child and of all that it started. Returns its exit code, None where the time passed."""
         deadline_s = time.monotonic() + timeout_s
         with contextlib.suppress(TimeoutError):
-            while pid not in self._codes and self._process.poll() is None:
+            while pid not in self._codes and self.alive:
                 self._next(deadline_s, until="ended")
-        if self._process.poll() is not None:
+        if not self.alive:
             return self._codes.get(pid, -signal.SIGKILL)  # its children die with the server
         return self._codes.get(pid)
 

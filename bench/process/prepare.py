@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 PROGRESS_S = 0.2
 
+BUILD_S = 60.0
+"""Longest that a user's function may take to build a model."""
+
+STEP_S = 3600.0
+"""Longest between two reports of progress, e.g. an epoch of training a source model."""
+
 
 def prepare(parent: Parent) -> None:
     """Entry point of the process that makes data and source models ready; the job is a PrepareJob."""
@@ -24,7 +30,7 @@ def prepare(parent: Parent) -> None:
     from bench.models.blocks import check_blocks, check_model
     from bench.models.build import users_code
     from bench.models.checkpoint import fingerprint
-    from bench.models.source import load_source_model, make_source_model
+    from bench.models.source import fresh_model, load_source_model, make_source_model
     from bench.training.tuner import check_levers
 
     job: PrepareJob = parent.job
@@ -38,6 +44,11 @@ def prepare(parent: Parent) -> None:
         domain = load_domain(folder)
         _check_sizes(job, data.label, len(domain.target.y))
         training = _Reporter(parent, f"training {job.suite.model.name} on the source of {data.label}")
+        if ":" in job.suite.model.name:
+            building = f"building {job.suite.model.name}"
+            parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
+            fresh_model(job.suite.model, domain, job.base)
+            parent.send(Progress(building, 1, 1, limit_s=STEP_S))
         weights = make_source_model(job.suite.model, domain, job.base, device, training)
         model = load_source_model(job.suite.model, domain, weights, job.base)
         weights_sha256 = fingerprint(model)
@@ -65,7 +76,7 @@ class _Reporter:
     def __call__(self, done: int, total: int) -> None:
         if done == total or time.monotonic() - self._last_s > PROGRESS_S:
             self._last_s = time.monotonic()
-            self._parent.send(Progress(self._what, done, total))
+            self._parent.send(Progress(self._what, done, total, limit_s=STEP_S))
 
 
 def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:

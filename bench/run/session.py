@@ -15,7 +15,7 @@ from rich.console import Console
 import hardware
 from bench.catalog.datasets import DATASETS
 from bench.errors import CellFailedError, JouletuneError, RequestError
-from bench.process.launcher import CellTimeoutError, Launcher
+from bench.process.launcher import CellTimeoutError, Child, Launcher
 from bench.process.messages import (
     GO,
     RELEASE,
@@ -169,6 +169,8 @@ class Session:
 
             try:
                 done = child.receive(PrepareDone, on_other=show)
+            except CellTimeoutError as error:
+                raise RequestError(f"could not make data and source model ready: {error}") from None
             except CellFailedError as error:
                 raise JouletuneError(f"could not make data and source model ready: {error}") from None
             except BaseException:
@@ -186,16 +188,19 @@ class Session:
         window_s = hardware.window_needed_s(sampler.source.info, self._suite.energy.min_window_s)
         job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
         deadline_s = time.monotonic() + self._suite.timeout_s
-        child = self._launcher.start(run_cell, job)
+        child: Child | None = None
         window: hardware.Window | None = None
         measured: dict[str, Any] = {}
         try:
+            child = self._launcher.start(run_cell, job)
             child.receive(Ready, deadline_s=deadline_s)
             ready_s = time.monotonic()
             window = sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
             guarded_s = time.monotonic() - ready_s
             child.send(GO)
             trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.life())
+            if not ready_s <= trained.t0_s <= trained.t1_s <= time.monotonic():
+                raise CellFailedError("the process sent times that lie outside its window")
             result = window.close(
                 t0_s=trained.t0_s,
                 t1_s=trained.t1_s,
@@ -208,16 +213,18 @@ class Session:
             if not DATASETS[cell.data.dataset].labelled:
                 measured |= NO_ACCURACY
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
-            child.close()
             status, error = "ok", result.error
         except CellTimeoutError:
             status, error = "timeout", f"not done after {self._suite.timeout_s:g} s; its process group was killed"
         except (CellFailedError, RequestError) as failure:
             status, error = "failed", str(failure)
         except BaseException:
-            child.kill()
+            if child is not None:
+                child.kill()
             raise
         finally:
+            if child is not None:
+                child.close()
             if window is not None:
                 window.cancel()
         return Record(
