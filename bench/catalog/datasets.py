@@ -42,22 +42,9 @@ SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
     {
         **_corruptions("own", "noise", "blur"),
         **_corruptions(
-            "exact",
-            "gaussian_noise",
-            "shot_noise",
-            "impulse_noise",
-            "defocus_blur",
-            "glass_blur",
-            "zoom_blur",
-            "fog",
-            "brightness",
-            "contrast",
-            "elastic_transform",
-            "pixelate",
-            "jpeg_compression",
-            "speckle_noise",
-            "gaussian_blur",
-            "saturate",
+            "exact", "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "zoom_blur", "fog",
+            "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise",
+            "gaussian_blur", "saturate",
         ),
         **_corruptions("like", "motion_blur-like", "snow-like", "frost-like", "spatter-like"),
         **_corruptions("archive", "motion_blur", "snow", "frost", "spatter"),
@@ -66,7 +53,7 @@ SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
         "permute": ShiftEntry("output"),
         "block_noise": ShiftEntry(None),
     }
-)
+)  # fmt: skip
 
 SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType(
     {name: entry.level for name, entry in SHIFTS.items() if entry.level is not None}
@@ -104,12 +91,12 @@ class DatasetEntry:
     """
 
     name: str
-    classes: tuple[str, ...] | None
-    n_target: int | None
-    n_per_class: Mapping[str, int] | None
-    channels: int
-    image_size: int
-    superclasses: Superclasses | None
+    classes: tuple[str, ...] | None = None
+    n_target: int | None = None
+    n_per_class: Mapping[str, int] | None = None
+    channels: int = 3
+    image_size: int = 32
+    superclasses: Superclasses | None = None
     shifts: tuple[str, ...] = MADE
     takes_source: bool = True
     own_table: bool = False
@@ -124,88 +111,36 @@ def _pairs(**pairs: tuple[str, str]) -> Superclasses:
     return MappingProxyType({name: ((source,), (target,)) for name, (source, target) in pairs.items()})
 
 
-DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
-    {
-        "digits": DatasetEntry(
-            name="digits",
-            classes=_DIGITS,
-            n_target=899,
-            n_per_class=MappingProxyType(
-                dict(zip(_DIGITS, (178, 182, 177, 183, 181, 182, 181, 179, 174, 180), strict=True))
-            ),
-            channels=1,
-            image_size=8,
-            # pairs that share strokes, so that a superclass is learnable from either member
-            superclasses=_pairs(ring=("0", "6"), bar=("1", "7"), bowl=("3", "8"), fork=("4", "9"), curve=("2", "5")),
-            takes_source=False,
+_ENTRIES = (
+    DatasetEntry(
+        name="digits",
+        classes=_DIGITS,
+        n_target=899,
+        n_per_class=dict(zip(_DIGITS, (178, 182, 177, 183, 181, 182, 181, 179, 174, 180), strict=True)),
+        channels=1,
+        image_size=8,
+        # pairs that share strokes, so that a superclass is learnable from either member
+        superclasses=_pairs(ring=("0", "6"), bar=("1", "7"), bowl=("3", "8"), fork=("4", "9"), curve=("2", "5")),
+        takes_source=False,
+    ),
+    DatasetEntry(
+        name="cifar10",
+        classes=_CIFAR10,
+        n_target=10_000,
+        n_per_class=dict.fromkeys(_CIFAR10, 6000),
+        superclasses=_pairs(
+            road=("automobile", "truck"),
+            pet=("cat", "dog"),
+            hoofed=("deer", "horse"),
+            craft=("airplane", "ship"),
+            small=("bird", "frog"),
         ),
-        "cifar10": DatasetEntry(
-            name="cifar10",
-            classes=_CIFAR10,
-            n_target=10_000,
-            n_per_class=MappingProxyType(dict.fromkeys(_CIFAR10, 6000)),
-            channels=3,
-            image_size=32,
-            superclasses=_pairs(
-                road=("automobile", "truck"),
-                pet=("cat", "dog"),
-                hoofed=("deer", "horse"),
-                craft=("airplane", "ship"),
-                small=("bird", "frog"),
-            ),
-        ),
-        "cifar10c": DatasetEntry(
-            name="cifar10c",
-            classes=_CIFAR10,
-            n_target=10_000,
-            n_per_class=None,
-            channels=3,
-            image_size=32,
-            superclasses=None,
-            shifts=ARCHIVED,
-            takes_source=False,
-        ),
-        "imagenet": DatasetEntry(
-            name="imagenet",
-            classes=None,
-            n_target=None,  # classes differ in size, from 732 images to 1,300
-            n_per_class=None,
-            channels=3,
-            image_size=128,
-            superclasses=None,
-            shifts=("subpopulation",),
-        ),
-        "tiny_imagenet": DatasetEntry(
-            name="tiny_imagenet",
-            classes=None,
-            n_target=10_000,
-            n_per_class=None,
-            channels=3,
-            image_size=32,
-            superclasses=None,
-            shifts=("subpopulation",),
-            own_table=True,
-        ),
-        "random": DatasetEntry(
-            name="random",
-            classes=None,
-            n_target=1000,
-            n_per_class=None,
-            channels=3,
-            image_size=32,
-            superclasses=None,
-            shifts=(NO_SHIFT,),
-            takes_source=False,
-            labelled=False,
-        ),
-        "folder": DatasetEntry(
-            name="folder",
-            classes=None,
-            n_target=None,
-            n_per_class=None,
-            channels=3,
-            image_size=32,
-            superclasses=None,
-        ),
-    }
+    ),
+    DatasetEntry(name="cifar10c", classes=_CIFAR10, n_target=10_000, shifts=ARCHIVED, takes_source=False),
+    # its classes differ in size, from 732 images to 1,300
+    DatasetEntry(name="imagenet", image_size=128, shifts=("subpopulation",)),
+    DatasetEntry(name="tiny_imagenet", n_target=10_000, shifts=("subpopulation",), own_table=True),
+    DatasetEntry(name="random", n_target=1000, shifts=(NO_SHIFT,), takes_source=False, labelled=False),
+    DatasetEntry(name="folder"),
 )
+DATASETS: Mapping[str, DatasetEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -10,23 +10,31 @@ from types import MappingProxyType
 BlockMap = Mapping[str, tuple[str, ...]]
 """Block name -> paths of the modules that make it up. What no block names belongs to none."""
 
-RESNET_BLOCKS: BlockMap = MappingProxyType(
-    {"block1": ("conv1", "layer1"), "block2": ("layer2",), "block3": ("layer3",), "fc": ("fc",)}
-)
+BlockSet = tuple[str, ...]
+"""Names of blocks that are tuned together, or FULL alone."""
+
+RESNET_BLOCKS: BlockMap = {
+    "block1": ("conv1", "layer1"), "block2": ("layer2",), "block3": ("layer3",), "fc": ("fc",),
+}  # fmt: skip
 """The paper's ResNet. Its final `bn` belongs to no block, as published."""
 
 POOL = 8
 """The paper's net pools 8x8 windows, not the whole map: 128x128 images leave 4x4x64 = 1024 features."""
 
-_FOUR_STAGES: BlockMap = MappingProxyType(
-    {
-        "block1": ("conv1", "bn1", "layer1"),
-        "block2": ("layer2",),
-        "block3": ("layer3",),
-        "block4": ("layer4",),
-        "fc": ("fc",),
-    }
-)
+_FOUR_STAGES: BlockMap = {
+    "block1": ("conv1", "bn1", "layer1"), "block2": ("layer2",), "block3": ("layer3",), "block4": ("layer4",),
+    "fc": ("fc",),
+}  # fmt: skip
+_SHUFFLENET: BlockMap = {
+    "block1": ("conv1", "stage2"), "block2": ("stage3",), "block3": ("stage4", "conv5"), "fc": ("fc",),
+}  # fmt: skip
+_DENSENET: BlockMap = {
+    "block1": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1"),
+    "block2": ("features.denseblock2", "features.transition2"),
+    "block3": ("features.denseblock3", "features.transition3"),
+    "block4": ("features.denseblock4", "features.norm5"),
+    "fc": ("classifier",),
+}
 
 
 def _features(*ends: int, head: str = "classifier") -> BlockMap:
@@ -36,7 +44,7 @@ def _features(*ends: int, head: str = "classifier") -> BlockMap:
     for number, end in enumerate(ends, start=1):
         blocks[f"block{number}"] = tuple(f"features.{index}" for index in range(start, end))
         start = end
-    return MappingProxyType({**blocks, "fc": (head,)})
+    return {**blocks, "fc": (head,)}
 
 
 # A stage ends where the resolution halves; the head is always called fc, so that a suite reads alike for all.
@@ -49,38 +57,13 @@ _TORCHVISION: tuple[tuple[str, BlockMap], ...] = (
     (r"mobilenet_v3_large", _features(2, 4, 7, 13, 17)),
     (r"efficientnet_b[0-7]", _features(2, 3, 4, 6, 9)),
     (r"convnext_(tiny|small|base|large)", _features(2, 4, 6, 8)),
-    (
-        r"shufflenet_v2_x(0_5|1_0|1_5|2_0)",
-        MappingProxyType(
-            {
-                "block1": ("conv1", "stage2"),
-                "block2": ("stage3",),
-                "block3": ("stage4", "conv5"),
-                "fc": ("fc",),
-            }
-        ),
-    ),
-    (
-        r"densenet(121|161|169|201)",
-        MappingProxyType(
-            {
-                "block1": (
-                    "features.conv0",
-                    "features.norm0",
-                    "features.denseblock1",
-                    "features.transition1",
-                ),
-                "block2": ("features.denseblock2", "features.transition2"),
-                "block3": ("features.denseblock3", "features.transition3"),
-                "block4": ("features.denseblock4", "features.norm5"),
-                "fc": ("classifier",),
-            }
-        ),
-    ),
+    (r"shufflenet_v2_x(0_5|1_0|1_5|2_0)", _SHUFFLENET),
+    (r"densenet(121|161|169|201)", _DENSENET),
 )
 
-_EXAMPLES = ("resnet8", "resnet14", "resnet20", "resnet26", "resnet18", "resnet50", "mobilenet_v2",
+MODEL_NAMES = ("resnet8", "resnet14", "resnet20", "resnet26", "resnet18", "resnet50", "mobilenet_v2",
              "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "densenet121", "shufflenet_v2_x1_0")  # fmt: skip
+"""To suggest to somebody who misspelt one."""
 
 TARGET_BLOCKS: Mapping[str, str] = MappingProxyType({"input": "block1", "feature": "block3", "output": "fc"})
 """The block that TBFT tunes for a shift of each level (arXiv 2403.15905)."""
@@ -122,11 +105,3 @@ def find_model(name: str) -> ModelEntry | None:
         if re.fullmatch(pattern, name):
             return ModelEntry(name, "torchvision", blocks)
     return None
-
-
-def model_names() -> tuple[str, ...]:
-    """Names to suggest to somebody who misspelt one."""
-    return _EXAMPLES
-
-
-BlockSet = tuple[str, ...]

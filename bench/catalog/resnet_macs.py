@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the paper's nets in closed form, so that a suite can be priced without importing torch.
+"""Multiply-accumulates of the paper's nets in closed form, for the published costs. Imports no torch.
 
 `bench.cost` gives the same integers for these nets, and those of any other, by following the torch module.
 """
@@ -44,13 +44,6 @@ def resnet_layers(
 def forward_macs(layers: tuple[Layer, ...]) -> int:
     """Of one image."""
     return sum(layer.macs for layer in layers)
-
-
-def frozen_macs(layers: tuple[Layer, ...], blocks: BlockSet) -> int:
-    """Of the forward pass of one image, the part before the first of these blocks: it can be kept."""
-    trained = {layer.block for layer in layers} if blocks == (FULL,) else set(blocks)
-    first = next(number for number, layer in enumerate(layers) if layer.block in trained)
-    return sum(layer.macs for layer in layers[:first])
 
 
 def step_macs(layers: tuple[Layer, ...], blocks: BlockSet) -> int:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, computed_field, fie
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.catalog.datasets import DATASETS
-from bench.catalog.models import FULL, BlockSet, find_model, model_names
+from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.suite.arm import Arm
@@ -251,7 +251,7 @@ class Suite(Spec):
     def _is_known(cls, model: ModelSpec) -> ModelSpec:
         entry = find_model(model.name)
         if entry is None:
-            raise wrong(f"{show(model.name)} is not a model; {nearest(model.name, model_names())}", "name")
+            raise wrong(f"{show(model.name)} is not a model; {nearest(model.name, MODEL_NAMES)}", "name")
         if "width" in model.model_fields_set and entry.kind != "paper":
             raise wrong(f"only the paper's resnets have a width, {model.name} has not", "width")
         if model.blocks is None and entry.blocks is None:

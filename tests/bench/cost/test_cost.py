@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
-from bench.catalog.models import FULL, RESNET_BLOCKS, BlockMap, find_model
-from bench.catalog.resnet_macs import forward_macs, frozen_macs, resnet_layers, step_macs
+from bench.catalog.models import FULL, RESNET_BLOCKS, BlockMap, BlockSet, find_model
+from bench.catalog.resnet_macs import Layer, forward_macs, resnet_layers, step_macs
 from bench.cost import Cost, cell_costs, fine_tuning_macs, step_of, trace
 from bench.models.blocks import train_only
 from bench.models.build import build_model
@@ -47,6 +47,13 @@ def overcounted(model: nn.Module, image: Tensor) -> int:
     for handle in hooks:
         handle.remove()
     return surplus
+
+
+def frozen_macs(layers: tuple[Layer, ...], blocks: BlockSet) -> int:
+    """Of the forward pass of one image, the part before the first of these blocks: it can be kept."""
+    trained = {layer.block for layer in layers} if blocks == (FULL,) else set(blocks)
+    first = next(number for number, layer in enumerate(layers) if layer.block in trained)
+    return sum(layer.macs for layer in layers[:first])
 
 
 def block_map(name: str) -> BlockMap:
