@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,13 @@ _ASCII = {
 }
 
 
+_FOLDERS = re.compile(
+    r"""(?:^|(?<=[\s"'`(\[{=:,])|(?<=file://))  # where a path begins; a URL, a relative path or a cell id goes on there
+        ~?/(?!(?:dev|sys|proc)/)(?:[^\s/:;,"'`()<>|]+/+)+""",
+    re.VERBOSE | re.MULTILINE,
+)
+
+
 def shown(text: object, keep: str = "") -> str:
     """Replace what a terminal would obey, or could not show, by a visible escape such as ``\\x1b``.
 
@@ -36,6 +44,11 @@ def shown(text: object, keep: str = "") -> str:
     if whole.isprintable():
         return whole
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in whole)
+
+
+def without_folders(text: str) -> str:
+    """Leave of each absolute path in a text its last part: `/home/ann/data/cifar` -> `…/cifar`. Device files stay."""
+    return _FOLDERS.sub("\N{HORIZONTAL ELLIPSIS}/", text) if "/" in text else text
 
 
 def echo(*lines: object, err: bool = False) -> None:

@@ -13,8 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.text import shown
-from plots.drawing.style import INK, MUTED, WIDTH_IN, Drawn, context, new_figure
+from plots.drawing.style import INK, MUTED, WIDTH_IN, Drawn, context, new_figure, public
 
 COLUMNS = 3
 PER_PAGE = 6
@@ -80,8 +79,8 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
     columns = min(COLUMNS, len(parts))
     rows = math.ceil(len(parts) / columns)
     width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
-    title = textwrap.wrap(shown(chart.title), int(width * 11))
-    caption = textwrap.wrap(shown(chart.caption), int(width * 19.5))
+    title = textwrap.wrap(public(chart.title), int(width * 11))
+    caption = textwrap.wrap(public(chart.caption), int(width * 19.5))
     legend_columns = _legend_columns(chart.legend, width)
     top = 0.42 + _TITLE_IN * len(title) + _LEGEND_IN * math.ceil(len(chart.legend) / legend_columns)
     bottom = 0.56 + _CAPTION_IN * len(caption)
@@ -96,7 +95,7 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
         panel = figure.add_axes((x / width, y / height, panel_width / width, _PANEL_IN / height))
         axes.append(panel)
         paint(panel, label, part)
-        panel.set_title(_cut(shown(label), panel_width), loc="left", pad=5)
+        panel.set_title(_cut(public(label), panel_width), loc="left", pad=5)
         panel.tick_params(labelleft=column == 0)
         if column == 0:
             panel.set_ylabel(chart.y_label)
@@ -139,7 +138,7 @@ def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
 
 def _legend_label(handle: Artist) -> str:
     """Its label; matplotlib leaves out those that begin with an underscore."""
-    label = shown(handle.get_label())
+    label = public(handle.get_label())
     return f" {label}" if label.startswith("_") else label
 
 

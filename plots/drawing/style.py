@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.findings import arm_order
 from bench.store.durable import write_atomic
-from bench.text import shown
+from bench.text import shown, without_folders
 
 INK = "#1b1f24"
 MUTED = "#5b6570"
@@ -121,6 +121,11 @@ def context() -> AbstractContextManager[None]:
             "svg.hashsalt": "jouletune",  # the same figure gives the same file
         }
     )
+
+
+def public(text: object) -> str:
+    """A text of any origin as a figure may show it: control characters visible, folders left out."""
+    return without_folders(shown(text))
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -16,6 +16,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.text import shown, without_folders
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
@@ -53,7 +55,7 @@ def render_page(
     return environment.get_template("page.html").render(
         title=title,
         subtitle=subtitle,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}",
+        policy=Markup(f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}"),
         css=Markup(_web_file("page.css")),
         sections=[
             {"id": name, "title": section.title, "body": body}
@@ -64,13 +66,24 @@ def render_page(
     )
 
 
-def packed(value: Any) -> str:
+def packed(value: Any) -> Markup:
     """JSON for the scripts as base64 of gzip: small, and no text in it can end or be an element.
 
     Raises:
         ValueError: nan or infinity in it.
     """
-    return _pack(json.dumps(value, allow_nan=False, separators=(",", ":")))
+    return _pack(json.dumps(_public(value), allow_nan=False, separators=(",", ":")))
+
+
+def _public(value: Any) -> Any:
+    """The same value with texts as a page may show them: control characters visible, folders left out."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return without_folders(shown(value, keep="\n\t\N{NO-BREAK SPACE}"))
+    if isinstance(value, Mapping):
+        return {_public(key): _public(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [one if isinstance(one, int | float) else _public(one) for one in value]
+    return value
 
 
 @cache
@@ -79,6 +92,7 @@ def _environment() -> Environment:
         loader=PackageLoader("plots.page"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_public,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -118,14 +132,14 @@ def _plotly() -> str:
 
 
 @cache
-def _plotly_packed() -> str:
+def _plotly_packed() -> Markup:
     """plotly.js: 2 MB instead of 5, unpacked by the browser once a chart needs it."""
     return _pack(_plotly())
 
 
-def _pack(text: str) -> str:
+def _pack(text: str) -> Markup:
     # without a date: the same page is the same file
-    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+    return Markup(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode())
 
 
 def _hash(text: str) -> str:

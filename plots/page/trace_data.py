@@ -15,7 +15,7 @@ import pandas as pd
 from bench.analysis import Results
 from bench.analysis.wording import missing
 from bench.read.damage import NAMED
-from hardware.files import open_regular
+from bench.store.durable import open_file
 from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500
@@ -68,10 +68,9 @@ def collect(results: Results) -> TraceSet:
         try:
             if Path(name).name != name:
                 raise ValueError("a path, not the name of a file")
-            with (
-                open_regular(results.folders[run].traces_dir / name) as file,
-                gzip.GzipFile(fileobj=file) as stream,
-            ):
+            folder = results.folders[run]
+            packed = open_file(folder.traces_dir / name, limit=MAX_TRACE_BYTES, root=folder.path)
+            with packed, gzip.GzipFile(fileobj=packed) as stream:
                 try:
                     read[index] = _drawn(records.loc[index], parse_trace(stream, MAX_TRACE_BYTES))
                 finally:

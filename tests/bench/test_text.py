@@ -63,3 +63,24 @@ def test_printable_text_stays_as_it_is() -> None:
 def test_what_an_encoding_lacks_is_replaced() -> None:
     assert "10 ± 2 \N{EN DASH} 3 † ▁█ \udcff é".encode("ascii", text.REPLACE) == rb"10 +/- 2 - 3 + _# \udcff ?"
     assert "± é †".encode("latin-1", text.REPLACE) == b"\xb1 \xe9 +"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/home/ann/data/cifar", "…/cifar"),
+        ("replay:/home/ann/t.csv", "replay:…/t.csv"),
+        ("cannot read '/mnt/a/b.json': gone", "cannot read '…/b.json': gone"),
+        ("file:///home/ann/x", "file://…/x"),
+        ("~/.cache/jouletune/a.pt", "…/a.pt"),
+        ("data=/mnt/a/b", "data=…/b"),
+        ("digits-flip/n=0.1/fc/s=0", "digits-flip/n=0.1/fc/s=0"),
+        ("odd (1)/n=0.1/neq(budget=0.1)/s=0", "odd (1)/n=0.1/neq(budget=0.1)/s=0"),
+        ("gt;/n=0.1/fc/s=0", "gt;/n=0.1/fc/s=0"),
+        ("https://arxiv.org/abs/2403.15905", "https://arxiv.org/abs/2403.15905"),
+        ("/dev/ttyACM0, /sys/class/powercap", "/dev/ttyACM0, /sys/class/powercap"),
+        ("tables/energy.md, J/s, and/or", "tables/energy.md, J/s, and/or"),
+    ],
+)
+def test_absolute_paths_keep_their_last_part(given: str, expected: str) -> None:
+    assert text.without_folders(given) == expected
