@@ -22,7 +22,7 @@ def by_seed(records: pd.DataFrame) -> pd.DataFrame:
 
 def single_blocks(records: pd.DataFrame) -> pd.Series:
     """Number of single blocks that each (data, train_size) has tried, failures included."""
-    tried = records[(records["role"] == "single") & (records["status"] != "skipped")]
+    tried = records[records["role"] == "single"]
     return tried.groupby(GROUP, sort=False)["arm"].nunique().rename("tried")
 
 

@@ -32,7 +32,7 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
     grouped = records.groupby(keys, sort=False)
     table = grouped[_FACTS].first()
     table["repeats"] = grouped["status"].count()
-    for status in ("ok", "failed", "timeout", "skipped"):
+    for status in ("ok", "failed", "timeout"):
         table[status] = (records["status"] == status).groupby(records["cell"], sort=False).sum()
     done = records[records["ok"]]
     joules = measured(records)

@@ -130,7 +130,7 @@ def summary(analysis: Analysis) -> pd.DataFrame:
         "n_test",
         "seed",
     ]
-    table = cells[[*names, "repeats", "ok", "failed", "timeout", "skipped"]].copy()
+    table = cells[[*names, "repeats", "ok", "failed", "timeout"]].copy()
     for source, (name, factor) in _SUMMARY.items():
         table[name] = cells[source] if factor == 1 else (cells[source] * factor).round(6)
     table[["source", "source_kind", "grade", "caveat"]] = cells[["source", "source_kind", "grade", "caveat"]]

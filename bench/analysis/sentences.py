@@ -145,7 +145,7 @@ def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[st
         }[caveat]
         who = "Some joules" if quality.caveat_label.startswith("partly") else "Joules"
         said.append(f"{who} {meaning}; they are not a measurement of this run.")
-    for status, words in (("failed", "failed"), ("timeout", "ran out of time"), ("skipped", "skipped")):
+    for status, words in (("failed", "failed"), ("timeout", "ran out of time")):
         n = quality.statuses.get(status, 0)
         if n:
             said.append(f"{count(n, 'repeat')} {words}; in no average.")

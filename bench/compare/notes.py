@@ -71,7 +71,6 @@ def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
     parts = [
         (int(statuses.get("failed", 0)), "failed"),
         (int(statuses.get("timeout", 0)), "ran out of time"),
-        (int(statuses.get("skipped", 0)), "skipped"),
         (int(((done["grade"] == "X") & done["energy_gross_j"].notna()).sum()), "of grade X, joules left out"),
     ]
     if len(joules):

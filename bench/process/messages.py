@@ -13,15 +13,12 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, TypeAdapter
 
 from bench.errors import CellFailedError
+from bench.store.record import Finite, WorkFigures
 from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Cell, Suite
 
 MAX_BYTES = 1_000_000
 """Longest line that is read from a child."""
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class PrepareDone:
 
 @dataclass(frozen=True, slots=True)
 class CellJob:
-    """Run one repeat. Answered by Ready, (GO), Trained, (RELEASE), Evaluated; or by Failed at any point.
+    """Run one repeat. Answered by Ready, (GO), Trained, (RELEASE), WorkFigures; or by Failed at any point.
 
     Attributes:
         window_s: the fine-tuning is done again until it took that long.
@@ -115,30 +112,6 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The figures of a repeat; names as in Record."""
-
-    n_train: Count
-    n_val: Count
-    n_test: Count
-    trained_parameters: Count
-    accuracy_before: Share
-    accuracy_after: Share
-    best_epoch: Count
-    epochs_run: Count
-    steps: Count
-    peak_rss_mb: Finite
-    levers: tuple[str, ...]
-    cache_mb: Finite | None
-    cache_note: str | None
-    data_variant: str | None
-    forward_macs: Count | None = None
-    step_macs: Count | None = None
-    step_bytes: Count | None = None
-    train_macs: Count | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Failed:
     """Something broke in the child.
 
@@ -154,7 +127,7 @@ GO = "go"
 RELEASE = "release"
 """Words that the parent sends."""
 
-Message = Progress | PrepareDone | Ready | Alive | Trained | Evaluated | Failed
+Message = Progress | PrepareDone | Ready | Alive | Trained | WorkFigures | Failed
 
 
 def encode(message: Message) -> bytes:

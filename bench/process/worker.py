@@ -7,7 +7,8 @@ import sys
 import time
 
 from bench.process.child import Parent
-from bench.process.messages import GO, RELEASE, Alive, CellJob, Evaluated, Ready, Trained
+from bench.process.messages import GO, RELEASE, Alive, CellJob, Ready, Trained
+from bench.store.record import WorkFigures
 
 HEARTBEAT_S = 5.0
 
@@ -39,7 +40,7 @@ def run_cell(parent: Parent) -> None:
     peak_rss_mb = _peak_rss_mb()  # before the test images come in
     parent.send(Trained(t0, t1, executions))
     parent.wait_for(RELEASE)
-    parent.send(Evaluated(peak_rss_mb=peak_rss_mb, **work.figures()))
+    parent.send(WorkFigures(peak_rss_mb=peak_rss_mb, **work.figures()))
 
 
 def _peak_rss_mb() -> float:

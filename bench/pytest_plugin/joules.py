@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import hardware
 from bench.errors import RequestError, nearest, show
-from bench.run.outcome import work_figures
+from bench.run.outcome import window_fields
 from bench.store.record import Record
 from bench.suite.suite import EnergySpec
 
@@ -97,7 +97,6 @@ class Joules:
                 cell_id=f"{self._where}::{self._name}",
                 repeat=number,
                 status="ok",
-                error=energy.error,
                 dataset="",
                 shift="",
                 level="",
@@ -111,7 +110,7 @@ class Joules:
                 bn_mode="",
                 source=sampler.source.info.name,
                 started_at=started_at,
-                **work_figures(t1_s - t0_s, executions, energy),
+                **window_fields(energy),
             )
         )
         return result

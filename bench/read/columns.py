@@ -12,54 +12,20 @@ import pandas as pd
 from bench.catalog.models import TARGET_BLOCKS
 from bench.errors import RequestError
 from bench.read import published
-from bench.store.record import UNITS
+from bench.store.durable import printable
+from bench.store.record import FIELDS
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose arm is their `blocks`, in records that lack the field `arm`; others stand under their name there."""
 
-_TEXT = [
-    "cell_id",
-    "status",
-    "error",
-    "dataset",
-    "shift",
-    "level",
-    "data",
-    "blocks",
-    "method",
-    "arm",
-    "model",
-    "bn_mode",
-    "variant",
-    "engine",
-    "started_at",
-    "data_variant",
-    "device",
-    "source",
-    "source_kind",
-    "grade",
-    "trace",
-    "target",
-    "governor",
-    "cache_note",
-    "target_block",
-]
-_NOT_READ = {"energy_terms", "options", "band_s", "lost_fraction", "longest_gap_s", "own_counter_j", "own_integral_j",
-             "governor", "cooldown_s", "temperature_after_c", "frequency_before_hz", "frequency_after_hz",
-             "throttle_before", "throttle_after", "throttle_count_before", "throttle_count_after", "levers", "cache_mb",
-             "cache_note"}  # fmt: skip
-"""They stand in the record for whoever asks about one repeat; no table is made of them."""
-
-_LISTS = ("flags", "levers")
-"""They become texts, joined by ';'."""
-
-EVERY_FIELD = (*(name for name in UNITS if name != "energy_terms"), "accuracy_sd", "target")
+EVERY_FIELD = (*(name for name, info in FIELDS.items() if info.kind != "terms"), "accuracy_sd", "target")
 """All that fits into one column."""
 
-READ = (*(name for name in UNITS if name not in _NOT_READ), "accuracy_sd", "target")
+READ = (*(name for name, info in FIELDS.items() if info.read), "accuracy_sd", "target")
 """Of those, what the analysis reads."""
 
-_NEVER_NULL = ("cell_id", "status", "level", "data", "blocks", "method")
+_INDICES = ("seed", "repeat")
+"""Whole numbers that are never missing; the other figures are floats, nan where they are."""
 
 
 def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]:
@@ -120,13 +86,15 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
 
 
 def _column(name: str, values: Sequence[Any]) -> Any:
-    if name in _LISTS:
+    info = FIELDS.get(name)
+    kind = "text" if name == "target" else info.kind if info else "number"
+    if kind == "list":
         return [";".join(map(str, value)) if value else "" for value in values]
-    if name == "options":
+    if kind == "object":
         return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
-    if name in {"seed", "repeat"}:
+    if name in _INDICES:
         return np.array([int(value or 0) for value in values], dtype=np.int64)
-    if name in _TEXT:
-        empty = "" if name in _NEVER_NULL else None
-        return pd.Series([empty if value is None else str(value) for value in values], dtype="str")
+    if kind == "text":
+        empty = "" if info and info.key else None
+        return pd.Series([empty if value is None else printable(str(value)) for value in values], dtype="str")
     return np.array([np.nan if value is None else float(value) for value in values], dtype=float)

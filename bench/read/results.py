@@ -17,7 +17,7 @@ from bench.errors import RequestError
 from bench.read import published
 from bench.read.baselines import Brackets
 from bench.read.columns import READ, make_frame, row
-from bench.read.damage import read_manifest, read_rows, summary_of_damage, usable
+from bench.read.damage import read_manifest, read_rows, summary_of_damage
 from bench.store import benchmark_json
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
@@ -25,6 +25,9 @@ from bench.suite.training import AXES, variant_label
 
 GROUP = ["data", "train_size"]
 """What makes repeats comparable: the same shifted data and the same number of labelled images."""
+
+MAX_VARIANTS = 10_000
+"""Ways of training whose order in a foreign manifest is followed."""
 
 AVERAGE = "Block Avg"
 """Arm under which the mean of the single blocks stands."""
@@ -188,20 +191,19 @@ def _run(
 def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
     wrong: list[str] = []
     found = benchmark_json.read(path, wrong)
-    kept = {run: (manifest, usable(lines, wrong)) for run, (manifest, lines) in found.items()}
-    if wrong and (damage is None or not any(lines for _, lines in kept.values())):
+    if wrong and damage is None:
         raise RequestError(f"{path}: {wrong[0]}")
     if wrong and damage is not None:
         damage.append(summary_of_damage(name, wrong))
     return [
         _run(
-            name if len(kept) == 1 else f"{name} ({run})",
+            name if len(found) == 1 else f"{name} ({run})",
             [*map(_keep(manifest, columns), lines)],
             manifest,
             columns,
             None,
         )
-        for run, (manifest, lines) in kept.items()
+        for run, (manifest, lines) in found.items()
         if lines
     ]
 
@@ -219,7 +221,7 @@ def variant_labels(manifest: Manifest) -> list[str]:
     try:
         given = manifest.content["axes"]
         axes = {key: given[key] for key in AXES if key in given}
-        points = list(itertools.product(*axes.values()))
+        points = list(itertools.islice(itertools.product(*axes.values()), MAX_VARIANTS))
     except (KeyError, TypeError, ValueError):
         return []
     return [variant_label(zip(axes, point, strict=True)) for point in points]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from bench.errors import JouletuneError
 from bench.store.record import Record
-from bench.text import duration
+from bench.text import duration, shown
 from hardware import FATAL, FLAGS
 
 LINE_EVERY_S = 15.0
@@ -99,20 +101,53 @@ class RunProgress:
             self._bars.update(self._task, completed=self._done, left_s=self._left_s(), now=self._now, refresh=True)
 
 
-class GradeNotice:
-    """Says once that a source gives no usable joules any more, while it may still be plugged in, and when it does."""
+ALIKE = 5
+"""Cells of a session that fail first, and all for the same reason, after which it is not worth going on."""
 
-    def __init__(self, console: Console) -> None:
+
+class Notice:
+    """What a person must know of a repeat at once: that it failed, or that its energy source gives nothing any more.
+
+    Args:
+        log: file with what the processes of the repeats printed.
+    """
+
+    def __init__(self, console: Console, log: Path) -> None:
         self._console = console
+        self._log = log
         self._lost = False
+        self._reasons: dict[str, set[str]] = {}
+        self._finished = False
 
-    def hear(self, record: Record) -> None:
-        """Of each repeat as it ends. One that failed says nothing of the source."""
+    def show(self, record: Record) -> None:
+        """Print why a repeat failed, and when joules end or come back.
+
+        Raises:
+            JouletuneError: the first cells of the session all failed for the same reason.
+        """
+        if record.status == "ok":
+            self._finished = True
+            self._show_grade(record)
+            return
+        cells = self._reasons.setdefault(str(record.error), set())
+        if not cells:
+            self._print(f"{record.cell_id} #{record.repeat} {record.status}: {record.error}; see {self._log}")
+        cells.add(record.cell_id)
+        if not self._finished and len(self._reasons) == 1 and len(cells) == ALIKE:
+            raise JouletuneError(
+                f"the first {ALIKE} cells all failed alike: {record.error}; their output is in {self._log}. "
+                "Once it is mended, the same command with --retry runs them again"
+            )
+
+    def _show_grade(self, record: Record) -> None:
+        """A source that gives no usable joules any more may still be plugged in."""
         if record.grade is None or (record.grade == "X") == self._lost:
             return
         self._lost = record.grade == "X"
         where = f"{record.cell_id} #{record.repeat}"
         reasons = [record.error] if record.error else [FLAGS[flag] for flag in record.flags if flag in FATAL]
-        what = f"no usable joules since {where}: {'; '.join(reasons)}" if self._lost else f"joules again since {where}"
-        style = "yellow" if self._lost else ""
-        self._console.print(f"{record.source}: {what}", style=style, soft_wrap=True)
+        text = f"no usable joules since {where}: {'; '.join(reasons)}" if self._lost else f"joules again since {where}"
+        self._print(f"{record.source}: {text}", style="yellow" if self._lost else "")
+
+    def _print(self, text: str, style: str = "red") -> None:
+        self._console.print(shown(text), style=style, highlight=False, markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from bench.process.messages import (
     GO,
     RELEASE,
     CellJob,
-    Evaluated,
     Message,
     PrepareDone,
     PrepareJob,
@@ -31,12 +31,12 @@ from bench.process.messages import (
 from bench.process.prepare import prepare
 from bench.process.worker import run_cell
 from bench.run.metering import Meter
-from bench.run.outcome import NO_ACCURACY, figures, identity
+from bench.run.outcome import NO_ACCURACY, cell_fields, window_fields
 from bench.run.plan import Plan, Repeat
-from bench.run.progress import GradeNotice, RunProgress
+from bench.run.progress import Notice, RunProgress
 from bench.run.resume import add_fingerprints
 from bench.store.manifest import Fingerprints, Manifest
-from bench.store.record import Record
+from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from hardware.device import machine as device
@@ -79,7 +79,7 @@ class Session:
         self._console = console
         self._launcher = Launcher(folder.log_path)
         self._open = contextlib.ExitStack()
-        self._notice = GradeNotice(console)
+        self._notice = Notice(console, folder.log_path)
 
     def execute(self) -> bool:
         """Do all pending repeats. Returns False when a person stopped it."""
@@ -128,6 +128,9 @@ class Session:
         """One pending repeat, in a process of its own; its record is on the disk when this returns.
 
         A new idle baseline comes first where one is due, and the wait until the device has cooled down.
+
+        Raises:
+            JouletuneError: the disk is full, or the first repeats of the session all failed alike.
         """
         progress = self._progress
         self._measure_idle(if_due=True)
@@ -135,8 +138,8 @@ class Session:
         progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
         record = self._one(repeat, progress, cooled_s)
         self.folder.append(record)
-        self._notice.hear(record)
         progress.step()
+        self._notice.show(record)
         return record
 
     def end(self) -> None:
@@ -181,13 +184,13 @@ class Session:
 
     def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
         """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        started_at, started_s = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
         cell = repeat.cell
         prepared = self._prepared.prepared[cell.data.label]
         sampler = self._meter.sampler
         window_s = hardware.window_needed_s(sampler.source.info, self._suite.energy.min_window_s)
         job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
-        deadline_s = time.monotonic() + self._suite.timeout_s
+        deadline_s = started_s + self._suite.timeout_s
         child: Child | None = None
         window: hardware.Window | None = None
         measured: dict[str, Any] = {}
@@ -208,16 +211,17 @@ class Session:
                 idle=sampler.idle_baseline,
             )
             child.send(RELEASE)
-            evaluated = child.receive(Evaluated, deadline_s=deadline_s)
-            measured = figures(trained, evaluated, result)
+            evaluated = child.receive(WorkFigures, deadline_s=deadline_s)
+            measured = dataclasses.asdict(evaluated) | window_fields(result)
             if not DATASETS[cell.data.dataset].labelled:
                 measured |= NO_ACCURACY
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
-            status, error = "ok", result.error
+            outcome: dict[str, Any] = {"status": "ok"}
         except CellTimeoutError:
-            status, error = "timeout", f"not done after {self._suite.timeout_s:g} s; its process group was killed"
+            error = f"not done after {self._suite.timeout_s:g} s; its process group was killed"
+            outcome = {"status": "timeout", "error": error}
         except (CellFailedError, RequestError) as failure:
-            status, error = "failed", str(failure)
+            outcome = {"status": "failed", "error": str(failure)}
         except BaseException:
             if child is not None:
                 child.kill()
@@ -227,16 +231,15 @@ class Session:
                 child.close()
             if window is not None:
                 window.cancel()
-        return Record(
-            repeat=repeat.number,
-            status=status,  # type: ignore[arg-type]  # one of the literals, by the lines above
-            error=error,
-            source=sampler.source.info.name,
-            started_at=started_at,
-            cooldown_s=cooled_s,
-            **identity(self._suite, cell, self._prepared),
-            **measured,
-        )
+        outcome |= {
+            "repeat": repeat.number,
+            "source": sampler.source.info.name,
+            "session": len(self._manifest.sessions) - 1,
+            "started_at": started_at,
+            "started_mono_s": started_s,
+            "cooldown_s": cooled_s,
+        }
+        return Record(**cell_fields(self._suite, cell, self._prepared), **(measured | outcome))
 
     def _measure_idle(self, *, if_due: bool = False) -> None:
         self._progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")

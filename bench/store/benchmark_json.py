@@ -6,16 +6,17 @@ from; `extra_info["run"]` names one of the manifests in the file's top-level key
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.errors import RequestError
+from bench.store.durable import read_json
 from bench.store.manifest import Manifest
-from bench.store.record import SCHEMA as RECORD_SCHEMA
+from bench.store.record import fault, foreign
 
 KEY = "jouletune"
+MAX_BYTES = 100_000_000
 SCHEMA = 1
 """Version of what stands under KEY. 1: first."""
 
@@ -40,11 +41,11 @@ def read(path: Path, wrong: list[str]) -> dict[str, tuple[Manifest, list[dict[st
         RequestError: not a file, not JSON, not pytest-benchmark's, of a newer version, or without anything of ours.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        content = read_json(path, limit=MAX_BYTES)
+    except FileNotFoundError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not readable as JSON ({error}); is it whole?") from None
+    except RequestError as error:
+        raise RequestError(f"{error}; is it whole?") from None
     benchmarks = content.get("benchmarks") if isinstance(content, dict) else None
     if not isinstance(benchmarks, list):
         raise RequestError(f"{path}: not a file of pytest-benchmark (it has no list of benchmarks)")
@@ -67,23 +68,15 @@ def read(path: Path, wrong: list[str]) -> dict[str, tuple[Manifest, list[dict[st
             wrong.append(f"benchmark {number} is not one of pytest-benchmark's")
             continue
         for record in records:
-            if problem := fault(record):
-                wrong.append(f"benchmark {number} {problem}")
+            if problem := foreign(record):
+                wrong.append(f"benchmark {number} holds something that {problem}")
+            elif problem := fault(record):
+                wrong.append(f"{str(record['cell_id'])[:80]} has {problem}")
             else:
                 lines.setdefault(str(info.get("run")), {})[record["cell_id"], record["repeat"]] = record
     if not lines:
-        raise RequestError(f"{path}: no finished cell and no measured function in it")
+        reason = f" ({wrong[0]})" if wrong else ""
+        raise RequestError(f"{path}: no finished cell and no measured function in it{reason}")
     # a comparison goes by the settings of the first: a suite has more of them than a function of one's own
     order = sorted(lines, key=lambda name: manifests.get(name, Manifest()).suite is None)
     return {name: (manifests.get(name, Manifest()), [*lines[name].values()]) for name in order}
-
-
-def fault(record: object) -> str:
-    """Why something is not a line of cells.jsonl, '' where it is one."""
-    try:
-        # `record` may be anything that JSON holds: what cannot be indexed is what the except clause is for
-        hash((record["cell_id"], record["repeat"], record["status"]))  # type: ignore[index]
-        schema = record["schema"]  # type: ignore[index]
-    except (TypeError, KeyError):
-        return "holds something that is not a record"
-    return "" if schema == RECORD_SCHEMA else f"holds a record of schema {schema}, this version reads {RECORD_SCHEMA}"

@@ -1,130 +1,347 @@
-"""Record: one finished repeat of a cell, as it stands in a line of cells.jsonl."""
+"""Record: one finished repeat of a cell, as it stands in a line of cells.jsonl.
+
+A field is declared once, in the part of a record that produces it, with its unit and its meaning; what follows from
+its type and from that line are the check of what is read, the columns of the analysis and the table in
+docs/contracts.md. To add a field is to add its line here, where what it is taken `of` is known already.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field
+
+from bench.errors import show
 
 SCHEMA = 1
 """Version of a line of cells.jsonl. 1: first."""
 
-Status = Literal["ok", "failed", "timeout", "skipped"]
+Status = Literal["ok", "failed", "timeout"]
+Grade = Literal["A", "B", "C", "X"]
+LARGEST = 1e100
+"""No figure of a repeat is beyond this; products of three of them stay finite."""
+
+MAX_WHOLE = 2**63
+"""No whole number of a record is as large: a column of a table holds them in 64 bits."""
+
+MAX_TEXT = 20_000
+"""Characters of all texts of a record together."""
+
+FREE = ("error", "cache_note")
+"""Texts for people, which may repeat names that are no UTF-8; of the others each must be writable as it is."""
 
 
-def _f(unit: str, doc: str, **kw: Any) -> Any:
-    """A field with its unit and meaning, so that tables and docs need no second list."""
-    return field(metadata={"unit": unit, "doc": doc}, **kw)
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=MAX_WHOLE)]
+
+REQUIRED = dataclasses.MISSING
+"""Default of a field without which a record is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One repeat. Not measured is None, never 0. Accuracies are fractions of 1, energies joules.
+def _f(unit: str, doc: str, *, of: str = "", read: bool = True, key: bool = False, default: Any = None) -> Any:
+    """Declare a field of a record.
+
+    Args:
+        unit: '' where it has none.
+        doc: meaning, for people.
+        of: path to it from what its part is taken from, as `env_before.temperature_c`; '': its own name.
+        read: whether the analysis reads it; else it stands in the record for whoever asks about one repeat.
+        key: a text that says what the repeat is of, so it is required, and never null in a table.
+    """
+    metadata = {"unit": unit, "doc": doc, "of": of or None, "read": read, "key": key}
+    return field(metadata=metadata, default=REQUIRED if key else default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFacts:
+    """What a repeat is of: taken from the suite, the cell, how it is tuned (`spec`) and what was prepared for it."""
+
+    cell_id: str = _f("", "readable, stable identity of the cell", of="cell.cell_id", key=True)
+    dataset: str = _f("", "dataset name", of="cell.data.dataset", default=REQUIRED)
+    shift: str = _f("", "shift name", of="cell.data.shift", default=REQUIRED)
+    level: str = _f("", "input, feature or output", of="cell.data.level", key=True)
+    data: str = _f("", "label of the dataset with its shift, as in cell_id", of="cell.data.label", key=True)
+    train_size: Finite = _f(
+        "", "as the suite gives it: a fraction of the target data or a count", of="cell.train_size", default=REQUIRED
+    )
+    arm: str | None = _f("", "what is compared, method and options: block1, full, name(key=value)", of="cell.arm.label")
+    method: str = _f(
+        "", "how the model was adapted; fixed: a named block set was tuned", of="cell.arm.method", key=True
+    )
+    options: dict[str, Any] | None = _f("", "options of the method; null where `blocks` says all", read=False)
+    blocks: str = _f("", "what was tuned: a block, block+block, or full", of="cell.blocks_label", key=True)
+    seed: Count = _f("", "draws the splits and the batch order", of="cell.seed", default=REQUIRED)
+    variant: str = _f("", "point on the axes of train, as in cell_id: engine=fast", of="cell.variant_label", default="")
+    model: str = _f("", "model name", of="suite.model.name", default=REQUIRED)
+    bn_mode: str = _f("", "train, train_tuned, eval or adapt_once_then_eval", of="spec.bn_mode", default=REQUIRED)
+    engine: str | None = _f("", "reference, truncated or fast", of="spec.engine")
+    target_block: str | None = _f("", "block that the shift calls for", of="cell.data.target_block")
+    noise_sigma: Finite | None = _f(
+        "", "standard deviation of the noise put into that block of the model", of="noise.sigma"
+    )
+    device: str | None = _f("", "torch device that trained", of="prepared.device_name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and when the repeat was executed: taken from its session."""
+
+    repeat: Count = _f("", "number of this execution of the cell, from 0", default=REQUIRED)
+    status: Status = _f("", "ok, failed or timeout", key=True)
+    error: str | None = _f("", "why the repeat is not ok, or its joules are not")
+    started_at: str = _f("", "UTC, ISO 8601", default=REQUIRED)
+    source: str | None = _f("", "energy source")
+    session: Count | None = _f("", "which of the manifest's sessions ran it, from 0", read=False)
+    started_mono_s: Finite | None = _f("s", "start on the host's monotonic clock, one for a session", read=False)
+    cooldown_s: Finite | None = _f("s", "waited before the repeat for the device to cool down", read=False)
+    startup_s: Finite | None = _f("s", "process start to first training step, guard band excluded")
+    schema: Count = _f("", "version of this line", default=SCHEMA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkFigures:
+    """What the work reached and took: sent by the process that did it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
+    """A figure that is no number must be refused where it arrives, and not become one that was not measured."""
+
+    n_train: Count | None = _f("images", "labelled target images trained on")
+    n_val: Count | None = _f("images", "target images that chose the epoch")
+    n_test: Count | None = _f("images", "target images that gave the accuracy")
+    trained_parameters: Count | None = _f("", "parameters that could change")
+    accuracy_before: Share | None = _f("fraction", "of the source model on the target test images")
+    accuracy_after: Share | None = _f("fraction", "after tuning, best epoch by validation loss")
+    best_epoch: Count | None = _f("", "epoch kept, from 1; 0: none improved on the source model")
+    epochs_run: Count | None = _f("", "epochs until the end or early stopping")
+    steps: Count | None = _f("", "optimiser steps")
+    levers: tuple[str, ...] = _f(
+        "", "which work was saved; (inexact): at the price of another result", read=False, default=()
+    )
+    cache_mb: Finite | None = _f("MB", "activations of the frozen part that were kept", read=False)
+    cache_note: str | None = _f("", "why they went where they did", read=False)
+    data_variant: str | None = _f("", "which copy of the data, e.g. JPEG")
+    forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
+    step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
+    step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")
+    train_macs: Count | None = _f(
+        "MAC", "one fine-tuning as it ran, validation included; of a closed form its solution"
+    )
+    peak_rss_mb: Finite | None = _f("MB", "peak resident memory of the process until the end of training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowFigures:
+    """What the energy source and the device showed of the window: taken from a `hardware.EnergyResult`."""
+
+    train_time_s: Finite | None = _f("s", "one fine-tuning, validation included", of="duration_s")
+    executions: Count | None = _f("", "fine-tunings inside the energy window; energies are per one")
+    energy_gross_j: Finite | None = _f("J", "energy of one fine-tuning")
+    energy_net_j: Finite | None = _f("J", "gross less idle power x time")
+    energy_u_j: Finite | None = _f("J", "expanded uncertainty of the gross energy, k = 2")
+    energy_net_u_j: Finite | None = _f("J", "expanded uncertainty of the net energy, k = 2")
+    idle_power_w: Finite | None = _f("W", "idle baseline")
+    source_kind: str | None = _f("", "counter, power or estimate")
+    grade: Grade | None = _f("", "A, B, C or X: how far the joules can be trusted")
+    flags: tuple[str, ...] = _f("", "what a reader of the figure must know", default=())
+    energy_terms: tuple[dict[str, Any], ...] = _f(
+        "J",
+        "uncertainty budget: name, gross_j, net_j (k = 1) and basis of each term",
+        of="terms",
+        read=False,
+        default=(),
+    )
+    band_s: Finite | None = _f("s", "what was integrated for one fine-tuning, guard bands included", read=False)
+    lost_fraction: Finite | None = _f("fraction", "samples of the meter that are missing", read=False)
+    longest_gap_s: Finite | None = _f("s", "longest time without a sample", read=False)
+    own_counter_j: Finite | None = _f(
+        "J", "the source's counter over work and quiet together, where it has watts too",
+        of="cross_check.counter_j", read=False,
+    )  # fmt: skip
+    own_integral_j: Finite | None = _f(
+        "J", "its samples, integrated over the same time", of="cross_check.integral_j", read=False
+    )
+    temperature_before_c: Finite | None = _f(
+        "degC", "hottest thermal zone before the work", of="env_before.temperature_c"
+    )
+    temperature_after_c: Finite | None = _f("degC", "and right after it", of="env_after.temperature_c", read=False)
+    frequency_before_hz: Finite | None = _f(
+        "Hz", "mean over the cores before the work", of="env_before.frequency_hz", read=False
+    )
+    frequency_after_hz: Finite | None = _f("Hz", "and right after it", of="env_after.frequency_hz", read=False)
+    governor: str | None = _f("", "frequency governor after the work", of="env_after.governor", read=False)
+    throttle_before: Count | None = _f(
+        "", "a Raspberry Pi's throttle and undervoltage bits before", of="env_before.throttle_bits", read=False
+    )
+    throttle_after: Count | None = _f("", "and right after the work", of="env_after.throttle_bits", read=False)
+    throttle_count_before: Count | None = _f(
+        "", "how often an x86 processor had slowed down before", of="env_before.throttle_count", read=False
+    )
+    throttle_count_after: Count | None = _f("", "and right after the work", of="env_after.throttle_count", read=False)
+    trace: str | None = _f("", "file under traces/", of="trace_file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(WindowFigures, WorkFigures, Execution, CellFacts):
+    """One repeat: its parts, the last one first. Not measured is None, never 0. Accuracies are fractions of 1.
 
     Raises:
         ValueError: a value that no repeat can have (an unknown status, a fraction beyond 1, a figure
             that is not finite).
     """
 
-    cell_id: str = _f("", "readable, stable identity of the cell")
-    repeat: int = _f("", "number of this execution of the cell, from 0")
-    status: Status = _f("", "ok, failed, timeout or skipped")
-    dataset: str = _f("", "dataset name")
-    shift: str = _f("", "shift name")
-    level: str = _f("", "input, feature or output")
-    data: str = _f("", "label of the dataset with its shift, as in cell_id")
-    train_size: float = _f("", "as the suite gives it: a fraction of the target data or a count")
-    blocks: str = _f("", "what was tuned: a block, block+block, or full")
-    seed: int = _f("", "draws the splits and the batch order")
-    method: str = _f("", "how the model was adapted; fixed: a named block set was tuned")
-    model: str = _f("", "model name")
-    bn_mode: str = _f("", "train, train_tuned, eval or adapt_once_then_eval")
-    started_at: str = _f("", "UTC, ISO 8601")
-    arm: str | None = _f("", "what is compared, method and options: block1, full, name(key=value)", default=None)
-    options: dict[str, Any] | None = _f("", "options of the method; null where `blocks` says all", default=None)
-    target_block: str | None = _f("", "block that the shift calls for", default=None)
-    noise_sigma: float | None = _f("", "standard deviation of the noise put into that block of the model", default=None)
-    schema: int = _f("", "version of this line", default=SCHEMA)
-    error: str | None = _f("", "why the repeat is not ok, or its joules are not", default=None)
-    variant: str = _f("", "point on the axes of train, as in cell_id: engine=fast", default="")
-    engine: str | None = _f("", "reference, truncated or fast", default=None)
-    levers: tuple[str, ...] = _f("", "which work was saved; (inexact): at the price of another result", default=())
-    cache_mb: float | None = _f("MB", "activations of the frozen part that were kept", default=None)
-    cache_note: str | None = _f("", "why they went where they did", default=None)
-    data_variant: str | None = _f("", "which copy of the data, e.g. JPEG", default=None)
-    device: str | None = _f("", "torch device that trained", default=None)
-    n_train: int | None = _f("images", "labelled target images trained on", default=None)
-    n_val: int | None = _f("images", "target images that chose the epoch", default=None)
-    n_test: int | None = _f("images", "target images that gave the accuracy", default=None)
-    trained_parameters: int | None = _f("", "parameters that could change", default=None)
-    accuracy_before: float | None = _f("fraction", "of the source model on the target test images", default=None)
-    accuracy_after: float | None = _f("fraction", "after tuning, best epoch by validation loss", default=None)
-    best_epoch: int | None = _f("", "epoch kept, from 1; 0: none improved on the source model", default=None)
-    epochs_run: int | None = _f("", "epochs until the end or early stopping", default=None)
-    steps: int | None = _f("", "optimiser steps", default=None)
-    forward_macs: int | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)", default=None)
-    step_macs: int | None = _f("MAC", "one step on a full batch: forward and the gradients it needs", default=None)
-    step_bytes: int | None = _f("B", "read and written by it, if no cache kept anything", default=None)
-    train_macs: int | None = _f(
-        "MAC", "one fine-tuning as it ran, validation included; of a closed form its solution", default=None
-    )
-    train_time_s: float | None = _f("s", "one fine-tuning, validation included", default=None)
-    startup_s: float | None = _f("s", "process start to first training step, guard band excluded", default=None)
-    executions: int | None = _f("", "fine-tunings inside the energy window; energies are per one", default=None)
-    energy_gross_j: float | None = _f("J", "energy of one fine-tuning", default=None)
-    energy_net_j: float | None = _f("J", "gross less idle power x time", default=None)
-    energy_u_j: float | None = _f("J", "expanded uncertainty of the gross energy, k = 2", default=None)
-    energy_net_u_j: float | None = _f("J", "expanded uncertainty of the net energy, k = 2", default=None)
-    idle_power_w: float | None = _f("W", "idle baseline", default=None)
-    source: str | None = _f("", "energy source", default=None)
-    source_kind: str | None = _f("", "counter, power or estimate", default=None)
-    grade: str | None = _f("", "A, B, C or X: how far the joules can be trusted", default=None)
-    flags: tuple[str, ...] = _f("", "what a reader of the figure must know", default=())
-    energy_terms: tuple[dict[str, Any], ...] = _f(
-        "J", "uncertainty budget: name, gross_j, net_j (k = 1) and basis of each term", default=()
-    )
-    band_s: float | None = _f("s", "what was integrated for one fine-tuning, guard bands included", default=None)
-    lost_fraction: float | None = _f("fraction", "samples of the meter that are missing", default=None)
-    longest_gap_s: float | None = _f("s", "longest time without a sample", default=None)
-    own_counter_j: float | None = _f(
-        "J", "the source's counter over work and quiet together, where it has watts too", default=None
-    )
-    own_integral_j: float | None = _f("J", "its samples, integrated over the same time", default=None)
-    temperature_before_c: float | None = _f("degC", "hottest thermal zone before the work", default=None)
-    temperature_after_c: float | None = _f("degC", "and right after it", default=None)
-    frequency_before_hz: float | None = _f("Hz", "mean over the cores before the work", default=None)
-    frequency_after_hz: float | None = _f("Hz", "and right after it", default=None)
-    governor: str | None = _f("", "frequency governor after the work", default=None)
-    throttle_before: int | None = _f("", "a Raspberry Pi's throttle and undervoltage bits before", default=None)
-    throttle_after: int | None = _f("", "and right after the work", default=None)
-    throttle_count_before: int | None = _f("", "how often an x86 processor had slowed down before", default=None)
-    throttle_count_after: int | None = _f("", "and right after the work", default=None)
-    cooldown_s: float | None = _f("s", "waited before the repeat for the device to cool down", default=None)
-    peak_rss_mb: float | None = _f("MB", "peak resident memory of the process until the end of training", default=None)
-    trace: str | None = _f("", "file under traces/", default=None)
-
     def __post_init__(self) -> None:
-        if self.status not in ("ok", "failed", "timeout", "skipped"):
-            raise ValueError(f"status must be ok, failed, timeout or skipped, not {self.status!r}")
-        if self.repeat < 0:
-            raise ValueError(f"repeat must be >= 0, not {self.repeat}")
-        for spec in dataclasses.fields(self):
-            value = getattr(self, spec.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{spec.name} must be finite or None, not {value}")
-        for name in ("accuracy_before", "accuracy_after"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a fraction of 1, not {value}")
-        if self.grade not in (None, "A", "B", "C", "X"):
-            raise ValueError(f"grade must be A, B, C or X, not {self.grade!r}")
+        if wrong := fault(vars(self)):
+            raise ValueError(f"no record can have {wrong}")
 
     def to_json(self) -> str:
         """One line, without the newline."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
 
 
-UNITS = {spec.name: spec.metadata["unit"] for spec in dataclasses.fields(Record)}
+@dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """What follows from the declaration of a field.
+
+    Attributes:
+        kind: text, number, integer, list (of texts), object, or terms (a list of objects).
+        required: a record without it is none.
+        choices: what a text may be; anything where there are none.
+        unit, read, key: see `_f`.
+    """
+
+    kind: str
+    required: bool
+    choices: tuple[str, ...]
+    unit: str
+    read: bool
+    key: bool
+
+
+_KINDS = {str: "text", float: "number", int: "integer", tuple[str, ...]: "list", dict[str, Any]: "object"}
+
+
+def _info(spec: dataclasses.Field[Any], hint: Any) -> FieldInfo:
+    bare = get_args(hint)[0] if type(None) in get_args(hint) else hint
+    bare = get_args(bare)[0] if get_origin(bare) is Annotated else bare
+    choices = get_args(bare) if get_origin(bare) is Literal else ()
+    kind = "text" if choices else _KINDS.get(bare, "terms")
+    facts = {name: spec.metadata[name] for name in ("unit", "read", "key")}
+    return FieldInfo(kind=kind, required=spec.default is REQUIRED, choices=choices, **facts)
+
+
+_HINTS = get_type_hints(Record, include_extras=True)
+FIELDS = {spec.name: _info(spec, _HINTS[spec.name]) for spec in dataclasses.fields(Record)}
+"""Every field of a record by its name, in the order of a line."""
+
+UNITS = {name: info.unit for name, info in FIELDS.items()}
 """Unit of every field, '' where it has none."""
+
+_NEEDED = [name for name, info in FIELDS.items() if info.required]
+_NUMBERS, _WHOLE, _TEXTS, _LISTS = (
+    [name for name, info in FIELDS.items() if info.kind == kind] for kind in ("number", "integer", "text", "list")
+)
+_SHARES = [name for name, hint in _HINTS.items() if Share in (hint, *get_args(hint))]
+_OTHER = [name for name, info in FIELDS.items() if info.choices or info.kind in ("list", "object", "terms")]
+
+
+def foreign(line: Any) -> str:
+    """Say why parsed JSON is no line of this version of cells.jsonl, '' where it may be one."""
+    try:
+        hash((line["cell_id"], line["repeat"], line["status"]))
+        schema = line["schema"]
+    except (TypeError, KeyError):
+        return "is not a record"
+    return "" if schema == SCHEMA else f"has schema {show(schema, 20)}, this version reads {SCHEMA}; upgrade jouletune"
+
+
+def fault(line: Mapping[str, Any]) -> str:
+    """Say in a few words what in a parsed line no record can have; '' where it is one.
+
+    Nearly every line is right, so its figures are looked at together, and one by one only where something is wrong.
+    """
+    if None in map(line.get, _NEEDED):
+        return f"no {next(name for name in _NEEDED if line.get(name) is None)}"
+    numbers, whole, texts, shares = (
+        [value for value in map(line.get, names) if value is not None] for names in (_NUMBERS, _WHOLE, _TEXTS, _SHARES)
+    )
+    if (
+        {*map(type, numbers)} <= {int, float}
+        and {*map(type, whole)} <= {int}
+        and {*map(type, texts)} <= {str}
+        # nan, which min and max may miss, makes a sum nan
+        and -LARGEST < min(numbers, default=0) <= max(numbers, default=0) < LARGEST
+        and not math.isnan(sum(numbers))
+        and 0 <= min(whole, default=0) <= max(whole, default=0) < MAX_WHOLE
+        and 0 <= min(shares, default=0) <= max(shares, default=0) <= 1
+        and sum(map(len, texts)) <= MAX_TEXT
+        and _can_be_written("".join(texts))
+    ):
+        wrong = next((name for name in _OTHER if not _right(name, line.get(name))), None)
+    else:
+        wrong = next((name for name in FIELDS if not _right(name, line.get(name))), None)
+    return "" if wrong is None else f"{wrong} {_told(wrong, line[wrong])}"
+
+
+def _right(name: str, value: Any) -> bool:
+    """Whether a field can have a value."""
+    info = FIELDS[name]
+    if value is None:
+        return True
+    if info.kind == "text":
+        fits = type(value) is str and len(value) <= MAX_TEXT and (name in FREE or _can_be_written(value))
+        return fits and value in (info.choices or (value,))
+    if info.kind == "object":
+        return type(value) is dict
+    if info.kind in ("list", "terms"):
+        return type(value) in (list, tuple) and all(
+            type(one) is str if info.kind == "list" else _is_term(one) for one in value
+        )
+    fits = type(value) in (int, float) and -LARGEST < value < LARGEST  # in one: nan, infinity, integers beyond a float
+    if fits and info.kind == "integer":
+        return type(value) is int and 0 <= value < MAX_WHOLE
+    return fits and (name not in _SHARES or 0 <= value <= 1)
+
+
+def _told(name: str, value: Any) -> str:
+    nouns = {"list": "that are no list", "terms": "that are no budget", "object": "that are no object"}
+    bare = name in _SHARES and type(value) in (int, float)
+    return nouns.get(FIELDS[name].kind) or (str(value) if bare else show(str(value), 40))
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_term(term: Any) -> bool:
+    if type(term) is not dict or not term.keys() >= {"name", "net_j"}:
+        return False
+    net_j = term["net_j"]
+    return net_j is None or (type(net_j) in (int, float) and abs(net_j) < LARGEST)
+
+
+def taken(part: type, produced: object) -> dict[str, Any]:
+    """The fields of a part of a record, each from where its declaration says, None where there is nothing.
+
+    Args:
+        part: one of the parts of a record.
+        produced: what they are taken from: an object, or a mapping of objects.
+    """
+    found = {}
+    for spec in dataclasses.fields(part):
+        value: Any = produced
+        for step in (spec.metadata["of"] or spec.name).split("."):
+            value = value.get(step) if isinstance(value, Mapping) else getattr(value, step, None)
+        if isinstance(value, tuple):
+            value = tuple(dataclasses.asdict(one) if not isinstance(one, str) else one for one in value)
+        found[spec.name] = value
+    return found

@@ -9,16 +9,20 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
-from bench.store.durable import append_line, cut_torn_line, make_folder, read_json, write_atomic
+from bench.store.durable import append_line, cut_torn_line, make_folder, open_file, read_json, write_atomic
 from bench.store.manifest import Manifest
-from bench.store.record import SCHEMA, Record
+from bench.store.record import Record, fault, foreign
 
 MIN_FREE_BYTES = 1_000_000
 MAX_MANIFEST_BYTES = 8_000_000
 """A week of idle baselines takes some 200 kB."""
+MAX_CELLS_BYTES = 1_000_000_000
+MAX_LINE_BYTES = 1_000_000
+MAX_LINES = 1_000_000
+"""A record takes 2 to 3 kB."""
 
 
 class RunDir:
@@ -178,40 +182,67 @@ class RunDir:
 
         Args, Raises: as `each_record`.
         """
-        return list(dict(self.each_record(damage)).values())
+        return [line for line in dict(self.each_record(damage)).values() if line is not None]
 
-    def each_record(self, damage: list[str] | None = None) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+    def each_record(self, damage: list[str] | None = None) -> Iterator[tuple[tuple[str, int], dict[str, Any] | None]]:
         """((cell id, number of the repeat), its line) of each line, oldest first; later ones replace earlier ones.
 
-        For who needs a part of each of very many: parsed, a line takes about ten times its memory in a table.
+        A line is checked (`bench.store.record.fault`): its fields have their types, and figures that can be computed
+        with. For who needs a part of each of very many: parsed, a line takes about ten times its memory in a table.
 
         Args:
-            damage: where given, what is wrong with a line is added here, with its number, and the line is skipped.
+            damage: where given, what is wrong with a line is added here, with its number or its cell, and None comes
+                in its place, or nothing where it does not say which repeat it is of.
 
         Raises:
-            RequestError: a line that is not a record of this schema, with its number; or the file cannot be read.
+            RequestError: the file cannot be read; without `damage`, also where a line is no record.
         """
-        if not self.cells_path.exists():
+        try:
+            file = open_file(self.cells_path, limit=MAX_CELLS_BYTES, root=self.path)
+        except FileNotFoundError:
             return
-        with self.cells_path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    # still being written, or torn: the repeat does not count
-                    if damage is not None:
-                        damage.append(f"line {number} is unfinished")
-                    break
-                try:
-                    record = json.loads(line)
-                    schema, key = record["schema"], (record["cell_id"], record["repeat"])
-                    record["status"]
-                    hash(key)
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    wrong = f"line {number} is not a record"
-                else:
-                    if schema == SCHEMA:
-                        yield key, record
-                        continue
-                    wrong = f"line {number} has schema {schema}, this version reads {SCHEMA}; upgrade jouletune"
-                if damage is None:
-                    raise RequestError(f"{self.cells_path}: {wrong}") from None
-                damage.append(wrong)
+        except OSError as error:
+            raise RequestError(f"{self.cells_path}: cannot be read ({error.strerror})") from None
+        with file:
+            for number, line in enumerate(_lines(file), start=1):
+                key, record, wrong = (None, None, line) if isinstance(line, str) else _parsed(line)
+                if wrong:
+                    wrong = wrong if key else f"line {number} {wrong}"
+                    if wrong.endswith("unfinished") and damage is None:
+                        return  # still being written, or torn: the repeat does not count
+                    if damage is None:
+                        raise RequestError(f"{self.cells_path}: {wrong}")
+                    damage.append(wrong)
+                if key:
+                    yield key, record
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | str]:
+    """The lines of a file, each of bounded length; a text that says what is wrong in place of one that is too long."""
+    for _ in range(MAX_LINES):
+        line = file.readline(MAX_LINE_BYTES)
+        if not line:
+            return
+        if line.endswith(b"\n"):
+            yield line
+            continue
+        long = len(line) == MAX_LINE_BYTES
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES)
+        yield f"is longer than {MAX_LINE_BYTES:,} bytes" if long else "is unfinished"
+    if file.read(1):
+        yield f"is beyond the {MAX_LINES:,} lines that are read"
+
+
+def _parsed(line: bytes) -> tuple[tuple[str, int] | None, dict[str, Any] | None, str]:
+    """(key, record, '') of a line, or what is wrong with it; the key is None where it does not say its repeat."""
+    try:
+        record = json.loads(line)
+        problem = foreign(record)
+    except (ValueError, RecursionError):
+        problem = "is not a record"
+    if problem:
+        return None, None, problem
+    key = record["cell_id"], record["repeat"]
+    wrong = fault(record)
+    return (key, None, f"{str(key[0])[:80]} has {wrong}") if wrong else (key, record, "")

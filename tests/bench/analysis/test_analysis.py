@@ -316,7 +316,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
     with pytest.raises(RequestError, match="no finished repeat"):
         load(write(tmp_path / "empty"))
-    with pytest.raises(RequestError, match="energy_gross_j has the wrong type"):
+    with pytest.raises(RequestError, match="has energy_gross_j 'many'"):
         load(write(tmp_path / "odd", line("fc", 0.5) | {"energy_gross_j": "many"}))
 
 

@@ -16,12 +16,14 @@ import pytest
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process import launcher as launchers
 from bench.process.launcher import CellTimeoutError, Launcher
-from bench.process.messages import MAX_BYTES, Alive, Evaluated, Failed, Ready, Trained, decode, encode
+from bench.process.messages import MAX_BYTES, Alive, Failed, Ready, Trained, decode, encode
+from bench.store.record import WorkFigures
 
 TARGETS = r"""
 import os, signal, subprocess, sys, threading, time
 from bench.errors import RequestError
 from bench.process.messages import Ready, Trained
+from bench.store.record import WorkFigures
 
 def say(parent): parent.send(Ready()); parent.wait_for("go"); parent.send(Trained(1.0, 2.0, int(parent.job)))
 def raw(parent): parent._socket.sendall(parent.job); time.sleep(600)
@@ -107,9 +109,9 @@ def test_messages_come_back_as_they_were_sent() -> None:
     fields = {"n_train": 1, "n_val": 1, "n_test": 1, "trained_parameters": 1, "best_epoch": 0, "epochs_run": 1,
               "steps": 1, "peak_rss_mb": 1.0, "levers": ("truncated",), "cache_mb": None, "cache_note": None,
               "data_variant": None, "accuracy_before": 0.5, "accuracy_after": 1.0}  # fmt: skip
-    assert decode(encode(Evaluated(**fields))) == Evaluated(**fields)  # type: ignore[arg-type]
+    assert decode(encode(WorkFigures(**fields))) == WorkFigures(**fields)  # type: ignore[arg-type]
     with pytest.raises(CellFailedError, match="no message"):
-        decode(encode(Evaluated(**fields | {"accuracy_after": float("nan")})))  # type: ignore[arg-type]
+        decode(encode(WorkFigures(**fields | {"accuracy_after": float("nan")})))  # type: ignore[arg-type]
 
 
 def test_a_child_and_its_parent_take_turns(start: Callable[..., launchers.Child]) -> None:

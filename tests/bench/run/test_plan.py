@@ -90,7 +90,7 @@ def test_records_of_other_cells_do_not_count(suite: Suite) -> None:
     assert plan_of(suite, strangers) == plan_of(suite)
 
 
-@pytest.mark.parametrize("status", ["failed", "timeout", "skipped"])
+@pytest.mark.parametrize("status", ["failed", "timeout"])
 def test_what_failed_is_left_unless_asked_for(suite: Suite, status: str) -> None:
     whole = plan_of(suite)
     records = [*done(whole, 2, status), *done(whole, 6)[2:]]
