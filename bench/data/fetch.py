@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
+from rich.progress import wrap_file
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, data_dirs
-from bench.data.robustbench_compat import import_robustbench
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.store.cache_dir import cache_dir
+from bench.store.durable import write_through
+
+CIFAR10C_FILE = f"{CIFAR10C_URL}/files/{CIFAR10C}.tar"
+CIFAR10C_MD5 = "56bf5dcef84df0e2308c6dcbcbbd8499"
+"""As Zenodo publishes it; its size is 2,918,471,680 bytes."""
+
+TIMEOUT_S = 60.0
+"""Longest silence of a server."""
 
 
 def fetchable() -> dict[str, str]:
     """Name -> what it is."""
     return {
         "cifar10": "CIFAR-10, the original images (170 MB, through torchvision)",
-        "cifar10c": "CIFAR-10-C, its corrupted test images (2.9 GB, through the robustbench extra)",
+        "cifar10c": "CIFAR-10-C, its corrupted test images (2.9 GB, from Zenodo)",
         **{name: released.about for name, released in CHECKPOINTS.items()},
     }
 
@@ -39,21 +51,9 @@ def fetch(name: str, console: Console) -> Path:
         raise RequestError(f"nothing to fetch is called {name!r}; {nearest(name, fetchable())}")
     released = CHECKPOINTS[name]
     path = folder / released.file
-    if path.is_file():
-        return path
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"downloading {name}: {released.about}")
-    try:
-        torch.hub.download_url_to_file(
-            released.url, str(path), hash_prefix=released.sha256, progress=console.is_terminal
-        )
-    except (OSError, RuntimeError) as error:
-        raise JouletuneError(
-            f"{name} could not be fetched from {released.url} ({' '.join(str(error).split())}); "
-            f"get {Path(released.url).name} in another way and put it at {path}"
-        ) from None
+    if not path.is_file() or _digest(path, "sha256") != released.sha256:
+        console.print(f"downloading {name}: {released.about}")
+        _download(name, released.url, path, ("sha256", released.sha256), console)
     return path
 
 
@@ -75,28 +75,58 @@ def _fetch_cifar10(folder: Path, console: Console) -> Path:
 
 
 def _fetch_cifar10c(folder: Path, console: Console) -> Path:
-    """The folder of arrays. It appears whole or not at all: robustbench takes whatever folder it finds for complete."""
+    """The folder of arrays where there is one, else the archive, which is read in place."""
+    archive = f"{CIFAR10C}.tar"
     for place in data_dirs():
-        for path in (place / CIFAR10C, place / f"{CIFAR10C}.tar"):
-            if (path / "labels.npy").is_file() or path.is_file():
-                return path
-    otherwise = (
-        f"get {CIFAR10C}.tar (2.9 GB) in another way, from {CIFAR10C_URL}, and put it, or the folder {CIFAR10C}/ that "
-        f"it unpacks to, into {folder} or into the folder that JOULETUNE_DATA names"
-    )
+        if (place / CIFAR10C / "labels.npy").is_file():
+            return place / CIFAR10C
+        if (place / archive).is_file():
+            if _digest(place / archive, "md5") != CIFAR10C_MD5:
+                raise JouletuneError(f"{place / archive}: not the published one (another MD5); remove it")
+            return place / archive
+    console.print("downloading CIFAR-10-C (2.9 GB)")
+    _download("cifar10c", CIFAR10C_FILE, folder / archive, ("md5", CIFAR10C_MD5), console)
+    return folder / archive
+
+
+def _download(name: str, url: str, path: Path, published: tuple[str, str], console: Console) -> None:
+    """Download a file, which appears whole and with its published hash or not at all.
+
+    Args:
+        published: name of the hash's algorithm, and the hash.
+
+    Raises:
+        JouletuneError: it cannot be had, is another, or cannot be written.
+    """
+    algorithm, digest = published
+    otherwise = f"get {url.rpartition('/')[2]} in another way and put it at {path}"
+
+    def write(file: BinaryIO) -> None:
+        found = hashlib.new(algorithm)
+        for part in _parts(url, name, console):
+            found.update(part)
+            file.write(part)
+        if found.hexdigest() != digest:
+            raise JouletuneError(
+                f"{name}: {url} gave a file with {algorithm} {found.hexdigest()}, published is {digest}; {otherwise}"
+            )
+
     try:
-        robustbench = import_robustbench()
-    except RequestError as error:
-        raise RequestError(f"cifar10c is fetched through robustbench, and {error}; or {otherwise}") from None
-    temporary = folder / f".{CIFAR10C}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    console.print("downloading CIFAR-10-C (2.9 GB); 6 GB of disk meanwhile")
+        write_through(path, write)
+    except HTTPException as error:
+        raise JouletuneError(f"{name} could not be fetched from {url} ({error}); {otherwise}") from None
+
+
+def _parts(url: str, name: str, console: Console) -> Iterator[bytes]:
     try:
-        robustbench.data.load_cifar10c(1, 5, str(temporary), False, ["gaussian_noise"])
-        (temporary / CIFAR10C).rename(folder / CIFAR10C)
-    except Exception as error:  # robustbench's own, and whatever its parsers meet in an answer that is not Zenodo's
-        raise JouletuneError(f"cifar10c could not be fetched ({' '.join(str(error).split())}); {otherwise}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder / CIFAR10C
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            total = int(answer.headers.get("Content-Length") or 0)
+            with wrap_file(answer, total, description=name, console=console, transient=True) as file:
+                yield from iter(lambda: file.read(1 << 20), b"")
+    except OSError as error:  # urllib's own and those of the socket; not to be taken for the disk's
+        raise HTTPException(" ".join(str(error).split())) from None
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

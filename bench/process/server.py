@@ -161,6 +161,8 @@ def _killed_by_hang_up(control: socket.socket) -> Iterator[None]:
     flags = fcntl.fcntl(control, fcntl.F_GETFL)
     fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([control], [], [], 0)[0]:  # it was closed before that
+        os._exit(1)
     try:
         yield
     finally:

@@ -439,6 +439,22 @@ def test_what_a_kill_leaves_is_passed_over(own_cache: Path) -> None:
     assert not stale.exists()
 
 
+def test_what_is_cached_reaches_the_disk_before_it_is_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = make_domain(spec(), quiet)
+    arrays = {f"{part}_{kind}.npy" for part in ("source", "target") for kind in "xy"}
+    assert {*arrays, "facts.json"} <= set(synced[:5])
+    assert synced[5].startswith(f".{folder.name}")  # the folder while it has its temporary name, then the one above
+    assert synced[-1] == "domains"
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda content: bytes(len(content)),  # as a power loss leaves a file that was not synced
     "cut": lambda content: content[: len(content) // 2],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from bench.catalog.checkpoints import Released
 from bench.catalog.datasets import ARCHIVED, DATASETS
 from bench.data import fetch as downloads
 from bench.data.domain import Domain, load_domain, make_domain
@@ -185,32 +186,42 @@ def test_what_a_dataset_cannot_be_given(content: dict[str, Any], says: str, entr
         entry(**content)
 
 
-def test_fetch_says_where_to_get_the_archive_without_robustbench(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> None:
-        raise RequestError("robustbench is not installed here")
-
-    monkeypatch.setattr(downloads, "import_robustbench", absent)
-    with pytest.raises(RequestError, match=r"not installed.*zenodo\.org/records/2535967.*CIFAR-10-C/"):
-        downloads.fetch("cifar10c", Console(quiet=True))
-
-
-def test_fetch_goes_through_robustbench_and_leaves_no_half(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fails = True
-
-    def load(n: int, severity: int, folder: str, shuffle: bool, corruptions: list[str]) -> None:
-        (Path(folder) / CIFAR10C).mkdir()
-        if fails:
-            raise KeyError("files")
-        (Path(folder) / CIFAR10C / "labels.npy").touch()
-
-    fake = SimpleNamespace(data=SimpleNamespace(load_cifar10c=load))
-    monkeypatch.setattr(downloads, "import_robustbench", lambda: fake)
-    with pytest.raises(JouletuneError, match=r"could not be fetched.*in another way"):
-        downloads.fetch("cifar10c", Console(quiet=True))
-    fails = False
+def test_fetch_checks_the_archive_and_leaves_no_half(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was fetched through robustbench, which checks what the server says of itself; now against our own MD5."""
+    published = tmp_path / f"{CIFAR10C}.tar"
+    monkeypatch.setattr(downloads, "CIFAR10C_FILE", published.as_uri())
+    monkeypatch.setattr(downloads, "CIFAR10C_MD5", hashlib.md5(b"the archive").hexdigest())
+    absent, wrong = r"could not be fetched from file:.*in another way", "gave a file with md5"
+    for content, says in ((None, absent), (b"another", wrong)):
+        if content is not None:
+            published.write_bytes(content)
+        with pytest.raises(JouletuneError, match=says):
+            downloads.fetch("cifar10c", Console(quiet=True))
+        assert not list((tmp_path / "cache").rglob(f"*{CIFAR10C}*"))
+    published.write_bytes(b"the archive")
     path = downloads.fetch("cifar10c", Console(quiet=True))
-    assert [entry.name for entry in path.parent.iterdir()] == [CIFAR10C]
+    assert [entry.name for entry in path.parent.iterdir()] == [f"{CIFAR10C}.tar"]
+    published.unlink()
     assert downloads.fetch("cifar10c", Console(quiet=True)) == path
+    path.write_bytes(b"another")
+    with pytest.raises(JouletuneError, match="not the published one"):
+        downloads.fetch("cifar10c", Console(quiet=True))
+
+
+def test_fetch_replaces_a_wrong_checkpoint_that_is_there(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "published.pth").write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    released = Released("tbft/w.pth", sha256, (tmp_path / "published.pth").as_uri(), "weights")
+    monkeypatch.setattr(downloads, "CHECKPOINTS", {"tbft-cifar10": released})
+    there = tmp_path / "cache" / "data" / "tbft" / "w.pth"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"wrong")
+    assert downloads.fetch("tbft-cifar10", Console(quiet=True)) == there
+    assert there.read_bytes() == b"weights"
 
 
 # -- superclasses ------------------------------------------------------------------------------------------

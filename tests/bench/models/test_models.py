@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from bench.catalog.models import FULL, RESNET_BLOCKS, find_model, paper_resnet_d
 from bench.data.domain import Domain
 from bench.data.images import Images
 from bench.data.locate import locate, locate_checkpoint
-from bench.errors import RequestError
+from bench.errors import JouletuneError, RequestError
 from bench.models.blocks import block_parameters, check_blocks, train_only
-from bench.models.build import build_model
+from bench.models.build import build_model, users_code
 from bench.models.checkpoint import fingerprint, load_weights, read_state, save_weights
 from bench.models.resnet import ResNet
 from bench.models.source import load_source_model, make_source_model
@@ -31,6 +33,7 @@ from bench.suite.training import SourceTrainSpec
 from bench.training.loop import accuracy, to_tensors
 
 torch.set_num_threads(1)
+CPU = torch.device("cpu")
 
 TORCHVISION = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d",
@@ -297,6 +300,62 @@ def test_what_is_no_state_dict(tmp_path: Path, content: object) -> None:
         read_state(tmp_path / "x.pth")
 
 
+ODD: dict[str, Callable[[], torch.Tensor]] = {
+    "sparse": lambda: torch.zeros(64, 64).to_sparse(),
+    "without values": lambda: torch.empty(64, 64, device="meta"),
+    "quantised": lambda: torch.quantize_per_tensor(torch.zeros(64, 64), 0.1, 0, torch.qint8),
+    "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ODD)
+def test_a_tensor_of_another_kind_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    state = build("resnet8").state_dict() | {"fc.weight": ODD[kind]()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(RequestError, match=rf"w\.pth: fc\.weight is {kind}; expected dense tensors"):
+        load_weights(build("resnet8"), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (torch.full((10, 64), float("nan")), r"fc\.weight: holds values that are not finite"),
+        (torch.full((10, 64), float("inf")), r"fc\.weight: holds values that are not finite"),
+        (torch.zeros(10, 64, dtype=torch.complex64), r"fc\.weight is torch\.complex64, the model's torch\.float32"),
+        (torch.zeros(10, 64, dtype=torch.int64), r"fc\.weight is torch\.int64, the model's torch\.float32"),
+    ],
+)
+def test_weights_that_no_model_has_are_refused(tmp_path: Path, value: torch.Tensor, says: str) -> None:
+    torch.save(build("resnet8").state_dict() | {"fc.weight": value}, tmp_path / "w.pth")
+    with pytest.raises(RequestError, match=says):
+        load_weights(build("resnet8"), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_far_larger_than_its_model_is_not_read(
+    tmp_path: Path, legacy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(build("resnet8").state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    with path.open("r+b") as file:
+        file.truncate(10_000_000_000)  # sparse: a tail of 10 GB of zeros
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(RequestError, match=r"10\.00 GB; expected at most 0\.10 GB"):
+        load_weights(build("resnet8"), path)
+    with pytest.raises(RequestError, match=r"10\.00 GB; expected at most 8\.00 GB"):
+        locate_checkpoint(str(path))
+
+
+def test_outputs_that_are_not_finite_have_no_accuracy() -> None:
+    model = build("resnet8", in_channels=1, image_size=8)
+    images = to_tensors(Images(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64), ("a",)), CPU)
+    with torch.no_grad():
+        model.get_submodule("fc").bias[4] = float("nan")
+    with pytest.raises(JouletuneError, match="output is not finite for 3 of 3 images"):
+        accuracy(model, images)
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_damaged_checkpoints_are_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
@@ -397,7 +456,7 @@ def own(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     sys.path[:] = path
     for name in set(sys.modules) - before:
-        if name in ("ownnet", "broken_syntax", "broken_import"):
+        if name in ("ownnet", "ownpkg", "ownpkg.net", "ownpkg.parts", "broken_syntax", "broken_import"):
             del sys.modules[name]
 
 
@@ -430,6 +489,28 @@ def test_errors_of_a_model_of_ones_own(own: Path, name: str, says: str) -> None:
     assert str(refused.value).isprintable()
 
 
+def test_a_model_in_a_package_beside_the_suite(own: Path) -> None:
+    (own / "ownpkg").mkdir()
+    (own / "ownpkg" / "__init__.py").write_text("")
+    (own / "ownpkg" / "parts.py").write_text("from torch import nn\nWIDTH = 3\n")
+    (own / "ownpkg" / "net.py").write_text(
+        "from torch import nn\nfrom .parts import WIDTH\ndef make(n_classes): return nn.Linear(WIDTH, n_classes)\n"
+    )
+    assert isinstance(build("ownpkg.net:make", own), nn.Linear)
+    code = users_code(ModelSpec(name="ownpkg.net:make", blocks={"fc": ["fc"]}), own)
+    assert code == hashlib.sha256((own / "ownpkg" / "net.py").read_bytes()).hexdigest()
+
+
+def test_the_suites_folder_is_not_put_on_the_path(own: Path) -> None:
+    (own / "colorsys.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    build("ownnet:make", own, in_channels=1, image_size=8)
+    assert str(own) not in sys.path
+    importlib.import_module("colorsys")
+    assert not (own / "ran").exists()
+    with pytest.raises(RequestError, match="colorsys is also the name of a library"):
+        build("colorsys:make", own)
+
+
 # -- source models ----------------------------------------------------------------------------------
 
 
@@ -441,9 +522,6 @@ def tiny_domain() -> Domain:
     pixels[labels == 1] += 150
     images = Images(pixels, labels.astype(np.int64), ("dark", "light"))
     return Domain(images, images, None, "tiny")
-
-
-CPU = torch.device("cpu")
 
 
 def test_a_source_model_is_trained_once_and_learns(
