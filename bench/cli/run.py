@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ import click
 from bench import text
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.cli import read
-from bench.errors import INTERRUPTED, RequestError, nearest
+from bench.errors import INTERRUPTED, CellFailedError, JouletuneError, RequestError, nearest
 
 if TYPE_CHECKING:
+    from bench.process.launcher import Launcher
     from bench.run.runner import RunOptions
     from bench.suite.load import LoadedSuite
 
@@ -104,53 +107,59 @@ def validate(suite: str, device: str, source: str | None, no_timing: bool) -> No
 
         with hardware_errors():
             hardware.choose(source, device=device)
-    code = _check_model(loaded, device)
-    cells = checked.cells()
-    text.echo(*(cell.cell_id for cell in cells))
-    try:
-        locate_all(checked.data, model.checkpoint)
-        takes = _estimate(loaded, device, code, timing=not no_timing)
-    except RequestError as error:
-        takes = f"no estimate: {error}"
+    with _launcher() as launcher:
+        code = _check_model(loaded, device, launcher)
+        cells = checked.cells()
+        text.echo(*(cell.cell_id for cell in cells))
+        try:
+            locate_all(checked.data, model.checkpoint)
+            takes = _estimate(loaded, device, code, None if no_timing else launcher)
+        except JouletuneError as error:
+            takes = f"no estimate: {error}"
     text.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
 
 
-def _check_model(loaded: LoadedSuite, device: str) -> str | None:
+def _check_model(loaded: LoadedSuite, device: str, launcher: Launcher) -> str | None:
     """Check the device, and the model where only torch can: code or blocks of the user's own.
 
     Returns:
         The hash of the user's own code, None without any.
     """
-    model = loaded.suite.model
-    if device == "cpu" and model.blocks is None:
+    if device == "cpu" and loaded.suite.model.blocks is None:
         return None
-    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is no cell
-        from bench.models.blocks import check_model
-        from bench.models.build import users_code
-        from bench.process.prepare import usable_device
+    from bench.process.ahead import AheadJob, check
+    from bench.process.messages import Checked
+    from bench.process.prepare import BUILD_S
 
-        usable_device(device)
-        check_model(loaded.suite, loaded.base)
-        return users_code(model, loaded.base)
+    child = launcher.start(check, AheadJob(loaded.suite, loaded.base, device))
+    try:
+        checked = child.receive(Checked, deadline_s=time.monotonic() + min(BUILD_S, loaded.suite.timeout_s))
+    except CellFailedError as error:
+        raise RequestError(f"model.name: building {loaded.suite.model.name}: {error}") from None
+    child.close()
+    return checked.code_sha256
 
 
-def _estimate(loaded: LoadedSuite, device: str, code: str | None, *, timing: bool) -> str:
-    """Say how long a suite may take here, after timing what was not timed before."""
+def _estimate(loaded: LoadedSuite, device: str, code: str | None, launcher: Launcher | None) -> str:
+    """Say how long a suite may take here; a launcher is used to time what was not timed before."""
     from bench.run.estimate import Estimator
 
-    estimator = Estimator(loaded, device=device, code=code)
+    estimator = Estimator(loaded.suite, device=device, code=code)
     lacking = estimator.lacking()
-    if lacking and not timing:
+    if lacking and launcher is None:
         return f"no estimate: {len(lacking)} kinds of step were not timed on this device yet; drop --no-timing"
-    if lacking:
+    if lacking and launcher is not None:
+        from bench.process.ahead import AheadJob, time_kinds
+        from bench.process.messages import Timed
         from bench.run.progress import RunProgress
 
         with RunProgress(text.console(stderr=True), "timing steps on this device", len(lacking)) as progress:
+            child = launcher.start(time_kinds, AheadJob(loaded.suite, loaded.base, device, tuple(lacking)))
             for kind in lacking:
                 progress.now("+".join(kind.blocks))
-                with contextlib.redirect_stdout(sys.stderr):
-                    estimator.take(kind)
+                estimator.keep(kind, child.receive(Timed, deadline_s=time.monotonic() + loaded.suite.timeout_s))
                 progress.step()
+            child.close()
     found = estimator.estimate()
     assert found is not None
     parts = {
@@ -161,6 +170,15 @@ def _estimate(loaded: LoadedSuite, device: str, code: str | None, *, timing: boo
     }
     each = ", ".join(f"{name} {text.duration(seconds)}" for name, seconds in parts.items())
     return f"roughly {text.duration(found.total_s)} here ({each})"
+
+
+@contextlib.contextmanager
+def _launcher() -> Iterator[Launcher]:
+    """A launcher whose children write what they print to a file that is removed."""
+    from bench.process.launcher import Launcher
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Launcher(Path(folder) / "worker.log")
 
 
 @click.command()
@@ -183,7 +201,8 @@ def _dry_run(loaded: LoadedSuite, options: RunOptions) -> int:
     from bench.store.run_dir import RunDir
 
     check(loaded, options)
-    _check_model(loaded, options.device)
+    with _launcher() as launcher:
+        _check_model(loaded, options.device, launcher)
     records = [] if options.fresh else RunDir(options.out).records()
     plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
     for repeat in plan.pending:

@@ -112,6 +112,26 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """A suite's model can be built and has its blocks.
+
+    Attributes:
+        code_sha256: of the file of a user's own model; None for a model of the catalogue.
+    """
+
+    code_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds an image: once for what a cache keeps, in a training step, and in an evaluation."""
+
+    front_s: Finite
+    step_s: Finite
+    eval_s: Finite
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Something broke in the child.
 
@@ -127,7 +147,7 @@ GO = "go"
 RELEASE = "release"
 """Words that the parent sends."""
 
-Message = Progress | PrepareDone | Ready | Alive | Trained | WorkFigures | Failed
+Message = Progress | PrepareDone | Ready | Alive | Trained | WorkFigures | Checked | Timed | Failed
 
 
 def encode(message: Message) -> bytes:

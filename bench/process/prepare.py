@@ -37,7 +37,10 @@ def prepare(parent: Parent) -> None:
     if job.suite.train.threads is not None:
         torch.set_num_threads(job.suite.train.threads)
     device, device_name = usable_device(job.device)
+    building = f"building {job.suite.model.name}"
+    parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
     check_model(job.suite, job.base)  # at once: reading data and training source models may take an hour
+    parent.send(Progress(building, 1, 1, limit_s=STEP_S))
     prepared: dict[str, Prepared] = {}
     for data in job.data:
         folder = make_domain(data, _Reporter(parent, f"reading {data.label}"))
@@ -45,7 +48,6 @@ def prepare(parent: Parent) -> None:
         _check_sizes(job, data.label, len(domain.target.y))
         training = _Reporter(parent, f"training {job.suite.model.name} on the source of {data.label}")
         if ":" in job.suite.model.name:
-            building = f"building {job.suite.model.name}"
             parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
             fresh_model(job.suite.model, domain, job.base)
             parent.send(Progress(building, 1, 1, limit_s=STEP_S))

@@ -1,4 +1,4 @@
-"""How long a suite may take on this device, from steps that were timed on it. Imports no torch unless it times some."""
+"""How long a suite may take on this device, from steps that were timed on it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,67 +6,29 @@ import dataclasses
 import hashlib
 import json
 import math
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from bench.catalog.models import FULL, BlockMap, BlockSet
+from bench.catalog.models import FULL, BlockSet
 from bench.data.locate import image_counts
+from bench.process.ahead import Kind
+from bench.process.messages import Timed
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import write_atomic
 from bench.suite.data_axis import DataSpec, image_shape
-from bench.suite.load import LoadedSuite
-from bench.suite.suite import Cell, ModelSpec
+from bench.suite.suite import Cell, Suite
 from bench.suite.training import EngineSpec, TrainSpec
 from hardware.device import machine
 
 VERSION = 1
 """Raised when a timing means something else, so that no old one is used."""
 
-STEP_S = 0.05
-"""A timed step has as many of its batch's images as take about so long."""
-
-FEW = 8
-"""Images to warm up with, and to find out by how many more are worth their time."""
-
-TRIES = 4
-"""Times a step is timed; the shortest counts, as whatever else the machine does only ever adds."""
-
 START_S = 0.5
 """What a repeat costs besides its work: starting its process, reading its data, first use of each kernel."""
 
 RETAKE_S = 900.0
 """An idle baseline is taken again after so long (`hardware.Sampler.idle_due`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What decides how long a step takes: cells that share it are timed once.
-
-    Attributes:
-        shape: classes, channels and pixels of a side.
-        blocks: that are tuned; every parameter for a method that chooses them itself, which is the most it can cost.
-        spec: how, with the default of everything that makes no difference to the time of a step.
-        images: of a batch; fewer than the batch size where a cell trains on fewer.
-    """
-
-    shape: tuple[int, int, int]
-    blocks: BlockSet
-    spec: EngineSpec
-    threads: int | None
-    images: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Seconds an image: once for what a cache keeps, in a training step, and in an evaluation."""
-
-    front_s: float
-    step_s: float
-    eval_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +64,8 @@ class Estimator:
         RequestError: the images of a folder are not here to be counted.
     """
 
-    def __init__(self, loaded: LoadedSuite, *, device: str, code: str | None) -> None:
-        self._suite, self._base, self._device = loaded.suite, loaded.base, device
-        suite = loaded.suite
+    def __init__(self, suite: Suite, *, device: str, code: str | None) -> None:
+        self._suite = suite
         self._counts = {data.label: image_counts(data) for data in suite.data}
         conditions: dict[str, list[Cell]] = {}
         for cell in suite.cells():
@@ -136,15 +97,9 @@ class Estimator:
         """The kinds that were not timed yet."""
         return [kind for kind, key in self._keys.items() if key not in self._known]
 
-    def take(self, kind: Kind) -> None:
-        """Time a kind, and keep the result.
-
-        Raises:
-            RequestError: the model cannot be built, or this machine cannot do what the kind asks for.
-        """
-        self._known[self._keys[kind]] = time_steps(
-            kind, self._suite.model, self._suite.block_map, self._base, self._device
-        )
+    def keep(self, kind: Kind, rates: Timed) -> None:
+        """Keep what was timed of a kind, for this and later estimates."""
+        self._known[self._keys[kind]] = rates
         content = {key: dataclasses.astuple(rates) for key, rates in self._known.items()}
         write_atomic(self._path, json.dumps(content))
 
@@ -166,10 +121,10 @@ class Estimator:
         baselines = 2 + (work_s + window_s) // RETAKE_S
         return Estimate(source_s, work_s, window_s, baselines * energy.idle_s)
 
-    def _rates(self, kind: Kind) -> Rates:
+    def _rates(self, kind: Kind) -> Timed:
         return self._known[self._keys[kind]]
 
-    def _cell_seconds(self, cell: Cell, rates: Rates) -> tuple[float, float]:
+    def _cell_seconds(self, cell: Cell, rates: Timed) -> tuple[float, float]:
         """Seconds of one fine-tuning with all of its epochs, and of evaluating before and after it."""
         n_target, split = self._counts[cell.data.label][1], self._suite.split
         n_train, n_val, n_test = cell.n_train(n_target), split.val * n_target, split.test * n_target
@@ -197,65 +152,9 @@ def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Rates]:
+def _read(path: Path) -> dict[str, Timed]:
     """What was timed before; nothing where the file is damaged, as it can be made again."""
     try:
-        return {str(key): Rates(*map(float, rates)) for key, rates in json.loads(path.read_bytes()).items()}
+        return {str(key): Timed(*map(float, rates)) for key, rates in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def time_steps(kind: Kind, spec: ModelSpec, block_map: BlockMap, base: Path, device_name: str) -> Rates:
-    """Time a kind of step: fine-tune on random images for one epoch, with a cache for three too, and evaluate.
-
-    Raises:
-        RequestError: the model cannot be built, or this machine cannot do what the kind asks for.
-    """
-    import torch
-
-    from bench.models.blocks import train_only
-    from bench.models.build import build_model
-    from bench.training.loop import Batchable, mean_loss
-    from bench.training.tuner import Tuner, check_levers
-
-    device, threads = torch.device(device_name), torch.get_num_threads()
-    if kind.threads is not None:
-        torch.set_num_threads(kind.threads)
-    n_classes, channels, size = kind.shape
-    model = build_model(spec, n_classes=n_classes, in_channels=channels, image_size=size, base=base).to(device)
-    check_levers(model, kind.spec, device)
-    parameters = train_only(model, block_map, kind.blocks)
-
-    def images(n: int) -> Batchable:
-        pixels = torch.rand(n, channels, size, size, device=device)
-        return Batchable(pixels, torch.arange(n, device=device) % n_classes)
-
-    def shortest_s(execute: Callable[[], object]) -> float:
-        times = []
-        for _ in range(TRIES):
-            started_s = time.perf_counter()
-            execute()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - started_s)
-        return min(times)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        tuner = Tuner(model, parameters, kind.spec, Path(scratch))
-
-        def epochs_s(batch: Batchable, epochs: int) -> float:
-            return shortest_s(lambda: tuner.fine_tune(batch, batch, seed=0, epochs=epochs))
-
-        few = min(FEW, kind.images)
-        n = min(kind.images, max(few, int(few * STEP_S / epochs_s(images(few), 1))))
-        batch = images(n)
-        once_s = epochs_s(batch, 1)
-        cached = tuner.cache_mb is not None
-        thrice_s = epochs_s(batch, 3) if cached else 0.0
-        forward_s = shortest_s(lambda: mean_loss(model, batch)) / n
-    torch.set_num_threads(threads)
-    if not cached:
-        return Rates(0.0, max(once_s / n - forward_s, forward_s), forward_s)
-    # of what is left to do in an epoch, a step is about three forward passes, an evaluation is one
-    pass_s = max(0.0, thrice_s - once_s) / 2 / (4 * n)
-    return Rates(forward_s, 3 * pass_s, pass_s)

@@ -131,11 +131,21 @@ def test_times_own_models_and_prints_cells_alone_on_stdout(folder: Path, capfd: 
     assert "no estimate: 2 kinds of step were not timed" in err
     status, out, err = call(["validate", "s.yaml"], capfd)
     assert (status, out) == (0, "digits-flip/n=0.1/full/s=0\n")
-    assert "made" in err
     assert "trial: 1 cells x 1 repeats, roughly" in err
     assert "source models" in err
     status, _, err = call(["validate", "s.yaml", "--no-timing"], capfd)
     assert "roughly" in err
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=lambda argv: argv[0])
+def test_a_model_function_that_hangs_is_stopped(
+    argv: list[str], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, f"net_hangs_{argv[0]}", first="__import__('time').sleep(600)")
+    (folder / "s.yaml").write_text((folder / "s.yaml").read_text() + "timeout_s: 2\n")
+    status, out, err = call(argv, capfd)
+    assert (status, out) == (2, "")
+    assert f"model.name: building net_hangs_{argv[0]}:make: not done in time" in err
 
 
 def test_data_that_can_be_fetched_is_named_and_no_error(

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from bench.data.locate import image_counts
-from bench.run.estimate import RETAKE_S, START_S, Estimator, Kind, Rates
-from bench.suite.load import LoadedSuite, load_suite
+from bench.process.ahead import AheadJob, Kind, time_kinds
+from bench.process.launcher import Launcher
+from bench.process.messages import Timed
+from bench.run.estimate import RETAKE_S, START_S, Estimator
+from bench.suite.suite import Suite
 
 CONTENT: dict[str, Any] = {
     "data": [{"dataset": "digits", "shift": "flip"}],
@@ -25,8 +28,8 @@ CONTENT: dict[str, Any] = {
 
 
 @pytest.fixture
-def loaded(valid: dict[str, Any], write_suite: Callable[..., Path]) -> LoadedSuite:
-    return load_suite(str(write_suite(valid | CONTENT)))
+def suite(make_suite: Callable[..., Suite]) -> Suite:
+    return make_suite(**CONTENT)
 
 
 @pytest.fixture
@@ -35,21 +38,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def known(estimator: Estimator, monkeypatch: pytest.MonkeyPatch, rates: Callable[[Kind], Rates]) -> None:
-    monkeypatch.setattr("bench.run.estimate.time_steps", lambda kind, *_: rates(kind))
+def keep_all(estimator: Estimator, rates: Timed) -> None:
     for kind in estimator.lacking():
-        estimator.take(kind)
+        estimator.keep(kind, rates)
 
 
-def test_parts_follow_from_the_rates(loaded: LoadedSuite, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    estimator = Estimator(loaded, device="cpu", code=None)
+def test_parts_follow_from_the_rates(suite: Suite, cache: Path) -> None:
+    estimator = Estimator(suite, device="cpu", code=None)
     assert [(kind.blocks, kind.images) for kind in estimator.lacking()] == [
         (("full",), 64),
         (("fc",), 50),
         (("full",), 50),
     ]
     assert estimator.estimate() is None
-    known(estimator, monkeypatch, lambda _: Rates(0.0, 0.01, 0.001))
+    keep_all(estimator, Timed(0.0, 0.01, 0.001))
     found = estimator.estimate()
     assert found is not None
     assert found.source_s == pytest.approx(3 * 899 * 0.01)
@@ -62,9 +64,9 @@ def test_parts_follow_from_the_rates(loaded: LoadedSuite, cache: Path, monkeypat
     assert found.total_s == found.source_s + found.work_s + found.window_s + found.idle_s
 
 
-def test_what_a_cache_keeps_is_computed_once(loaded: LoadedSuite, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    estimator = Estimator(loaded, device="cpu", code=None)
-    known(estimator, monkeypatch, lambda _: Rates(0.02, 0.0, 0.0))
+def test_what_a_cache_keeps_is_computed_once(suite: Suite, cache: Path) -> None:
+    estimator = Estimator(suite, device="cpu", code=None)
+    keep_all(estimator, Timed(0.02, 0.0, 0.0))
     found = estimator.estimate()
     assert found is not None
     n_val = n_test = 0.15 * 899
@@ -72,39 +74,42 @@ def test_what_a_cache_keeps_is_computed_once(loaded: LoadedSuite, cache: Path, m
 
 
 def test_timings_are_kept_for_the_device_and_model_they_are_of(
-    loaded: LoadedSuite, cache: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Suite, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(Estimator(loaded, device="cpu", code=None), monkeypatch, lambda _: Rates(0.0, 0.01, 0.001))
-    assert Estimator(loaded, device="cpu", code=None).lacking() == []
-    assert len(Estimator(loaded, device="cuda", code=None).lacking()) == 3
-    assert len(Estimator(loaded, device="cpu", code="another").lacking()) == 3
+    keep_all(Estimator(suite, device="cpu", code=None), Timed(0.0, 0.01, 0.001))
+    assert Estimator(suite, device="cpu", code=None).lacking() == []
+    assert len(Estimator(suite, device="cuda", code=None).lacking()) == 3
+    assert len(Estimator(suite, device="cpu", code="another").lacking()) == 3
     monkeypatch.setattr("bench.run.estimate.VERSION", 0)
-    assert len(Estimator(loaded, device="cpu", code=None).lacking()) == 3
+    assert len(Estimator(suite, device="cpu", code=None).lacking()) == 3
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": 1}', '{"a": ["x", 1, 2]}', "[" * 100_000, "\xff"])
-def test_a_damaged_file_of_timings_is_as_good_as_none(text: str, loaded: LoadedSuite, cache: Path) -> None:
+def test_a_damaged_file_of_timings_is_as_good_as_none(text: str, suite: Suite, cache: Path) -> None:
     cache.mkdir()
     (cache / "timings.json").write_text(text, encoding="latin-1")
-    assert len(Estimator(loaded, device="cpu", code=None).lacking()) == 3
+    assert len(Estimator(suite, device="cpu", code=None).lacking()) == 3
 
 
 @pytest.mark.parametrize("train", [{}, {"engine": "fast", "bn_mode": "eval"}, {"engine": "reference"}], ids=str)
-def test_steps_are_timed(
-    train: dict[str, Any], valid: dict[str, Any], write_suite: Callable[..., Path], cache: Path
+def test_steps_are_timed_in_a_process(
+    train: dict[str, Any], make_suite: Callable[..., Suite], cache: Path, tmp_path: Path
 ) -> None:
-    content = valid | CONTENT | {"train": {"batch_size": 8, "threads": 1, **train}}
-    estimator = Estimator(load_suite(str(write_suite(content))), device="cpu", code=None)
-    kinds = estimator.lacking()
+    suite = make_suite(**CONTENT | {"train": {"batch_size": 8, "threads": 1, **train}})
+    estimator = Estimator(suite, device="cpu", code=None)
+    kinds: list[Kind] = estimator.lacking()
+    child = Launcher(tmp_path / "log").start(time_kinds, AheadJob(suite, tmp_path, "cpu", tuple(kinds)))
     for kind in kinds:
-        estimator.take(kind)
+        estimator.keep(kind, child.receive(Timed))
+    child.close()
     found = estimator.estimate()
     assert found is not None
     assert 0 < found.total_s < 7200
-    rates = [Rates(*one) for one in json.loads((cache / "timings.json").read_text()).values()]
+    rates = [Timed(*one) for one in json.loads((cache / "timings.json").read_text()).values()]
     assert all(one.step_s > 0 and one.eval_s > 0 for one in rates)
-    cached = [one.front_s > 0 for one in rates]
-    assert cached == [train.get("engine") == "fast" and kind.blocks == ("fc",) for kind in kinds]
+    assert [one.front_s > 0 for one in rates] == [
+        train.get("engine") == "fast" and kind.blocks == ("fc",) for kind in kinds
+    ]
 
 
 def test_images_of_folders_are_counted(make_suite: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""Ahead of a run: check a user's model, and time a few steps, each in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.catalog.models import BlockSet
+from bench.process.child import Parent
+from bench.process.messages import Checked, Timed
+from bench.process.prepare import usable_device
+from bench.suite.suite import Suite
+from bench.suite.training import EngineSpec
+
+if TYPE_CHECKING:
+    import torch
+
+STEP_S = 0.05
+"""A timed step has as many of its batch's images as take about so long."""
+
+FEW = 8
+"""Images to warm up with, and to find out by how many more are worth their time."""
+
+TRIES = 4
+"""Times a step is timed; the shortest counts, as whatever else the machine does only ever adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What decides how long a step takes: cells that share it are timed once.
+
+    Attributes:
+        shape: classes, channels and pixels of a side.
+        blocks: that are tuned; every parameter for a method that chooses them itself, which is the most it can cost.
+        spec: how, with the default of everything that makes no difference to the time of a step.
+        images: of a batch; fewer than the batch size where a cell trains on fewer.
+    """
+
+    shape: tuple[int, int, int]
+    blocks: BlockSet
+    spec: EngineSpec
+    threads: int | None
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class AheadJob:
+    """Check the model of a suite, or time kinds of its steps.
+
+    Attributes:
+        base: the suite's folder.
+        device: of torch.
+    """
+
+    suite: Suite
+    base: Path
+    device: str
+    kinds: tuple[Kind, ...] = ()
+
+
+def check(parent: Parent) -> None:
+    """Entry point of the process that checks device, model code and blocks. Answered by Checked, or Failed."""
+    from bench.models.blocks import check_model
+    from bench.models.build import users_code
+
+    job: AheadJob = parent.job
+    usable_device(job.device)
+    check_model(job.suite, job.base)
+    parent.send(Checked(users_code(job.suite.model, job.base)))
+
+
+def time_kinds(parent: Parent) -> None:
+    """Entry point of the process that times steps. Answered by a Timed for each kind of the job, or Failed."""
+    job: AheadJob = parent.job
+    device, _ = usable_device(job.device)
+    for kind in job.kinds:
+        parent.send(time_steps(kind, job.suite, job.base, device))
+
+
+def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Timed:
+    """Time a kind of step: fine-tune on random images for one epoch, with a cache for three too, and evaluate.
+
+    Raises:
+        RequestError: the model cannot be built, or this machine cannot do what the kind asks for.
+    """
+    import torch
+
+    from bench.models.blocks import train_only
+    from bench.models.build import build_model
+    from bench.training.loop import Batchable, mean_loss
+    from bench.training.tuner import Tuner, check_levers
+
+    if kind.threads is not None:
+        torch.set_num_threads(kind.threads)
+    n_classes, channels, size = kind.shape
+    model = build_model(suite.model, n_classes=n_classes, in_channels=channels, image_size=size, base=base).to(device)
+    check_levers(model, kind.spec, device)
+    parameters = train_only(model, suite.block_map, kind.blocks)
+
+    def images(n: int) -> Batchable:
+        pixels = torch.rand(n, channels, size, size, device=device)
+        return Batchable(pixels, torch.arange(n, device=device) % n_classes)
+
+    def shortest_s(execute: Callable[[], object]) -> float:
+        times = []
+        for _ in range(TRIES):
+            started_s = time.perf_counter()
+            execute()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - started_s)
+        return min(times)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        tuner = Tuner(model, parameters, kind.spec, Path(scratch))
+
+        def epochs_s(batch: Batchable, epochs: int) -> float:
+            return shortest_s(lambda: tuner.fine_tune(batch, batch, seed=0, epochs=epochs))
+
+        few = min(FEW, kind.images)
+        n = min(kind.images, max(few, int(few * STEP_S / epochs_s(images(few), 1))))
+        batch = images(n)
+        once_s = epochs_s(batch, 1)
+        cached = tuner.cache_mb is not None
+        thrice_s = epochs_s(batch, 3) if cached else 0.0
+        forward_s = shortest_s(lambda: mean_loss(model, batch)) / n
+    if not cached:
+        return Timed(0.0, max(once_s / n - forward_s, forward_s), forward_s)
+    # of what is left to do in an epoch, a step is about three forward passes, an evaluation is one
+    pass_s = max(0.0, thrice_s - once_s) / 2 / (4 * n)
+    return Timed(forward_s, 3 * pass_s, pass_s)
