@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Analysis, Results, analyse, motivation
-from bench.analysis.formats import summary_csv, to_latex, to_markdown
-from bench.analysis.tables import accuracy_grid
+from bench.analysis.tables import accuracy_grid, summary_csv, to_latex, to_markdown
 from bench.analysis.tables import grids as table_grids
-from bench.analysis.variant_tables import variant_grids
+from bench.analysis.variants import variant_grids
 from bench.compare import Comparison
 from bench.store.run_dir import RunDir
 from plots import accuracy_bars, beside_paper, energy_saving, pareto

@@ -22,8 +22,7 @@ def by_seed(records: pd.DataFrame) -> pd.DataFrame:
 
 def single_blocks(records: pd.DataFrame) -> pd.Series:
     """Number of single blocks that each (data, train_size) has tried, failures included."""
-    tried = records[records["role"] == "single"]
-    return tried.groupby(GROUP, sort=False)["arm"].nunique().rename("tried")
+    return records[records["role"] == "single"].groupby(GROUP, sort=False)["arm"].nunique().rename("tried")
 
 
 def block_average(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
 
 from bench.analysis.findings import analyse
-from bench.analysis.formats import summary
+from bench.analysis.tables import summary, to_csv
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.read.columns import EVERY_FIELD
 from bench.read.results import Results, load
-from bench.store.durable import write_through
+from bench.store.durable import write_atomic, write_through
 
 DERIVED = ("run", "role", "ok", "measured")
 """Columns beside the fields of a record; there are others, for the analysis alone."""
@@ -81,15 +80,11 @@ def export(results: Results, out: Path, *, cells: bool) -> int:
         JouletuneError: it cannot be written.
     """
     table = summary(analyse(results)) if cells else repeats(results)
-
-    def write(file: BinaryIO) -> None:
-        if out.suffix == ".parquet":
-            table.to_parquet(file, engine="pyarrow", index=False)
-        else:
-            table.to_csv(file, index=False, lineterminator="\n")
-
+    if out.suffix == ".csv":
+        write_atomic(out, to_csv(table))
+        return len(table)
     try:
-        write_through(out, write)
+        write_through(out, lambda file: table.to_parquet(file, engine="pyarrow", index=False))
     except (ValueError, TypeError) as error:
         raise JouletuneError(f"{out}: cannot write ({error})") from None
     return len(table)

@@ -74,7 +74,7 @@ def assess(records: pd.DataFrame, cells: pd.DataFrame) -> Quality:
     joules = measured(records)
     flags = records.loc[records["flags"] != "", "flags"].str.split(";").explode().value_counts()
     spread = cells["energy_gross_j:sd"] / cells["energy_gross_j:mean"]
-    lost = records[records["status"] != "ok"]
+    lost = records[~records["ok"]]
     return Quality(
         records=len(records),
         cells=len(cells),

@@ -37,13 +37,6 @@ class Estimate:
     lo: float | None = None
     hi: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool | None:
-        """Whether the interval lies on one side of 0; None where there is no interval."""
-        if self.lo is None or self.hi is None:
-            return None
-        return self.lo > 0 or self.hi < 0
-
 
 def t_interval(values: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE) -> Estimate:
     """Mean and t interval: mean ± t(n - 1) · sd / √n (Student 1908, "The probable error of a mean")."""
@@ -68,18 +61,6 @@ def half_width(
     degrees = np.where(count >= 2, count - 1, np.nan)
     quantile = np.asarray(stdtrit(degrees, (1 + confidence) / 2), dtype=float)
     return np.asarray(quantile * np.asarray(sd, dtype=float) / np.sqrt(count), dtype=float)
-
-
-def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """t interval of first - second, pair by pair (Student 1908). A pair with a missing side is left out.
-
-    Raises:
-        ValueError: the two are not equally long.
-    """
-    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if a.shape != b.shape:
-        raise ValueError(f"pairs need equal lengths, not {len(a)} and {len(b)}")
-    return t_interval(a - b, confidence)
 
 
 def paired_log_ratio(

@@ -12,8 +12,7 @@ from rich.text import Text
 from bench.analysis import sentences, wording
 from bench.analysis.findings import Analysis, analyse, arm_order
 from bench.analysis.tables import costed
-from bench.analysis.variant_tables import share_sentences
-from bench.analysis.variants import sides, variant_order
+from bench.analysis.variants import share_sentences, sides, variant_order
 from bench.read.results import GROUP, Results
 
 MAX_ROWS = 24

@@ -1,4 +1,4 @@
-"""The commands that read finished runs: report, compare, export. Each imports what it needs when it is called."""
+"""Commands that read finished runs: report, compare, export, history. Each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench import text
 from bench.errors import JouletuneError, RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 
 @click.command()
@@ -68,22 +71,15 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
         from plots.beside_paper import draw
         from plots.drawing.style import save
 
-        written = [*show.write(comparison, out), *(path for drawn in draw(comparison) for path in save(drawn, out))]
-    console = text.console()
-    console.width = min(console.width, show.WIDTH)
-    console.print(show.terminal(comparison))
-    if written:
-        text.echo("written: " + ", ".join(map(str, written)))
-    short = show.failing_sentence(comparison)
-    if short:
-        text.echo(short, err=True)
-    return 1 if short else 0
+        written += _write(out, "compare", show.to_csv(comparison), show.to_markdown(comparison))
+        written += [path for drawn in draw(comparison) for path in save(drawn, out)]
+    return _finish(text.console(), show.terminal(comparison), show.WIDTH, written, show.failing_sentence(comparison))
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
-@click.option("--cells", is_flag=True, help="One row per condition, as summary.csv, instead of one per repeat.")
+@click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
 def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
     """Write the records of runs as one table, one row per repeat. In Python: bench.load(RUN...).
 
@@ -184,19 +180,38 @@ def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)
-    written = [*show.write(found, out)] if out is not None else []
+    written = [] if out is None else _write(out, "history", show.to_csv(found), show.to_markdown(found))
     if options["html"]:
         from plots.page.history_page import write_history
 
         written.append(write_history(found, (out or found.nights.home) / "history.html"))
-    console.width = min(console.width, show.WIDTH)
-    console.print(show.terminal(found))
+    short = show.failing_sentence(found.failing(since), found)
+    return _finish(console, show.terminal(found), show.WIDTH, written, short)
+
+
+def _write(folder: Path, name: str, csv: str, markdown: str) -> list[Path]:
+    """Write a table as CSV and as Markdown into a folder.
+
+    Raises:
+        JouletuneError: a file cannot be written.
+    """
+    from bench.store.durable import write_atomic
+
+    paths = [folder / f"{name}.csv", folder / f"{name}.md"]
+    write_atomic(paths[0], csv)
+    write_atomic(paths[1], markdown)
+    return paths
+
+
+def _finish(console: Console, shown: RenderableType, width: int, written: list[Path], short: str) -> int:
+    """Print a table, the files that were written, and what fell short; return the exit status."""
+    console.width = min(console.width, width)
+    console.print(shown)
     if written:
         text.echo("written: " + ", ".join(map(str, written)))
-    failing = found.failing(since)
-    if failing:
-        text.echo(show.failing_sentence(failing, found), err=True)
-    return 1 if failing else 0
+    if short:
+        text.echo(short, err=True)
+    return 1 if short else 0
 
 
 def _rules(fail_on: str | None, margin: str | None, net: bool, across: bool, since: str | None, **_: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,13 +10,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.formats import escape_markdown
+from bench.analysis.tables import escape_markdown
+from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import MISSING, count, interval, missing, points
 from bench.compare.comparison import Comparison
 from bench.compare.notes import NAMED, name_conditions, place
 from bench.compare.rules import limit_text
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
-from bench.store.durable import write_atomic
 
 WIDTH = 100
 MAX_ROWS = 24
@@ -175,18 +174,6 @@ def legend(comparison: Comparison) -> str:
 # -- files -------------------------------------------------------------------------------------------
 
 
-def write(comparison: Comparison, folder: Path) -> tuple[Path, Path]:
-    """compare.csv and compare.md into a folder; each replaced as a whole.
-
-    Raises:
-        JouletuneError: a file cannot be written.
-    """
-    paths = folder / "compare.csv", folder / "compare.md"
-    write_atomic(paths[0], to_csv(comparison))
-    write_atomic(paths[1], to_markdown(comparison))
-    return paths
-
-
 def to_csv(comparison: Comparison) -> str:
     """One row per condition, units in the names; conditions of one side only stand below, with `only_in`."""
     conditions = comparison.conditions
@@ -208,7 +195,7 @@ def to_csv(comparison: Comparison) -> str:
     if len(comparison.unmatched):
         table = pd.concat([table, comparison.unmatched], ignore_index=True)
     table["n_train"] = table["n_train"].astype("Int64")
-    return table.to_csv(index=False, lineterminator="\n")
+    return csv_text(table)
 
 
 _CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "p", "p_holm", "verdict", "why")
@@ -238,6 +225,6 @@ def to_markdown(comparison: Comparison) -> str:
                 row[f"{measure.name}_verdict"] or MISSING,
                 MISSING if missing(n) or not row[f"{measure.name}_test"] else f"{n:.0f}",
             ]
-        lines.append("| " + " | ".join(" ".join(escape_markdown(entry).split()) for entry in entries) + " |")
-    notes = [f"- {escape_markdown(' '.join(note.split()))}" for note in comparison.notes]
+        lines.append("| " + " | ".join(map(escape_markdown, entries)) + " |")
+    notes = [f"- {escape_markdown(note)}" for note in comparison.notes]
     return "\n".join([*lines, "", escape_markdown(legend(comparison)), "", *notes, ""])

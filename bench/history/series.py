@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.compare.verdict import ACCURACY, JOULES, Measure
-from bench.history.local_level import Floats
+from bench.history.local_level import Floats, median
 from bench.history.nights import Night
-from bench.history.noise import median
 
 JOULES_FLOOR = 1e-4
 """Least standard deviation of a logarithm of joules: no meter repeats itself better than to 0.01 %."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.formats import escape_markdown
+from bench.analysis.tables import escape_markdown
+from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import count
 from bench.compare.rules import limit_text
 from bench.compare.verdict import JOULES
@@ -20,7 +19,6 @@ from bench.history import wording
 from bench.history.changes import Change
 from bench.history.history import History
 from bench.history.local_level import Floats
-from bench.store.durable import write_atomic
 from bench.text import spark
 
 WIDTH = 110
@@ -114,18 +112,6 @@ def failing_sentence(failing: Sequence[Change], history: History) -> str:
 # -- files -------------------------------------------------------------------------------------------
 
 
-def write(history: History, folder: Path) -> tuple[Path, Path]:
-    """history.csv and history.md into a folder; each replaced as a whole.
-
-    Raises:
-        JouletuneError: a file cannot be written.
-    """
-    paths = folder / "history.csv", folder / "history.md"
-    write_atomic(paths[0], to_csv(history))
-    write_atomic(paths[1], to_markdown(history))
-    return paths
-
-
 def to_csv(history: History) -> str:
     """One row per change, worst first, units in the names."""
     rows = []
@@ -165,16 +151,14 @@ def to_csv(history: History) -> str:
         *("before_j", "after_j", "before_percent", "after_percent"),
         *("train_time_change_percent", "mean_power_change_percent", "recovered_night", "recovered_run", "with_it"),
     ]
-    buffer = io.StringIO()
-    pd.DataFrame(rows, columns=pd.Index(columns)).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_text(pd.DataFrame(rows, columns=pd.Index(columns)))
 
 
 def to_markdown(history: History) -> str:
     """The same sentences as a page of text."""
 
     def bullets(sentences: Sequence[str]) -> list[str]:
-        return [f"- {escape_markdown(' '.join(sentence.split()))}" for sentence in sentences]
+        return [f"- {escape_markdown(sentence)}" for sentence in sentences]
 
     lines = [f"# {escape_markdown(wording.title(history))}: history", "", escape_markdown(wording.scope(history))]
     lines += ["", f"**{wording.verdict(history)}**"]

@@ -12,9 +12,17 @@ import pytest
 from rich.console import Console
 
 from bench.analysis import analyse, from_records, load
-from bench.analysis.formats import escape_latex, summary_csv, to_latex, to_markdown
 from bench.analysis.sentences import headline_sentences, quality_sentences, shift_sentences
-from bench.analysis.tables import Grid, grids
+from bench.analysis.tables import (
+    Grid,
+    escape_latex,
+    escape_markdown,
+    grids,
+    summary_csv,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from bench.analysis.terminal import terminal_table
 from bench.analysis.wording import MISSING, joules, size_label
 from bench.store.record import Record
@@ -250,3 +258,42 @@ def test_theory_stands_beside_the_measured_saving() -> None:
     fc, full = rows["digits-flip/n=0.1/fc/s=1"], rows["digits-flip/n=0.1/full/s=1"]
     assert (float(fc["saving_gross_percent"]), float(fc["saving_theory_percent"])) == (70.0, 75.0)
     assert (float(full["saving_theory_percent"]), float(full["step_macs"])) == (0.0, 100)
+
+
+FORMULAE = {
+    text: f"'{text}" for text in ("=1+1", "+SUM(A1)", "-2+3", "@x", "\t=1", "\n=1", '=HYPERLINK("http://x")')
+} | {
+    "\r=1": r"\r=1",
+    "=1\x1b[31m": r"'=1\x1b[31m",
+}
+"""Text -> as a CSV has it."""
+
+
+def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers() -> None:
+    table = pd.DataFrame({"data": [*FORMULAE, "-5", "+1e3", "plain", None], "joules": [-1.5, *([2.0] * 12)]})
+    rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
+    assert [row["data"] for row in rows] == [*FORMULAE.values(), "-5", "+1e3", "plain", ""]
+    assert [float(row["joules"]) for row in rows] == [-1.5, *([2.0] * 12)]
+    assert table["data"][0] == "=1+1"  # what is written is a copy
+
+
+@pytest.mark.parametrize("label", FORMULAE)
+def test_labels_that_look_like_formulae_reach_no_file_as_such(label: str) -> None:
+    records = lines(data=label)
+    for row in csv.DictReader(io.StringIO(summary_csv(analyse(from_records(records))), newline="")):
+        assert row["data"] == FORMULAE[label]
+        assert row["cell_id"].startswith(FORMULAE[label])
+
+
+def test_labels_are_plain_text_in_latex_and_markdown() -> None:
+    nasty = "[x]*\\input{/etc/passwd} & 50 % $a_1^2$ `~` <b> \x1b[31m\n\r\t#"
+    grid = made(lines(data=nasty))["accuracy"]
+    tex, markdown = to_latex(grid), to_markdown(grid)
+    assert escape_latex(nasty) in tex
+    assert r"\input" not in tex
+    assert r"{[}x]{*}\textbackslash{}input\{/etc/passwd\} \& 50 \% \$a\_1\textasciicircum{}2\$" in tex
+    assert r"\&" in markdown
+    assert escape_markdown(nasty) in markdown
+    for text in (tex, markdown):
+        assert text.replace("\n", "").isprintable()
+        assert r"x1b" in text

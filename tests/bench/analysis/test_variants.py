@@ -11,8 +11,7 @@ import pytest
 from bench.analysis import from_records
 from bench.analysis import load as load_results
 from bench.analysis.terminal import terminal_table
-from bench.analysis.variant_tables import share_sentences, variant_grids
-from bench.analysis.variants import shares, sides
+from bench.analysis.variants import share_sentences, shares, sides, variant_grids
 from bench.errors import RequestError
 from bench.store.record import Record
 from bench.suite.load import load_suite

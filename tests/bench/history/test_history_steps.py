@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.history import noise as noise_module
+from bench.history import local_level as noise_module
 from bench.history import steps as steps_module
-from bench.history.local_level import Noise, fit
-from bench.history.noise import odd_nights
+from bench.history.local_level import Noise, fit, odd_nights
 from bench.history.steps import MIN_NIGHTS, Found, find_steps
 
 Floats = NDArray[np.float64]
