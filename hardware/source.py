@@ -190,6 +190,11 @@ class Source:
         """The latest reading of the second path to its joules; None if it has none, or none was read yet."""
         return None
 
+    def own_counts(self) -> list[OwnCounter]:
+        """The readings of the second path since the last call, oldest first; the latest one, if only that is kept."""
+        count = self.own_counter()
+        return [] if count is None else [count]
+
     def mark(self, t_mono_s: float, *, working: bool) -> None:
         """Take note that the work begins or has ended. Only the simulation needs to know."""
 

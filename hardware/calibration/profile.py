@@ -319,6 +319,9 @@ class Delegate(SampledSource):
     def own_counter(self) -> OwnCounter | None:
         return self._inner.own_counter()
 
+    def own_counts(self) -> list[OwnCounter]:
+        return self._inner.own_counts()
+
     def mark(self, t_mono_s: float, *, working: bool) -> None:
         self._inner.mark(t_mono_s, working=working)
 
@@ -358,11 +361,14 @@ class Corrected(Delegate):
 
     def own_counter(self) -> OwnCounter | None:
         count = self._inner.own_counter()
-        if count is None:
-            return None
-        return dataclasses.replace(
-            count, joules=count.joules / self._gain, resolution_j=count.resolution_j / self._gain
-        )
+        return None if count is None else self._scaled(count)
+
+    def own_counts(self) -> list[OwnCounter]:
+        return [self._scaled(count) for count in self._inner.own_counts()]
+
+    def _scaled(self, count: OwnCounter) -> OwnCounter:
+        scaled = {name: getattr(count, name) / self._gain for name in ("joules", "resolution_j")}
+        return dataclasses.replace(count, **scaled)
 
 
 def correct(source: Source, path: Path | None = None) -> tuple[Source, str]:

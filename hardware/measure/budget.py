@@ -38,6 +38,8 @@ def budget(
     period_s: float,
     gap_j: float = 0.0,
     leak_j: float = 0.0,
+    paths_j: float = 0.0,
+    least_step_w: float = 0.0,
 ) -> tuple[Term, ...]:
     """The terms of a whole window, not yet per execution.
 
@@ -45,8 +47,10 @@ def budget(
         period_s: the slower of the source's own period and of how often it was asked.
         gap_j: bound of what short gaps may have hidden, `hardware.measure.energy.gap_swing_j`.
         leak_j: energy above idle that was seen in the quiet outside the band; as much may be missing inside.
+        least_step_w: least step of the load at an edge of the work; its mean over the work, if that is more.
+        paths_j: what the meter's own counter and its watts differ by beyond rounding; either may be wrong.
     """
-    step_w = abs(gross_j / band.work_s - (idle_power_w or 0.0))
+    step_w = max(abs(gross_j / band.work_s - (idle_power_w or 0.0)), least_step_w)
     count = info.resolution or 0.0
     rounding_j, rounding = 0.0, "no counts"
     if info.kind == "power":
@@ -56,7 +60,7 @@ def budget(
         rounding_j, rounding = count / math.sqrt(6), f"{count:g} J per count, two readings"
     edge_j, edge = _edge(info, band, step_w, period_s)
     idle_u_w = idle_power_u_w or 0.0
-    gap_half_j, leak_half_j = gap_j / math.sqrt(3), abs(leak_j) / math.sqrt(3)
+    gap_u_j, leak_u_j, paths_u_j = (bound_j / math.sqrt(3) for bound_j in (gap_j, abs(leak_j), paths_j))
     # name: gross, net, basis. Each of the two readings of a net energy has the same zero, so net is free of the offset
     causes = {
         "gain": (
@@ -67,8 +71,9 @@ def budget(
         "offset": (info.offset_u * band.work_s, 0.0, f"{info.gain_basis}: {info.offset_u:g} W"),
         "rounding": (rounding_j, rounding_j, rounding),
         "edge": (edge_j, edge_j, edge),
-        "gap": (gap_half_j, gap_half_j, "half the swing of the power, over the time without samples"),
-        "leak": (leak_half_j, leak_half_j, "energy above idle seen outside the window"),
+        "gap": (gap_u_j, gap_u_j, "half the swing of the power, over the time without samples"),
+        "leak": (leak_u_j, leak_u_j, "energy above idle seen outside the window"),
+        "paths": (paths_u_j, paths_u_j, "difference of the meter's counter and its watts beyond one count"),
         "idle": (idle_u_w * (band.span_s - band.work_s), idle_u_w * band.span_s, "scatter of the idle baseline"),
     }
     return tuple(

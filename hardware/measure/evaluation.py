@@ -37,6 +37,7 @@ from hardware.measure.grade import (
     min_window_s,
 )
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.refresh import Refresh, new_readings, of_window
 from hardware.measure.result import CrossCheck, EnergyResult
 from hardware.source import Health, OwnCounter, Sample, SourceInfo
 
@@ -56,6 +57,7 @@ class Observation:
         quiet_until_s: the device was left alone until then.
         executions: how often the work was done between t0_s and t1_s.
         samples: of a counter or meter, over the quiet times too.
+        earlier: samples from before quiet_from_s, of a minute or so.
         health: losses of the source from quiet_from_s to quiet_until_s.
         counts: of the meter's own energy counter, where it has one, over the quiet times too.
         estimate_j: of an estimate, for [opened_s, closed_s].
@@ -71,6 +73,7 @@ class Observation:
     quiet_until_s: float
     executions: int
     samples: Sequence[Sample] = ()
+    earlier: Sequence[Sample] = ()
     health: Health | None = None
     counts: Sequence[OwnCounter] = ()
     estimate_j: float | None = None
@@ -127,11 +130,23 @@ def _measured(
     if seen.t0_s < seen.opened_s or seen.t1_s > seen.closed_s:
         raise UnusableError("times_outside_window", "the worker's clock is not this host's")
     idle_power_w = result.idle_power_w
+    refresh = _refresh(info, seen)
+    slow = refresh.period_s > info.period_s
+    if slow:
+        # a value may be one refresh old when it is shown
+        late_s = max(info.latency_s, refresh.period_s)
+        info = dataclasses.replace(info, period_s=refresh.period_s, latency_s=late_s)
+        period_s = max(period_s, refresh.period_s)
     band, band_flags = _band(info, seen, has_idle=idle_power_w is not None)
     flags = [*label(info), *band_flags, *idle_flags(info, idle)]
     flags += [*standing(seen.env_before), *changes(seen.env_before, seen.env_after)]
     lost, gap_s = losses(info, seen, band, period_s)
     flags += ["lost_samples"] if (lost or 0) > WARN_LOST else []
+    flags += ["slow_meter"] if slow else []
+    frozen_s, longest_s = refresh.frozen_s(band)
+    if frozen_s > MAX_LOST * band.span_s or longest_s > gap_limit_s(period_s):
+        # a display that stands still loses as much as samples that are missing
+        raise UnusableError("frozen", f"no new reading for {frozen_s:.1f} s in all, {longest_s:.1f} s at a time")
     gross_j, net_j = gross_and_net_j(_band_energy_j(info, seen, band), band, idle_power_w)
     if gross_j <= 0:
         raise UnusableError("no_energy", f"{gross_j:g} J in {band.work_s:.3f} s of work")
@@ -154,8 +169,12 @@ def _measured(
         idle_power_w=idle_power_w,
         idle_power_u_w=idle.u_power_w if idle else None,
         period_s=period_s,
-        gap_j=gap_swing_j(seen.samples, band.a_s, band.b_s, period_s) if info.kind == "power" else 0.0,
+        gap_j=_doubtful_j(seen, refresh)
+        + (gap_swing_j(seen.samples, band.a_s, band.b_s, period_s) if info.kind == "power" else 0.0),
         leak_j=leak_j,
+        paths_j=_paths_j(info, checked),
+        # at the edges of a slow meter the load may step by all that was seen
+        least_step_w=_swing_w(seen.samples) if slow and info.kind == "power" else 0.0,
     )
     terms = tuple(_per_execution(term, seen.executions) for term in terms)
     count = seen.executions
@@ -167,13 +186,52 @@ def _measured(
         energy_net_u_j=None if net_j is None else expanded_j([term.net_j or 0.0 for term in terms]),
         grade=grade(info, flags),
         flags=tuple(flags),
-        n_samples=sum(band.a_s <= t <= band.b_s for t, _ in seen.samples) if seen.samples else 1,
+        n_samples=new_readings([one for one in seen.samples if band.a_s <= one[0] <= band.b_s], info.period_s)
+        if seen.samples
+        else 1,
         terms=terms,
         band_s=band.span_s / count,
         lost_fraction=lost,
         longest_gap_s=gap_s,
         cross_check=checked,
     )
+
+
+def _refresh(info: SourceInfo, seen: Observation) -> Refresh:
+    counts = [(count.t_s, count.joules) for count in seen.counts]
+    count_j = max((count.resolution_j for count in seen.counts), default=0.0)
+    restarted = bool(seen.counts) and seen.counts[-1].restarts != seen.counts[0].restarts
+    return of_window(
+        info,
+        seen.samples,
+        [] if restarted else counts,
+        count_j,
+        earlier=seen.earlier,
+        work=(seen.t0_s, seen.t1_s),
+    )
+
+
+def _doubtful_j(seen: Observation, refresh: Refresh) -> float:
+    """What values that may have been frozen hide, J: half the swing of the power around each, for its duration."""
+    hidden_j = 0.0
+    for start_s, end_s in refresh.doubtful:
+        length_s = end_s - start_s
+        around = [one for one in seen.samples if start_s - length_s <= one[0] <= end_s + length_s]
+        hidden_j += _swing_w(around) / 2 * length_s
+    return hidden_j
+
+
+def _swing_w(samples: Sequence[Sample]) -> float:
+    powers_w = [power_w for _, power_w in samples]
+    return max(powers_w, default=0.0) - min(powers_w, default=0.0)
+
+
+def _paths_j(info: SourceInfo, check: CrossCheck | None) -> float:
+    """What a meter's counter and watts differ by, J, where rounding does not explain it."""
+    if check is None or info.kind != "power":
+        return 0.0
+    difference_j = abs(check.counter_j - check.integral_j)
+    return difference_j if difference_j > check.count_j else 0.0
 
 
 def _band(info: SourceInfo, seen: Observation, *, has_idle: bool) -> tuple[Band, list[str]]:
@@ -216,7 +274,8 @@ def _per_execution(term: Term, count: int) -> Term:
 def idle_flags(info: SourceInfo, idle: IdleBaseline | None) -> list[str]:
     if idle is None or idle.power_w is None:
         return ["no_idle"]
-    too_few = info.kind == "power" and idle.n_samples < MIN_IDLE_SAMPLES
+    # a meter of two readings a second may give one less in 30 s
+    too_few = info.kind == "power" and idle.n_samples < 0.95 * MIN_IDLE_SAMPLES
     flags = ["short_idle"] if idle.duration_s < MIN_IDLE_S or too_few else []
     flags += ["idle_drift"] if idle.drifted else []
     return flags + (["busy_idle"] if (idle.busy_fraction or 0) > MAX_IDLE_BUSY else [])

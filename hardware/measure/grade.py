@@ -45,10 +45,14 @@ FLAGS: dict[str, str] = {
     "times_outside_window": "the work's times do not lie inside the window",
     "not_quiet": "as busy just before or after the work as during it: another load, or clocks that disagree",
     "cross_check": "the meter's own energy counter disagrees with its watts",
+    "slow_meter": "new readings came more rarely than the source states; period and uncertainty are the seen ones",
+    "frozen": "the readings stood still although they must have moved",
 }
 """Every flag and its meaning, for reports."""
 
-FATAL = frozenset({"source_died", "no_energy", "unseen", "gap", "times_outside_window", "not_quiet", "cross_check"})
+FATAL = frozenset(
+    {"source_died", "no_energy", "unseen", "gap", "times_outside_window", "not_quiet", "cross_check", "frozen"}
+)
 LABELS = frozenset({"simulated", "replayed"})
 """Flags that label a figure and cap its grade; they are no warnings."""
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from hardware.measure.energy import INTEGRALS, MAX_GUARD_S, gap_limit_s, longest_gap_s, memory_s
 from hardware.measure.grade import MAX_IDLE_SHIFT, MAX_IDLE_SHIFT_W
 from hardware.measure.recorder import Recorder
+from hardware.measure.refresh import new_readings
 from hardware.measure.trace import TraceFile
 from hardware.source import EstimateSource, Sample, SourceInfo
 
@@ -158,7 +159,8 @@ def measure(
     else:
         trace = make_trace(started_at, start_s)
         samples = _sampled(recorder, start_s, seconds, trace)
-        means_w, n_samples = _means_w(recorder, samples, start_s, seconds), len(samples)
+        means_w = _means_w(recorder, samples, start_s, seconds)
+        n_samples = new_readings(samples, source.info.period_s)
     power_w, u_power_w = (None, None) if recorder.error else of_means(means_w, source.info)
     baseline = IdleBaseline(
         power_w=power_w,

@@ -99,9 +99,9 @@ class Recorder:
         with self._lock:
             new = self._safely(source.poll) if isinstance(source, SampledSource) else None
             if self._take(new or []):
-                count = self._safely(source.own_counter)
-                if count is not None and (not self._counts or count.t_s > self._counts[-1].t_s):
-                    self._counts.append(count)
+                for count in self._safely(source.own_counts) or ():
+                    if not self._counts or count.t_s > self._counts[-1].t_s:
+                        self._counts.append(count)
             self._forget()
 
     def begin(self) -> None:

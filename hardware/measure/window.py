@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hardware.device.machine import Snapshot
 from hardware.measure.evaluation import Observation, evaluate
 from hardware.measure.idle import IdleBaseline
-from hardware.measure.recorder import Recorder
+from hardware.measure.recorder import KEEP_S, Recorder
 from hardware.measure.result import EnergyResult
 from hardware.measure.trace import TraceFile
 
@@ -80,6 +80,7 @@ class Window:
             t1_s=t1_s,
             executions=executions,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
+            earlier=tuple(recorder.samples(self._quiet_from_s - KEEP_S, self._quiet_from_s)),
             counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),
             health=recorder.source.health.since(self._health),
             estimate_j=estimate_j,

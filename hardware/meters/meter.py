@@ -87,6 +87,7 @@ class Meter(PowerSource):
         self._alive = threading.Event()
         self._thread: threading.Thread | None = None
         self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._counts: deque[OwnCounter] = deque(maxlen=KEPT)
         self._raw: RawLog | None = None
         self._fatal: str | None = None
         self._problem: str | None = None
@@ -187,6 +188,12 @@ class Meter(PowerSource):
     def own_counter(self) -> OwnCounter | None:
         return self._energy.counter
 
+    def own_counts(self) -> list[OwnCounter]:
+        with self._lock:
+            counts = list(self._counts)
+            self._counts.clear()
+        return counts
+
     # for subclasses
 
     def _give(self, reading: Reading, arrived_s: float) -> None:
@@ -197,6 +204,9 @@ class Meter(PowerSource):
             return
         self._sample(self._taken_s(reading, arrived_s), reading.watts)
         self._energy.follow(reading.energy_j, self._last_s, self.count_j)
+        if reading.energy_j is not None and self._energy.counter is not None:
+            with self._lock:
+                self._counts.append(self._energy.counter)
         self._note_alive(reading, arrived_s)
 
     def _refuse(self, complaint: str) -> None:
