@@ -192,7 +192,7 @@ class _Run:
 def _runs(samples: Sequence[Sample]) -> list[_Run]:
     """The runs of equal values; the last one ends with its last reading."""
     starts = [i for i in range(len(samples)) if i == 0 or samples[i][1] != samples[i - 1][1]]
-    ends = [*starts[1:], len(samples) - 1]
+    ends = [*starts[1:], len(samples) - 1] if starts else []
     return [_Run(samples[i][0], samples[j][0], samples[i][1]) for i, j in zip(starts, ends, strict=True)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,11 +181,22 @@ SEARCH_S = 1.0
 DIRECTION_W = 0.05
 """Below this the sign of a power is noise."""
 
+GLITCH, GLITCH_READINGS, GLITCH_AMONG = 5.0, 3, 50
+"""Up to 3 readings in a row of more than 5 times the largest of the last 50 are no power, if what follows is none."""
+
+LEAST_W = 0.5
+"""A glitch is measured against this at least: a rail that rests at 0 W may begin to work."""
+
+MAX_POWER_W = 5000.0
+"""No rail of a computer carries more; a counter that seems to was reset or misread."""
+
 
 class RailPower(PowerSource):
     """The sum of some channels' power, read at each poll.
 
-    A meter that is unplugged gives no samples until it is back: the gap makes that repeat X, and the run goes on.
+    A meter that is unplugged gives no samples until it is back: the gap makes that repeat X, and the run goes on. A
+    reading that rises far above the others and falls back at once is dropped and counted as implausible; until that is
+    decided it is held back, with its time.
 
     Args:
         either_way: the meter can be put into the line either way round, so either sign may mean that the device draws
@@ -207,16 +219,25 @@ class RailPower(PowerSource):
         self._channels: Sequence[Channel] = ()
         self._sign = 1 if not either_way else 0
         self._search_at_s = 0.0
-        self._disconnects = 0
+        self._disconnects = self._implausible = 0
         self._problem: str | None = None
+        self._recent_w: deque[float] = deque(maxlen=GLITCH_AMONG)
+        self._doubtful: list[Sample] = []
 
     @property
     def health(self) -> Health:
-        return Health(connected=bool(self._channels), disconnects=self._disconnects, problem=self._problem)
+        return Health(
+            connected=bool(self._channels),
+            disconnects=self._disconnects,
+            implausible=self._implausible,
+            problem=self._problem,
+        )
 
     def open(self) -> None:
         self._search_at_s = self._clock()
-        self._disconnects, self._problem = 0, None
+        self._disconnects, self._implausible, self._problem = 0, 0, None
+        self._recent_w.clear()
+        self._doubtful = []
         if not self.poll():
             raise SourceError(f"{self._info.name} cannot be read any more")
 
@@ -244,9 +265,25 @@ class RailPower(PowerSource):
         at_s = (before_s + self._clock()) / 2
         if self._sign == 0:
             if abs(power_w) < DIRECTION_W:
-                return [(at_s, abs(power_w))]
+                return self._plausible((at_s, abs(power_w)))
             self._sign = -1 if power_w < 0 else 1
-        return [(at_s, self._sign * power_w)]
+        return self._plausible((at_s, self._sign * power_w))
+
+    def _plausible(self, sample: Sample) -> list[Sample]:
+        """What can be passed on once this reading is known, oldest first."""
+        waiting, self._doubtful = [*self._doubtful, sample], []
+        limit_w = GLITCH * max(LEAST_W, *self._recent_w) if self._recent_w else math.inf
+        if abs(sample[1]) > limit_w and len(waiting) <= GLITCH_READINGS:
+            self._doubtful = waiting
+            return []
+        if abs(sample[1]) <= limit_w and len(waiting) > 1:
+            self._implausible += len(waiting) - 1
+            self._problem = (
+                f"a reading cannot be true: {waiting[0][1]:g} W, between others below {limit_w / GLITCH:g} W"
+            )
+            waiting = [sample]
+        self._recent_w.extend(power_w for _, power_w in waiting)
+        return waiting
 
 
 class RailCounter(CounterSource):
@@ -258,6 +295,7 @@ class RailCounter(CounterSource):
         self._clock = clock
         self._channels: Sequence[Channel] = ()
         self._last_j: list[float] = []
+        self._last_s = 0.0
 
     def open(self) -> None:
         self._channels = self._locate()
@@ -275,5 +313,9 @@ class RailCounter(CounterSource):
         if any(now_j < last_j for now_j, last_j in zip(counts_j, self._last_j, strict=False)):
             # drivers differ in where they wrap and none documents it; a guess would be a wrong joule
             raise SourceError(f"{self._info.name} went backwards; was it reset?")
+        limit_j = MAX_POWER_W * max(now_s - self._last_s, 0.01)
+        if self._last_j and sum(counts_j) - sum(self._last_j) > limit_j:
+            raise SourceError(f"{self._info.name} jumped by {sum(counts_j) - sum(self._last_j):.0f} J; was it reset?")
+        self._last_s = now_s
         self._last_j = counts_j
         return now_s, sum(counts_j)
