@@ -105,6 +105,8 @@ class SimulatedLink:
         OSError: it is disconnected already.
     """
 
+    identity = ""
+
     def __init__(self, instrument: Instrument, clock: SimulatedClock) -> None:
         self._instrument = instrument
         self._clock = clock

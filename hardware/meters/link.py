@@ -32,7 +32,13 @@ ADDRESS = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 
 
 class Link(Protocol):
-    """An open connection. Every method raises OSError once it is gone."""
+    """An open connection. Every method raises OSError once it is gone.
+
+    Attributes:
+        identity: of the device at its other end, as far as the system tells; "" if it does not.
+    """
+
+    identity: str
 
     def read(self, *, wait: bool = True) -> bytes:
         """What has arrived; b"" when nothing has, at once or after waiting up to `WAIT_S`."""
@@ -50,6 +56,7 @@ class Tap:
     def __init__(self, link: Link, note: Callable[[str, bytes], None]) -> None:
         self._link = link
         self._note = note
+        self.identity = getattr(link, "identity", "")
 
     def read(self, *, wait: bool = True) -> bytes:
         data = self._link.read(wait=wait)
@@ -111,6 +118,7 @@ class SerialLink:
             )
         except ValueError as error:
             raise OSError(str(error)) from error
+        self.identity = usb_identity(port)
 
     def read(self, *, wait: bool = True) -> bytes:
         # the port's own read would return with the first byte and be called again for the rest
@@ -131,6 +139,7 @@ class RfcommLink:
 
     def __init__(self, address: str) -> None:
         family, protocol = getattr(socket, "AF_BLUETOOTH"), getattr(socket, "BTPROTO_RFCOMM")  # noqa: B009 - not on every system
+        self.identity = address
         self._socket = socket.socket(family, socket.SOCK_STREAM, protocol)
         try:
             self._socket.settimeout(CONNECT_S)
@@ -188,6 +197,17 @@ def file_permission(path: Path) -> NoPermission | None:
     else:
         fix = f"join its group and log in again: sudo usermod -aG {group} $USER"
     return NoPermission(f"this user may not open {path}; {fix}")
+
+
+def usb_identity(port: str) -> str:
+    """Vendor, product and serial number of the USB device of a port; "" where it is none or tells no serial number."""
+    from serial.tools import list_ports
+
+    device = os.path.realpath(port)
+    for known in list_ports.comports():
+        if known.device == device and known.serial_number:
+            return f"{known.vid or 0:04x}:{known.pid or 0:04x} {known.serial_number}"
+    return ""
 
 
 def candidates() -> str:

@@ -17,7 +17,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ class Meter(PowerSource):
         self._fatal: str | None = None
         self._problem: str | None = None
         self._connected = False
+        self._port = ""
         self._disconnects = self._implausible = self._missing = 0
         self._good_s = self._last_s = 0.0
         self._energy = EnergyCount()
@@ -151,6 +152,7 @@ class Meter(PowerSource):
         self._alive.clear()
         self._fatal = self._problem = None
         self._energy = EnergyCount()
+        self._port = ""
         try:
             link = self._dial()
         except OSError as error:
@@ -220,6 +222,21 @@ class Meter(PowerSource):
             self._last_s = max(t_s, self._last_s + 1e-6)
             self._samples.append((self._last_s, watts))
 
+    def _identify(self, device: Mapping[str, Any]) -> None:
+        """Note what the meter tells of itself, and check that it is still the same one.
+
+        Raises:
+            SourceError: it is another one; its scale may be another, and the results name the first.
+        """
+        if not self._info.device:
+            self._info = dataclasses.replace(self._info, device=dict(device))
+        known = self._info.device
+        changed = [f"{name} {known[name]}, now {value}" for name, value in device.items() if known.get(name) != value]
+        if changed:
+            raise SourceError(
+                f"another meter is on the port: {', '.join(changed)}; put the first one back, or run again"
+            )
+
     def _note_alive(self, reading: Reading, arrived_s: float) -> None:
         """Note that a good reading has arrived."""
         self.first = self.first or reading
@@ -248,6 +265,12 @@ class Meter(PowerSource):
         self._fit.add(reading.device_s, arrived_s)
         return self._fit.host_s(reading.device_s)
 
+    def _check_port(self, identity: str) -> None:
+        """Check that a connection leads to the same USB device or address as the first one, where that is known."""
+        if identity and self._port and identity != self._port:
+            raise SourceError(f"another device is on the port: {identity} instead of {self._port}")
+        self._port = self._port or identity
+
     def _log_to(self, log: RawLog | None) -> None:
         old, self._raw = self._raw, log
         if old is not None:
@@ -268,6 +291,7 @@ class Meter(PowerSource):
         while not self._stop.is_set():
             try:
                 link = Tap(link or self._dial(), self._note)
+                self._check_port(link.identity)
                 self._new_clock()
                 self._good_s = self._clock()
                 self._exchange(link)

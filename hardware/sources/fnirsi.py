@@ -37,7 +37,9 @@ DRAIN_S = 1.5
 
 
 class HidLink:
-    """A HID device as a link. Each read is one report."""
+    """A HID device as a link. Each read is one report. Whoever opens it has chosen it by its serial number."""
+
+    identity = ""
 
     def __init__(self, path: bytes) -> None:
         import hid

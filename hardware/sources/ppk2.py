@@ -11,7 +11,7 @@ Written against the documented protocol; not yet tried on a real PPK2.
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import time
 
 import numpy as np
@@ -71,8 +71,15 @@ class Ppk2Source(StreamingMeter):
             self._calibration = decode_calibration(text)
         except Ppk2Error as error:
             raise SilentError(f"no calibration came: {error}") from error
-        device = {"model": "PPK2", "calibration_constants": self._calibration.reported}
-        self._info = dataclasses.replace(self._info, device=device)
+        constants = repr(sorted(self._calibration.constants.items())).encode()
+        # the kit tells no serial number, but its own calibration
+        self._identify(
+            {
+                "model": "PPK2",
+                "calibration_constants": self._calibration.reported,
+                "calibration_sha256": hashlib.sha256(constants).hexdigest(),
+            }
+        )
         link.write(bytes([MODE, SOURCE if self._supplies else AMMETER]))
         link.write(bytes([SET_MV]) + self._mv.to_bytes(2, "big"))
         link.write(bytes([POWER, 1]))

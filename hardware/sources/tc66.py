@@ -11,7 +11,6 @@ Written against the documented protocol and a captured reply of a TC66C; not yet
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 from hardware.meters.asking import AskingMeter
@@ -37,9 +36,7 @@ class Tc66Source(AskingMeter):
         )
 
     def _inspect(self, frame: tc66.Tc66Frame) -> None:
-        if not self._info.device:
-            device = {"model": frame.product, "serial": frame.serial, "firmware": frame.firmware}
-            self._info = dataclasses.replace(self._info, device=device)
+        self._identify({"model": frame.product, "serial": frame.serial, "firmware": frame.firmware})
 
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:

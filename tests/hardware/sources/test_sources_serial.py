@@ -534,3 +534,48 @@ def test_wrong_parameters_are_named(tmp_path: Path, name: str, why: str) -> None
 def test_the_key_of_the_tc66_is_the_published_one() -> None:
     assert len(tc66.KEY) == 32
     assert tc66.decrypt(capture("tc66c"))[:8] == b"pac1TC66"
+
+
+def tc66_like(serial: int, firmware: bytes = b"1.14") -> bytes:
+    """The captured reply with another serial number and firmware, sealed again."""
+    plain = bytearray(tc66.decrypt(capture("tc66c")))
+    plain[8:12] = firmware
+    struct.pack_into("<I", plain, 12, serial)
+    struct.pack_into("<I", plain, 60, crc16_modbus(bytes(plain[:60])))
+    return tc66.encrypt(bytes(plain))
+
+
+@pytest.mark.parametrize(("serial", "firmware", "told"), [(7, b"1.14", "serial 5, now 7"), (5, b"1.18", "now 1.18")])
+def test_another_tc66_after_a_reconnection_ends_the_source(peer: Peer, serial: int, firmware: bytes, told: str) -> None:
+    on_the_port = [tc66_like(5)]
+    peer.answer = lambda request: [on_the_port[0]] if request == b"getva" else []
+    with opened(Tc66Source(str(peer.port))) as source:
+        collect(source, 3)
+        assert source.info.device["serial"] == 5
+        peer.unplug()
+        wait_for(lambda: not source.health.connected)
+        peer.plug()  # the same one again
+        collect(source, 3)
+        peer.unplug()
+        wait_for(lambda: not source.health.connected)
+        on_the_port[0] = tc66_like(serial, firmware)
+        peer.plug()
+        wait_for(lambda: "another meter" in (source.health.problem or ""))
+        with pytest.raises(SourceError, match=told):
+            source.poll()
+        assert source.info.device["serial"] == 5
+
+
+def test_another_usb_device_under_the_same_port_ends_the_source(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters = ["1a86:7523 A1"]
+    monkeypatch.setattr(link, "usb_identity", lambda port: adapters[0])
+    peer.stream = Board()
+    with opened(CsvSource("csv:port", str(peer.port))) as source:
+        collect(source, 3)
+        adapters[0] = "1a86:7523 B2"
+        peer.unplug()
+        wait_for(lambda: not source.health.connected)
+        peer.plug()
+        wait_for(lambda: "another device" in (source.health.problem or ""))
+        with pytest.raises(SourceError, match="B2 instead of 1a86:7523 A1"):
+            source.poll()
