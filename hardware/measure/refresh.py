@@ -1,10 +1,10 @@
 """Refresh: how often the readings of a window were new, and the spans in which they stood still without reason.
 
-A counter of joules proves it. Between two changes of an energy counter whose step was dE, with one count of c, the
-power P = dE / I of the interval I moves a live counter by one count every c / P. What goes beyond that, I (1 - c / dE),
-is time in which the meter made no new reading. A counter whose steps are on average more than one and a half times what
-its stated period explains is slow, and its period is the median interval. One that stands for longer than `STOOD`
-such periods was frozen.
+A counter of joules proves it. A live one moves as soon as one count c has passed, by the meter's own watts where it has
+some, else by the power dE / I of the interval I between two changes of the counter with the step dE: within I c / dE.
+What goes beyond is time in which the meter made no new reading. A counter whose steps are on average more than one and
+a half times what its stated period explains is slow, and its period is the median interval. One that stands for longer
+than `STOOD` such periods was frozen.
 
 A power alone proves less: a steady load repeats its value. So a repeated value is judged by the flicker of the meter:
 where readings near each other (within `LEVEL_COUNTS` counts or `LEVEL_REL`), at this power or else below it, differ
@@ -102,34 +102,32 @@ def of_window(
         # nothing is lost in a counter that stands still; but nothing is known of the moments in between either
         longest_s = max((end - start + seen.period_s for start, end in seen.frozen), default=seen.period_s)
         return Refresh(period_s=longest_s)
-    by_count = _of_counter(counts, count_j, info.period_s)
+    by_count = _of_counter(counts, count_j, info.period_s, watts=samples)
     usual_s = by_count.period_s
     count_w = info.resolution or 0.0
     runs, at_rest = _runs(samples), _runs(earlier)
-    frozen, doubtful = list(by_count.frozen), []
     in_work = [run for run in runs if work[0] <= run.start_s and run.end_s <= work[1]]
-    changes_s = [run.end_s - run.start_s for run in in_work]
+    frozen, doubtful = list(by_count.frozen), []
     for run in runs:
         if run.end_s - run.start_s <= (STOOD + 0.5) * usual_s:
             continue
         near_w = max(LEVEL_COUNTS * count_w, LEVEL_REL * abs(run.watts))
-        # ends of runs that are followed by a reading nearby: changes of the meter, not of the load
-        flicker = [
+        below = [
             (left, abs(left.watts - right.watts))
             for left, right in (*pairwise(at_rest), *pairwise(runs))
-            if left is not run and left.watts <= run.watts + near_w and abs(left.watts - right.watts) <= near_w
+            if left is not run and left.watts <= run.watts + near_w
         ]
-        same = [(one, step_w) for one, step_w in flicker if one.watts >= run.watts - near_w]
-        flicker = same if len(same) >= MIN_RUNS else flicker
-        # noise below the rounding shows by chance, and by where between two counts the power lies
-        coarse = statistics.median([0.0, 0.0, *(step_w for _, step_w in flicker)]) < NOISE_COUNTS * count_w
-        flicker_s = [] if coarse else [one.end_s - one.start_s for one, _ in flicker]
         span = (run.start_s + usual_s, run.end_s)
-        if _improbable(run, flicker_s, len(runs), usual_s):
+        level = [(one, step_w) for one, step_w in below if one.watts >= run.watts - near_w]
+        flickers = sum(step_w <= near_w for _, step_w in level) >= MIN_RUNS
+        if _improbable(
+            run, level if flickers else below, usual_s, near_w=near_w, least_w=NOISE_COUNTS * count_w, tries=len(runs)
+        ):
             frozen.append(span)
         elif run in in_work:
-            others_s = [length_s for other, length_s in zip(in_work, changes_s, strict=True) if other is not run]
-            doubtful += [span] if _improbable(run, others_s, len(in_work), usual_s) else []
+            others = [(one, math.inf) for one in in_work if one is not run]
+            if _improbable(run, others, usual_s, near_w=math.inf, least_w=0.0, tries=len(in_work)):
+                doubtful.append(span)
     return Refresh(period_s=usual_s, frozen=_joined(frozen), doubtful=tuple(doubtful))
 
 
@@ -142,7 +140,10 @@ def new_readings(samples: Sequence[Sample], period_s: float) -> int:
     return new
 
 
-def _of_counter(readings: Sequence[Sample], count_j: float, period_s: float) -> Refresh:
+def _of_counter(
+    readings: Sequence[Sample], count_j: float, period_s: float, *, watts: Sequence[Sample] = ()
+) -> Refresh:
+    """The refresh that a counter shows, beside the watts of the same meter where it has some."""
     stands = _stands(readings)
     if not stands:
         return Refresh(period_s=period_s)
@@ -154,18 +155,36 @@ def _of_counter(readings: Sequence[Sample], count_j: float, period_s: float) -> 
     usual_s = asked_s
     if len(stands) >= MIN_STEPS and mean_j > SLOW * max(count_j, power_w * asked_s):
         usual_s = max(usual_s, statistics.median(intervals_s))
-    frozen = []
-    for stand in stands:
-        live = 1 - count_j / stand.step_j
-        if (stand.seen_s - stand.start_s) * live > STOOD * usual_s:
-            # a live meter would have shown a first new count by then
-            frozen.append((stand.end_s - (stand.end_s - stand.start_s) * live + usual_s, stand.end_s))
-    # a stand that lasts to the end has no step yet: it is judged by the power of the others
-    last_s = stands[-1].end_s
-    if power_w > 0 and readings[-1][0] - last_s - count_j / power_w > 2 * STOOD * usual_s:
-        frozen.append((last_s + count_j / power_w + usual_s, readings[-1][0]))
-    slow = usual_s > SLOW * asked_s
-    return Refresh(period_s=usual_s if slow else period_s, frozen=tuple(frozen))
+    # a stand that lasts to the end has no step yet
+    stands.append(_Stand(start_s=stands[-1].end_s, seen_s=readings[-1][0], end_s=readings[-1][0], step_j=0.0))
+    judge = _stood_by_watts if watts else _stood
+    frozen = [
+        (stand.end_s - stood_s + usual_s, stand.end_s)
+        for stand in stands
+        if (stood_s := judge(stand, count_j, usual_s, watts)) > STOOD * usual_s
+    ]
+    return Refresh(period_s=usual_s if usual_s > SLOW * asked_s else period_s, frozen=tuple(frozen))
+
+
+def _stood(stand: _Stand, count_j: float, usual_s: float, watts: Sequence[Sample]) -> float:
+    """Time of a stand beyond that of one count, s: by the power of its interval, for a counter without watts."""
+    return (stand.seen_s - stand.start_s) * (1 - count_j / stand.step_j) if stand.step_j else 0.0
+
+
+def _stood_by_watts(stand: _Stand, count_j: float, usual_s: float, watts: Sequence[Sample]) -> float:
+    """The same by the watts of the meter: the time since they have added up to one count.
+
+    Where they stood still too, at a lower power, the step of the counter is larger than they and their swing explain.
+    """
+    inside = [one for one in watts if stand.start_s <= one[0] <= stand.end_s]
+    energy_j = 0.0
+    for (left_s, left_w), (right_s, right_w) in pairwise(one for one in inside if one[0] <= stand.seen_s):
+        energy_j += (right_s - left_s) * min(left_w, right_w)
+        if energy_j > count_j:
+            return stand.seen_s - right_s
+    most_j = sum((right - left) * max(a, b) for (left, a), (right, b) in pairwise(inside))
+    swing_w = max(w for _, w in watts) - min(w for _, w in watts)
+    return stand.end_s - stand.start_s if stand.step_j > most_j + count_j + swing_w * usual_s else 0.0
 
 
 def _stands(readings: Sequence[Sample]) -> list[_Stand]:
@@ -196,14 +215,25 @@ def _runs(samples: Sequence[Sample]) -> list[_Run]:
     return [_Run(samples[i][0], samples[j][0], samples[i][1]) for i, j in zip(starts, ends, strict=True)]
 
 
-def _improbable(run: _Run, lengths_s: Sequence[float], tries: int, period_s: float) -> bool:
-    """Whether a run is too long to be one of so many tries, given the lengths of others."""
-    if len(lengths_s) < MIN_RUNS:
+def _improbable(
+    run: _Run, others: Sequence[tuple[_Run, float]], period_s: float, *, near_w: float, least_w: float, tries: int
+) -> bool:
+    """Whether a run is too long to be one of so many tries.
+
+    Args:
+        others: other runs, each with the step to the next one, W.
+        near_w: a step up to this is a change of the reading; a larger one, of the load, only ends the run.
+        least_w: least median of the changes. Noise below the rounding shows by chance only, and by where between two
+            counts the power lies.
+    """
+    steps_w = [step_w for _, step_w in others if step_w <= near_w]
+    if len(steps_w) < MIN_RUNS or statistics.median(steps_w) < least_w:
         return False
-    slots = max(sum(lengths_s) / period_s, len(lengths_s))
-    repeats = (slots - len(lengths_s) + 1) / (slots + 2)
-    repeats = min(1.0, repeats + SURE * math.sqrt(repeats * (1 - repeats) / slots))
-    chance: float = repeats ** ((run.end_s - run.start_s) / period_s - 1) * tries
+    repeats = sum(max(0.0, (one.end_s - one.start_s) / period_s - 1) for one, _ in others)
+    slots = repeats + len(steps_w)
+    share = (repeats + 1) / (slots + 2)
+    share = min(1.0, share + SURE * math.sqrt(share * (1 - share) / slots))
+    chance: float = share ** ((run.end_s - run.start_s) / period_s - 1) * tries
     return chance < IMPROBABLE
 
 
