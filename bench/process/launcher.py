@@ -13,17 +13,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import bench
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process.messages import MAX_BYTES, Failed, Message, Progress, decode
+from bench.store.durable import open_append
 
 if TYPE_CHECKING:
     from bench.process.child import Parent
 
 JOIN_S = 10.0
 """Longest wait for a process that was killed or closed its connection; the server's own sweep takes 5 s at most."""
+
+MAX_LOG_BYTES = 10_000_000
+"""Of worker.log: what is older is cut off before the next process starts."""
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -48,7 +52,7 @@ class Launcher:
         started_s = time.monotonic()
         ours, theirs = socket.socketpair()
         name = f"{target.__module__}:{target.__qualname__}"
-        with self._log.open("ab") as log, theirs:
+        with self._open_log() as log, theirs:
             server = _Server.running(log.fileno())
             try:
                 pid = server.run(name, theirs.fileno(), log.fileno())
@@ -60,6 +64,14 @@ class Launcher:
         child = Child(server, pid, ours, started_s)
         child.send_bytes(pickle.dumps(job))
         return child
+
+    def _open_log(self) -> BinaryIO:
+        try:
+            return open_append(self._log, root=self._log.parent, keep=MAX_LOG_BYTES)
+        except OSError as error:
+            raise RequestError(
+                f"{self._log}: cannot write ({error.strerror}); remove it or choose another --out"
+            ) from None
 
 
 class Child:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from bench.errors import RequestError
 from bench.store.difference import changes
@@ -86,8 +83,8 @@ def _refuse(where: Path, differences: list[str]) -> None:
 def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
     """What a changed suite changes for the cells that are there already; [] where it only adds some."""
     try:
-        before = Suite.model_validate_json(json.dumps(old.content))
-    except (ValidationError, RequestError):
+        before = Suite.of_content(old.content or {})
+    except (ValueError, RequestError):
         found = changes(old.content or {}, suite.content())
         return [_listed(found)]
     then, now = (one.model_dump(mode="json", exclude=_AXES) for one in (before, suite))

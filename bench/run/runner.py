@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from bench.run.plan import Plan, make_plan, select_cells
 from bench.run.resume import continued
 from bench.run.session import Session
 from bench.run.surroundings import make_manifest
+from bench.store.durable import move
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
@@ -134,13 +137,25 @@ def _manifest(folder: RunDir, new: Manifest, suite: Suite) -> Manifest:
 
 
 def _set_aside(folder: RunDir, console: Console) -> None:
-    """Give the old run another name. Nothing finished is ever deleted."""
+    """Give the old run another name. Nothing finished is ever deleted.
+
+    Raises:
+        RequestError: it cannot have another name: it is the current folder, or a disk is mounted there.
+    """
     if not folder.manifest_path.exists():
         return
+    if folder.path.resolve() == Path.cwd():
+        raise RequestError(f"{folder.path}: --fresh cannot set the current folder aside; change to the one above it")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    aside = folder.path.with_name(f"{folder.path.name}.{stamp}")
+    names = (f"{folder.path.name}.{stamp}{more}" for more in ("", *(f"-{number}" for number in itertools.count(2))))
+    aside = next(path for path in map(folder.path.with_name, names) if not os.path.lexists(path))
     with folder.locked():
-        folder.path.rename(aside)
+        try:
+            move(folder.path, aside)
+        except OSError as error:
+            raise RequestError(
+                f"{folder.path}: --fresh cannot set the old run aside ({error.strerror}); choose another --out"
+            ) from None
     console.print(f"the old run is now {aside}", soft_wrap=True)
 
 

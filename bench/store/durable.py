@@ -22,6 +22,7 @@ from bench.errors import JouletuneError, RequestError
 MAX_JSON_DEPTH = 64
 """Objects and lists within each other, in a JSON file of a run folder."""
 
+_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -104,6 +105,30 @@ def append_line(path: Path, line: bytes, *, root: Path | None = None) -> None:
             os.close(descriptor)
 
 
+def open_append(path: Path, *, root: Path | None = None, keep: int | None = None) -> BinaryIO:
+    """Open a file that several processes may append to, such as a log; it is made where it is missing.
+
+    Args:
+        root: a folder above it, below which nothing may be a link.
+        keep: where it is longer than so many bytes, all but the last tenth of them is cut off first.
+
+    Raises:
+        OSError: it cannot be written, or is no regular file.
+    """
+    with _folder_of(path, root) as folder:
+        try:
+            descriptor = _open(path.name, os.O_RDWR | os.O_APPEND, folder)
+        except FileNotFoundError:
+            descriptor = os.open(path.name, os.O_RDWR | os.O_APPEND | _NEW, 0o666, dir_fd=folder)
+    file = os.fdopen(descriptor, "a+b", buffering=0)
+    if keep is not None and (size := file.seek(0, os.SEEK_END)) > keep:
+        file.seek(size - keep // 10)
+        tail = file.read(keep // 10)
+        file.truncate(0)
+        file.write(b"(the beginning was cut off)\n" + tail)
+    return file
+
+
 def cut_torn_line(path: Path, *, root: Path | None = None) -> int:
     """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut.
 
@@ -147,6 +172,17 @@ def make_folder(path: Path) -> None:
             os.close(descriptor)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def move(path: Path, to: Path) -> None:
+    """Give a file or a folder another name in the same folder.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    with _folder_of(path, None) as folder:
+        os.rename(path.name, to.name, src_dir_fd=folder, dst_dir_fd=folder)
+        sync_folder(folder)
 
 
 def sync_folder(descriptor: int) -> None:
@@ -267,7 +303,7 @@ def _folder_of(path: Path, root: Path | None, *, create: bool = False) -> Iterat
 
 
 def _create(name: str, folder: int) -> int:
-    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    return os.open(name, os.O_WRONLY | _NEW, 0o666, dir_fd=folder)
 
 
 def _open(name: str, flags: int, folder: int, *, follow: bool = False) -> int:

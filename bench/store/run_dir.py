@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
-from bench.store.durable import append_line, cut_torn_line, make_folder, open_file, read_json, write_atomic
+from bench.store.durable import append_line, cut_torn_line, make_folder, open_append, open_file, read_json, write_atomic
 from bench.store.manifest import Manifest
 from bench.store.record import Record, fault, foreign
 
@@ -103,7 +103,7 @@ class RunDir:
         try:
             self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             make_folder(self.path)
-            lock_file = self._lock_path.open("a+")
+            lock_file = open_append(self._lock_path, root=self.path)
         except OSError as error:
             raise RequestError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
         with lock_file as lock:
@@ -111,16 +111,20 @@ class RunDir:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                owner = lock.read().strip() or "unknown"
+                owner = lock.read(20).decode("ascii", "replace").strip() or "unknown"
                 raise RunFolderBusyError(
                     f"{self.path}: another run (process {owner}) is writing here; wait for it or choose another --out"
+                ) from None
+            except OSError as error:
+                raise RequestError(
+                    f"{self.path}: its file system locks no files ({error.strerror}), so that two runs could write "
+                    "there at once; choose another --out"
                 ) from None
             if not self._lock_path.exists() or self._lock_path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
                 # whoever held it took the folder back in between: what we hold is the lock of nothing
                 raise RunFolderBusyError(f"{self.path}: another run has just ended here; run the same command again")
             lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            lock.write(str(os.getpid()).encode())
             yield
 
     # -- manifest ----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class IdleBaseline:
         duration_s: how long it was measured.
         n_samples: samples of a meter, readings of a counter, parts of an estimate.
         started_at: UTC, ISO 8601.
+        started_mono_s: the same moment on the clock of the samples; None where an older version did not note it.
         busy_fraction: share of all cores' time that something used meanwhile; None where unknown.
         drifted: two baselines in one, and they differ by more than one idle power does.
         trace_file: name of the file in the trace folder that has its samples.
@@ -43,6 +44,7 @@ class IdleBaseline:
     duration_s: float
     n_samples: int
     started_at: str
+    started_mono_s: float | None = None
     busy_fraction: float | None = None
     drifted: bool = False
     trace_file: str | None = None
@@ -75,15 +77,15 @@ def bracket(before: IdleBaseline, after: IdleBaseline) -> IdleBaseline:
     )
 
 
-def bracketing(baselines: Sequence[IdleBaseline], started_at: str) -> IdleBaseline | None:
-    """The bracket of work that began at that moment (UTC, ISO 8601), None without any baseline.
+def bracketing(baselines: Sequence[IdleBaseline], n_before: int) -> IdleBaseline | None:
+    """The bracket of some work, None without any baseline.
 
     Args:
         baselines: of one session, in the order in which they were measured.
+        n_before: how many of them were measured before the work.
     """
-    known = [one for one in baselines if one.power_w is not None]
-    before = [one for one in known if _second(one.started_at) <= _second(started_at)]
-    after = [one for one in known if _second(one.started_at) > _second(started_at)]
+    before = [one for one in baselines[:n_before] if one.power_w is not None]
+    after = [one for one in baselines[n_before:] if one.power_w is not None]
     if before and after:
         return bracket(before[-1], after[0])
     return before[-1] if before else after[0] if after else None
@@ -121,11 +123,6 @@ def of_means(means_w: Sequence[float], info: SourceInfo) -> tuple[float | None, 
         variance *= (n - 1) / (n - 3)
     rounding_w = (info.resolution or 0.0) / math.sqrt(12) if info.kind == "power" else 0.0
     return mean_w, math.hypot(math.sqrt(variance), rounding_w)
-
-
-def _second(moment: str) -> str:
-    # one may have milliseconds and the other not; to the second they compare as text
-    return moment[:19]
 
 
 def measure(
@@ -168,6 +165,7 @@ def measure(
         duration_s=clock.monotonic() - start_s,
         n_samples=n_samples,
         started_at=started_at,
+        started_mono_s=start_s,
         busy_fraction=_busy_fraction(before, cpu_times()),
     )
     if trace is None:

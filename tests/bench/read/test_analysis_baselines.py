@@ -74,3 +74,42 @@ def test_without_a_bracket_nothing_moves(sessions: dict[str, Any]) -> None:
     record = line()
     Brackets(Manifest.of(sessions, [])).move(record)
     assert record == line()
+
+
+def two_sessions(*, monotonic: bool) -> Manifest:
+    """Two sessions of 1 W and of 5 W; the clock was set back by an hour between them."""
+    sessions = []
+    for start, power_w, mono_s in (("11:00", 1.0, 100.0), ("10:00", 5.0, 50.0)):
+        hour, minute = start.split(":")
+        times = [f"2026-01-01T{hour}:{minute}:{second:02}+00:00" for second in (1, 50)]
+        idle = [baseline(time, power_w) for time in times]
+        if monotonic:
+            idle = [one | {"started_mono_s": mono_s + 49 * number} for number, one in enumerate(idle)]
+        ends = f"2026-01-01T{hour}:{minute}:59+00:00"
+        sessions.append({"started_at": times[0], "idle": idle, "ended_at": ends})
+    return Manifest.of({"sessions": sessions}, [])
+
+
+@pytest.mark.parametrize(("session", "started_mono_s", "power_w"), [(0, 110.0, 1.0), (1, 60.0, 5.0)])
+def test_the_session_and_the_monotonic_clock_count(session: int, started_mono_s: float, power_w: float) -> None:
+    for started_at in ("2026-01-01T10:00:20.5+00:00", "2026-01-01T11:00:20.5+00:00", "1970-01-01T00:00:00+00:00"):
+        record = line(started_at=started_at, session=session, started_mono_s=started_mono_s)
+        Brackets(two_sessions(monotonic=True)).move(record)
+        assert record["idle_power_w"] == power_w
+
+
+def test_an_older_record_counts_by_the_day_where_that_is_sure() -> None:
+    for started_at, power_w in (("2026-01-01T10:00:20.5+00:00", 5.0), ("2026-01-01T11:00:20.5+00:00", 1.0)):
+        record = line(started_at=started_at)
+        Brackets(two_sessions(monotonic=False)).move(record)
+        assert record["idle_power_w"] == power_w
+    unsure = line(started_at="2026-01-01T12:00:00.5+00:00")
+    Brackets(two_sessions(monotonic=False)).move(unsure)
+    assert unsure == line(started_at="2026-01-01T12:00:00.5+00:00")
+
+
+@pytest.mark.parametrize("session", [2, 10**9])
+def test_a_session_that_is_not_there_moves_nothing(session: int) -> None:
+    record = line(session=session, started_mono_s=1.0)
+    Brackets(two_sessions(monotonic=True)).move(record)
+    assert record == line(session=session, started_mono_s=1.0)
