@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -25,6 +26,11 @@ def cli(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+        return
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise RequestError(f"the current folder is not there any more ({error.strerror}); change to another") from None
 
 
 for command in (run.run, run.list_suites, run.validate, meters.sources, run.fetch, read.report, read.compare,

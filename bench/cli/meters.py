@@ -96,9 +96,9 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
         work=options["work"],
         load=_load(**{name: options[name] for name in ("load_w", "load_ohm", "volts", "load_tolerance")}),
     )
-    path = out or profile.default_path(choice.source.info.name)
     console = text.console()
     with hardware_errors():
+        path = out or profile.default_path(choice.source.info.name)
         profile.check_place(choice.source.info.name, path)
         total_s = plan.total_s(choice.source.info)
         text.echo(f"{choice.why}; it takes {text.duration(total_s)}")

@@ -45,7 +45,7 @@ _KEY_BYTES = 32
 @functools.cache
 def _key() -> bytes:
     """The user's key, made with the first index; of this process only where there is no folder to keep it in."""
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RequestError):
         path = cache_dir() / "history-index.key"
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

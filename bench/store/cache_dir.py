@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bench.errors import RequestError
+
 
 def cache_dir() -> Path:
     """JOULETUNE_CACHE, else the user's cache folder.
 
     Raises:
-        RuntimeError: there is no home folder.
+        RequestError: the user has no home folder.
     """
     given = os.environ.get("JOULETUNE_CACHE")
-    if given:
-        return Path(given).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jouletune"
+    try:
+        if given:
+            return Path(given).expanduser().resolve()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jouletune"
+    except RuntimeError:
+        raise RequestError("no home folder is known for prepared data; set HOME, or JOULETUNE_CACHE") from None

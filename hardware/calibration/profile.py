@@ -174,15 +174,26 @@ class StoredProfile:
 
 
 def folder() -> Path:
-    """Where profiles are kept: ``$XDG_CONFIG_HOME/jouletune/profiles``, ``~/.config/...`` without that."""
+    """Where profiles are kept: ``$XDG_CONFIG_HOME/jouletune/profiles``, ``~/.config/...`` without that.
+
+    Raises:
+        ProfileError: the user has no home folder.
+    """
     given = os.environ.get("XDG_CONFIG_HOME", "")
-    # the XDG rules: a relative path is to be ignored
-    base = Path(given) if Path(given).is_absolute() else Path("~/.config").expanduser()
+    try:
+        # the XDG rules: a relative path is to be ignored
+        base = Path(given) if Path(given).is_absolute() else Path("~/.config").expanduser()
+    except RuntimeError:
+        raise ProfileError("no home folder is known for the profile; set HOME, or name its file with --out") from None
     return base / "jouletune" / "profiles"
 
 
 def default_path(name: str) -> Path:
-    """The file of a source's profile: ``um25c:/dev/rfcomm0`` -> ``um25c-dev-rfcomm0.json``."""
+    """The file of a source's profile: ``um25c:/dev/rfcomm0`` -> ``um25c-dev-rfcomm0.json``.
+
+    Raises:
+        ProfileError: see `folder`.
+    """
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
     return folder() / f"{slug[:100]}.json"
 
@@ -385,7 +396,10 @@ def correct(source: Source, path: Path | None = None) -> tuple[Source, str]:
         if path is not None:
             raise ProfileError(f"{source.info.name} is no counter and no meter: it cannot have a profile")
         return source, ""
-    chosen = path or default_path(source.info.name)
+    try:
+        chosen = path or default_path(source.info.name)
+    except ProfileError:
+        return source, ""  # without a home folder none was ever written
     if path is None and not chosen.exists():
         return source, ""
     stored = load(chosen)

@@ -19,6 +19,7 @@ unseen, so they are refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -168,7 +169,10 @@ class CodecarbonSource(EstimateSource):
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found wherever codecarbon can be imported and nothing hidden configures it."""
-    hidden = [str(path) for path in CONFIG_FILES if path.expanduser().exists()]
+    hidden = []
+    for path in CONFIG_FILES:
+        with contextlib.suppress(RuntimeError):  # without a home folder there is no file in it
+            hidden += [str(path)] if path.expanduser().exists() else []
     hidden += sorted(key for key in os.environ if key.upper().startswith("CODECARBON_"))
     if hidden:
         return NotFound(
