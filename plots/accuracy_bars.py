@@ -9,7 +9,7 @@ from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import Drawn, arms_of, colours
+from plots.drawing.style import Drawn, arms_of, colours, drawable
 
 _BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_sd")
 
@@ -19,6 +19,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     blocks = analysis.blocks[analysis.blocks["accuracy"].notna()]
     if blocks.empty:
         return []
+    blocks, more = drawable(blocks)
     arms = arms_of(blocks)
     palette = colours(arms)
     spread = "the published standard deviation" if results.published else "95 % t interval over seeds"
@@ -30,7 +31,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         caption=(
             f"Mean accuracy on the target test images; whiskers: {spread}; "
             f"{repetitions(blocks['accuracy_n'], 'seed')}. "
-            "Outlined, with its value: the target block of the shift."
+            f"{more}Outlined, with its value: the target block of the shift."
         ),
         alt=(
             "Grouped bars: accuracy in percent by tuned block for each train size, one panel per shift, "

@@ -11,7 +11,7 @@ from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import MARK, THEORY, Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, Drawn, arms_of, colours
+from plots.drawing.style import INK, Drawn, arms_of, colours, drawable
 
 FLOOR = -1.0
 """A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
@@ -34,6 +34,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     off_axis = int((blocks["saving_net"] < FLOOR).sum())
     wide = bool((blocks["saving_gross_lo"] < FLOOR).any())
     blocks = blocks.assign(saving_net=blocks["saving_net"].where(blocks["saving_net"] >= FLOOR))
+    blocks, more = drawable(blocks)
     arms = arms_of(blocks)
     palette = colours(arms)
     legend: list[Artist] = handles(arms, palette, target=bool(blocks["is_target"].any()))
@@ -58,7 +59,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
             + ("Arrow: the interval reaches below \N{MINUS SIGN}100 %. " if wide else "")
             + (f"By MACs: the rate of the multiply-accumulates, {of}. " if by_macs else "")
             + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
-            + f"Energy: {analysis.quality.energy}."
+            + f"{more}Energy: {analysis.quality.energy}."
         ),
         alt=(
             "Grouped bars: energy saved in percent by tuned block for each train size, one panel per shift, with "

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.analysis import Analysis, Results
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours
+from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable
 
 NAME = "pareto"
 """Of the files, and of the script that draws the figure in a page."""
@@ -38,7 +38,7 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     """Pages of panels, one per data label with both accuracy and joules; [] where none has."""
-    blocks = _points(analysis)
+    blocks, more = _points(analysis)
     if blocks.empty:
         return []
     arms = arms_of(blocks)
@@ -51,7 +51,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         title=_title(analysis),
         x_label=_X_LABEL.format(unit=unit),
         y_label="accuracy, %",
-        caption=_caption(blocks, analysis, hidden=False),
+        caption=_caption(blocks, analysis, "Pareto front", more),
         alt=(
             "Scatter: accuracy in percent against gross joules, one panel per shift, one colour per arm, one marker "
             "per train size, with the Pareto front as a line. The tables hold the same figures."
@@ -67,7 +67,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
 
 def widget_data(analysis: Analysis) -> dict[str, Any]:
     """The same figure for page/web/pareto.js: one data label at a time, arms to switch on and off."""
-    blocks = _points(analysis)
+    blocks, more = _points(analysis)
     arms = arms_of(blocks)
     names = [arm for arm, _ in arms]
     palette = colours(arms)
@@ -75,19 +75,17 @@ def widget_data(analysis: Analysis) -> dict[str, Any]:
     sizes = sorted(blocks["train_size"].unique())
     n_train = analysis.shifts.groupby("train_size")["n_train"].first()
 
-    def points(part: pd.DataFrame) -> list[dict[str, Any]]:
-        best = set(front(part).index)
-        return [
-            {
-                "arm": names.index(row["arm"]),
-                "size": sizes.index(row["train_size"]),
-                "target": bool(row["is_target"]),
-                "best": index in best,
-                **{name: None if missing(row[name]) else float(row[name]) for name in _NUMBERS},
-            }
-            for index, row in zip(part.index, part.to_dict("records"), strict=True)
-        ]
-
+    best = {index for _, part in blocks.groupby("data", sort=False) for index in front(part).index}
+    shifts: dict[str, list[dict[str, Any]]] = {}
+    for index, row in zip(blocks.index, blocks.to_dict("records"), strict=True):
+        point = {
+            "arm": names.index(row["arm"]),
+            "size": sizes.index(row["train_size"]),
+            "target": bool(row["is_target"]),
+            "best": index in best,
+            **{name: None if missing(row[name]) else float(row[name]) for name in _NUMBERS},
+        }
+        shifts.setdefault(str(row["data"]), []).append(point)
     return {
         "title": _title(analysis),
         "xLabel": _X_LABEL.format(unit=unit),
@@ -95,14 +93,15 @@ def widget_data(analysis: Analysis) -> dict[str, Any]:
         "factor": factor,
         "arms": [{"name": name, "colour": palette[name]} for name in names],
         "sizes": [size_label(size, n_train[size]) for size in sizes],
-        "caption": _caption(blocks, analysis, hidden=True),
-        "shifts": [{"label": str(label), "points": points(part)} for label, part in blocks.groupby("data", sort=False)],
+        "caption": _caption(blocks, analysis, "Pareto front, hidden ones included", more),
+        "shifts": [{"label": label, "points": points} for label, points in shifts.items()],
     }
 
 
-def _points(analysis: Analysis) -> pd.DataFrame:
+def _points(analysis: Analysis) -> tuple[pd.DataFrame, str]:
+    """The rows that have both figures, and what a caption says of arms left out."""
     blocks = analysis.blocks[analysis.blocks["role"] != "average"]
-    return blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()]
+    return drawable(blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()])
 
 
 def _title(analysis: Analysis) -> str:
@@ -110,12 +109,11 @@ def _title(analysis: Analysis) -> str:
     return "Accuracy against energy" + (f" ({made})" if made else "")
 
 
-def _caption(blocks: pd.DataFrame, analysis: Analysis, *, hidden: bool) -> str:
-    line = "Pareto front, hidden ones included" if hidden else "Pareto front"
+def _caption(blocks: pd.DataFrame, analysis: Analysis, line: str, more: str) -> str:
     return (
         f"Each point: mean over seeds and repeats; whiskers: 95 % t intervals; "
         f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: {line}; pale points: another is as accurate for "
-        f"less. Energy: {analysis.quality.energy}."
+        f"less. {more}Energy: {analysis.quality.energy}."
     )
 
 

@@ -20,6 +20,7 @@ PER_PAGE = 6
 MAX_PAGES = 8
 """Beyond that a reader is better served by the tables, which hold everything."""
 
+_LEGEND_CHARACTERS, _CAPTION_CHARACTERS = 60, 1200
 _PANEL_IN = 2.05
 _GAP_X_IN, _GAP_Y_IN = 0.3, 0.55
 _LEFT_IN, _RIGHT_IN = 0.62, 0.12
@@ -80,7 +81,7 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
     rows = math.ceil(len(parts) / columns)
     width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
     title = textwrap.wrap(public(chart.title), int(width * 11))
-    caption = textwrap.wrap(public(chart.caption), int(width * 19.5))
+    caption = textwrap.wrap(_cut(public(chart.caption), _CAPTION_CHARACTERS), int(width * 19.5))
     legend_columns = _legend_columns(chart.legend, width)
     top = 0.42 + _TITLE_IN * len(title) + _LEGEND_IN * math.ceil(len(chart.legend) / legend_columns)
     bottom = 0.56 + _CAPTION_IN * len(caption)
@@ -95,7 +96,7 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
         panel = figure.add_axes((x / width, y / height, panel_width / width, _PANEL_IN / height))
         axes.append(panel)
         paint(panel, label, part)
-        panel.set_title(_cut(public(label), panel_width), loc="left", pad=5)
+        panel.set_title(_cut(public(label), int(panel_width * 13.5)), loc="left", pad=5)
         panel.tick_params(labelleft=column == 0)
         if column == 0:
             panel.set_ylabel(chart.y_label)
@@ -125,7 +126,7 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
 
 def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
     """One row if it fits, else as many equal columns as do."""
-    widths = [0.45 + 0.068 * len(str(handle.get_label())) for handle in legend]
+    widths = [0.45 + 0.068 * len(_legend_label(handle)) for handle in legend]
     if sum(widths) <= width_in - 0.1:
         return max(1, len(legend))
     return max(1, int((width_in - 0.1) / max(widths)))
@@ -138,16 +139,16 @@ def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
 
 def _legend_label(handle: Artist) -> str:
     """Its label; matplotlib leaves out those that begin with an underscore."""
-    label = public(handle.get_label())
+    label = _cut(public(handle.get_label()), _LEGEND_CHARACTERS)
     return f" {label}" if label.startswith("_") else label
 
 
-def _cut(label: str, panel_width_in: float) -> str:
-    """Both ends of a label too long for its panel: the beginning names the data, the end the shift."""
-    keep = int(panel_width_in * 13.5) - 1
-    if len(label) <= keep + 1:
-        return label
-    return f"{label[: keep // 2]}\N{HORIZONTAL ELLIPSIS}{label[-(keep - keep // 2) :]}"
+def _cut(text: str, characters: int) -> str:
+    """Both ends of a text that is too long: of a label, the beginning names the data, the end the shift."""
+    if len(text) <= characters:
+        return text
+    half = (characters - 1) // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[half + 1 - characters :]}"
 
 
 def _same_height(axes: Sequence[Axes]) -> None:

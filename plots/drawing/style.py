@@ -33,6 +33,9 @@ OTHER_COLOURS = (
     *("#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#b8a800"),
     *("#332288", "#44aa99", "#aa4499", "#999933", "#882255"),
 )
+MAX_ARMS = 40
+"""Of one figure: more cannot be told apart."""
+
 PNG_DPI = 150
 WIDTH_IN = 7.2
 """Full text width; a lone panel takes half."""
@@ -66,6 +69,14 @@ class Rendered:
     def files(self) -> dict[str, bytes]:
         """Contents by file name."""
         return {f"{self.name}.png": self.png, f"{self.name}.svg": self.svg.encode()}
+
+
+def drawable(blocks: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the first MAX_ARMS arms, and what a caption says of the others."""
+    arms = arm_order(blocks)
+    if len(arms) <= MAX_ARMS:
+        return blocks, ""
+    return blocks[blocks["arm"].isin(arms[:MAX_ARMS])], f"{len(arms) - MAX_ARMS} more arms are in the tables only. "
 
 
 def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from bench.store.durable import open_file
 from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500
-MAX_TRACE_BYTES, MAX_READ_BYTES = 100_000_000, 250_000_000
+MAX_TRACE_BYTES, MAX_READ_BYTES = 100_000_000, 120_000_000
 """Unpacked, of one trace (five million samples) and of all: reading that much takes some seconds."""
 
 ALL_POINTS = 800_000

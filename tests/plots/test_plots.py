@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from bench.analysis import Results, analyse, from_records, load
 from bench.store.record import Record
 from plots import accuracy_bars, energy_saving, pareto
+from plots.drawing import style
 from plots.drawing.panels import MAX_PAGES, PER_PAGE
 from plots.drawing.style import BLOCK_COLOURS, OTHER_COLOURS, Drawn, colours, render, save
 
@@ -261,3 +262,13 @@ def test_files_are_written_whole_and_not_empty(tmp_path: Path) -> None:
     assert "<script>" not in markup
     assert render(drawn).svg == markup  # the same figure gives the same file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_bars.png", "accuracy_bars.svg"]
+
+
+def test_more_arms_than_can_be_told_apart_are_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "MAX_ARMS", 3)
+    results = run(sizes=(0.1,), source="s" * 30_000)
+    for module in (accuracy_bars, energy_saving, pareto):
+        (drawn,) = draw(module, results)
+        assert "more arms are in the tables only" in words(drawn)
+        assert drawn.figure.get_figheight() < 8
+    assert len(pareto.widget_data(analyse(results))["arms"]) == 3
