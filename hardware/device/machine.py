@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
     # user nice system idle iowait irq softirq steal; what follows is part of user and nice
     ticks = [float(text) for text in line[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def suspended_s() -> float:
+    """How long the machine has slept since it was started, s: CLOCK_BOOTTIME goes on meanwhile, CLOCK_MONOTONIC not.
+
+    0 where the system has no such clock. Two calls in a row may differ by some microseconds.
+    """
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _throttle_bits(root: Path) -> int | None:

@@ -37,6 +37,7 @@ from hardware.measure.grade import (
     min_window_s,
 )
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.recorder import Interruptions
 from hardware.measure.refresh import Refresh, new_readings, of_window
 from hardware.measure.result import CrossCheck, EnergyResult
 from hardware.source import Health, OwnCounter, Sample, SourceInfo
@@ -62,6 +63,7 @@ class Observation:
         counts: of the meter's own energy counter, where it has one, over the quiet times too.
         estimate_j: of an estimate, for [opened_s, closed_s].
         env_before, env_after: state of the device before the quiet time and right after the work.
+        interruptions: time in which this process or the machine stood still.
         error: why the source died, None while it lives.
     """
 
@@ -79,6 +81,7 @@ class Observation:
     estimate_j: float | None = None
     env_before: Snapshot | None = None
     env_after: Snapshot | None = None
+    interruptions: Interruptions = Interruptions(stopped_s=0.0, suspended_s=0.0)
     error: str | None = None
 
 
@@ -127,6 +130,8 @@ def _measured(
 ) -> EnergyResult:
     if seen.error is not None:
         raise UnusableError("source_died", seen.error)
+    if seen.interruptions.reason is not None:
+        raise UnusableError(*seen.interruptions.reason)
     if seen.t0_s < seen.opened_s or seen.t1_s > seen.closed_s:
         raise UnusableError("times_outside_window", "the worker's clock is not this host's")
     idle_power_w = result.idle_power_w
@@ -290,6 +295,8 @@ def losses(info: SourceInfo, seen: Observation, band: Band, period_s: float) -> 
     if seen.health is not None and seen.health.disconnects and info.kind == "counter":
         # a counter inside a meter stands still while the meter is unplugged, so here it does not catch up
         raise UnusableError("gap", f"the meter was lost {seen.health.disconnects} times meanwhile")
+    if info.kind == "counter":
+        _check_edges(seen, band, period_s)
     if info.kind != "power":
         return None, None
     lost = lost_fraction(seen.samples, band.a_s, band.b_s, period_s)
@@ -297,6 +304,21 @@ def losses(info: SourceInfo, seen: Observation, band: Band, period_s: float) -> 
     if lost > MAX_LOST or gap_s > gap_limit_s(period_s):
         raise UnusableError("gap", f"{lost:.1%} of the samples lost, longest gap {gap_s:.2f} s")
     return lost, gap_s
+
+
+def _check_edges(seen: Observation, band: Band, period_s: float) -> None:
+    """Check that no long pause between two readings of a counter holds the edge of the band and some of the work.
+
+    Raises:
+        UnusableError: what passed on either side of the edge is not known.
+    """
+    for edge_s in (band.a_s, band.b_s):
+        left_s = max((t for t, _ in seen.samples if t <= edge_s), default=edge_s)
+        right_s = min((t for t, _ in seen.samples if t >= edge_s), default=edge_s)
+        if right_s - left_s > gap_limit_s(period_s) and right_s > band.t0_s and left_s < band.t1_s:
+            raise UnusableError(
+                "gap", f"no reading of the counter for {right_s - left_s:.1f} s around an end of the work"
+            )
 
 
 def leak(

@@ -46,12 +46,25 @@ FLAGS: dict[str, str] = {
     "not_quiet": "as busy just before or after the work as during it: another load, or clocks that disagree",
     "cross_check": "the meter's own energy counter disagrees with its watts",
     "slow_meter": "new readings came more rarely than the source states; period and uncertainty are the seen ones",
+    "stopped": "the measuring process was stopped meanwhile, e.g. by Ctrl-Z",
+    "suspended": "the machine slept meanwhile",
     "frozen": "the readings stood still although they must have moved",
 }
 """Every flag and its meaning, for reports."""
 
 FATAL = frozenset(
-    {"source_died", "no_energy", "unseen", "gap", "times_outside_window", "not_quiet", "cross_check", "frozen"}
+    {
+        "source_died",
+        "no_energy",
+        "unseen",
+        "gap",
+        "times_outside_window",
+        "not_quiet",
+        "cross_check",
+        "frozen",
+        "stopped",
+        "suspended",
+    }
 )
 LABELS = frozenset({"simulated", "replayed"})
 """Flags that label a figure and cap its grade; they are no warnings."""

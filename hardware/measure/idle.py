@@ -139,7 +139,7 @@ def measure(
         make_trace: makes the file of the samples, from the start of the span in UTC (ISO 8601) and on the clock, s.
 
     Returns:
-        A baseline, of None where the source is dead or pauses for too long.
+        A baseline, of None where the source is dead or pauses for too long, or this process or the machine stood still.
     """
     source, clock = recorder.source, recorder.clock
     if recorder.sampled:
@@ -147,7 +147,7 @@ def measure(
         clock.sleep(min(memory_s(source.info), MAX_GUARD_S))
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     start_s = clock.monotonic()
-    before = cpu_times()
+    before, undisturbed = cpu_times(), recorder.interruptions()
     samples: list[Sample] = []
     trace = None
     if isinstance(source, EstimateSource):
@@ -158,7 +158,8 @@ def measure(
         samples = _sampled(recorder, start_s, seconds, trace)
         means_w = _means_w(recorder, samples, start_s, seconds)
         n_samples = new_readings(samples, source.info.period_s)
-    power_w, u_power_w = (None, None) if recorder.error else of_means(means_w, source.info)
+    interrupted = recorder.interruptions().since(undisturbed).reason is not None
+    power_w, u_power_w = (None, None) if recorder.error or interrupted else of_means(means_w, source.info)
     baseline = IdleBaseline(
         power_w=power_w,
         u_power_w=u_power_w,

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
+from hardware.device import machine as device
 from hardware.errors import SourceError
 from hardware.measure.trace import TraceFile
 from hardware.source import Clock, EstimateSource, OwnCounter, Sample, SampledSource, Source
@@ -28,7 +31,32 @@ FETCH_S = 1.0
 AHEAD_S = 1.0
 """A sample from further in the future has a wrong time, and would exclude all that come before it."""
 
+STOPPED_S = 2.0
+"""A thread that wakes up so much late did not wait for a processor: the process was stopped, e.g. by Ctrl-Z."""
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interruptions:
+    """Time in which nothing was measured, s since some moment: this process was stopped, or the machine slept."""
+
+    stopped_s: float
+    suspended_s: float
+
+    def since(self, earlier: Interruptions) -> Interruptions:
+        """Those after an earlier moment. Less than 0.1 s of sleep is none: the two clocks are read one by one."""
+        slept_s = self.suspended_s - earlier.suspended_s
+        return Interruptions(
+            stopped_s=self.stopped_s - earlier.stopped_s, suspended_s=slept_s if slept_s > 0.1 else 0.0
+        )
+
+    @property
+    def reason(self) -> tuple[str, str] | None:
+        """The flag of a span with these interruptions, and what happened; None if there was none."""
+        if self.suspended_s > 0:
+            return "suspended", f"the machine slept for {self.suspended_s:.1f} s"
+        return ("stopped", f"this process was stopped for {self.stopped_s:.1f} s") if self.stopped_s > 0 else None
 
 
 class Recorder:
@@ -41,8 +69,18 @@ class Recorder:
         rejected: samples that were no numbers, or out of their order.
     """
 
-    def __init__(self, source: Source, clock: Clock, *, background: bool = True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        *,
+        background: bool = True,
+        suspended_s: Callable[[], float] = device.suspended_s,
+    ) -> None:
         self.source = source
+        self._suspended_s = suspended_s
+        self._stopped_s = 0.0
+        self._woke_s = time.monotonic()
         self.clock = clock
         self.rejected = 0
         self._background = background
@@ -83,6 +121,7 @@ class Recorder:
             if self.error is None and not self._samples:
                 self.error = "it gives no reading"
             if self._background:
+                self._woke_s = time.monotonic()
                 self._thread = threading.Thread(target=self._run, name="energy-recorder", daemon=True)
                 self._thread.start()
 
@@ -92,6 +131,11 @@ class Recorder:
         if self._thread is not None:
             self._thread.join(timeout=2.0)
             self._thread = None
+
+    def interruptions(self) -> Interruptions:
+        """How long this process was stopped and the machine slept until now, while the thread ran."""
+        late_s = self._late_s() if self._thread is not None else 0.0
+        return Interruptions(stopped_s=self._stopped_s + late_s, suspended_s=self._suspended_s())
 
     def poll(self) -> None:
         """Fetch what the source has now."""
@@ -159,7 +203,16 @@ class Recorder:
 
     def _run(self) -> None:
         while not self._stop.wait(self.interval_s) and self.error is None:
+            self._stopped_s += self._late_s()
+            self._woke_s = time.monotonic()
             self.poll()
+            # a poll may take its time; it is no stop
+            self._woke_s = time.monotonic()
+
+    def _late_s(self) -> float:
+        """How much later than due the thread wakes up, if that is more than a busy machine explains."""
+        late_s = time.monotonic() - self._woke_s - self.interval_s
+        return late_s if late_s > STOPPED_S else 0.0
 
     def _safely(self, call: Callable[[], T]) -> T | None:
         if self.error is not None:

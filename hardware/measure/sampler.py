@@ -44,7 +44,7 @@ class Sampler:
         source: not yet open.
         trace_dir: folder for the samples of each window and idle baseline; None: they are not written.
         clock: tests bring their own.
-        cpu_times, look: read the load and the state of the device.
+        cpu_times, look, suspended_s: read the load, the state and the sleep of the device.
         background: poll from a thread. Simulations set it to False and call `poll` when they move the clock.
     """
 
@@ -56,6 +56,7 @@ class Sampler:
         clock: Clock = time,
         cpu_times: Callable[[], tuple[float, float] | None] = device.cpu_times,
         look: Callable[[], Snapshot] = device.snapshot,
+        suspended_s: Callable[[], float] = device.suspended_s,
         background: bool = True,
     ) -> None:
         self.source = source
@@ -66,7 +67,7 @@ class Sampler:
         self._cpu_times = cpu_times
         self._trace_dir = trace_dir
         self._clock = clock
-        self._recorder = Recorder(source, clock, background=background)
+        self._recorder = Recorder(source, clock, background=background, suspended_s=suspended_s)
         self._window: Window | None = None
 
     @property

@@ -34,6 +34,7 @@ class Window:
         self._look = look
         self._env_before = env_before
         self._health = recorder.source.health
+        self._interruptions = recorder.interruptions()
         recorder.begin()
         recorder.poll()
         self._opened_s = recorder.clock.monotonic()
@@ -86,6 +87,7 @@ class Window:
             estimate_j=estimate_j,
             env_before=self._env_before,
             env_after=env_after,
+            interruptions=recorder.interruptions().since(self._interruptions),
             error=recorder.error,
         )
         self._release()
