@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hardware
 from bench.errors import JouletuneError, RequestError
@@ -72,12 +73,18 @@ class Meter:
         """Open the source and begin a session in the manifest.
 
         Raises:
-            RequestError: the source is not known or not usable here.
+            RequestError: the source is not known or not usable here, or not the meter that the run began with.
             JouletuneError: it does not open.
         """
         sampler = hardware.Sampler(self.choice.source, self._trace_dir)
         with hardware_errors():
             sampler.start()
+        if manifest.sessions and manifest.source is not None:
+            try:
+                _check_identity(manifest.source.device, sampler.source.info.device)
+            except RequestError:
+                sampler.stop()
+                raise
         self._sampler = sampler
         if not manifest.sessions:
             # some meters say what they are only once they are open
@@ -106,3 +113,18 @@ class Meter:
         if sampler is not None:
             sampler.stop()
             self._session.ended_at = now()
+
+
+def _check_identity(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a meter is the one that an earlier session used, as far as both tell.
+
+    Raises:
+        RequestError: it is another one, whose scale may be another.
+    """
+    for name in ("model", "serial", "firmware", "calibration_sha256"):
+        old, new = before.get(name), now.get(name)
+        if old is not None and new is not None and str(old) != str(new):
+            raise RequestError(
+                f"the energy meter is another one: {name} {new}, the run began with {old}; "
+                "connect that one, or choose another --out"
+            )
