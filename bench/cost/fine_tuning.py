@@ -1,4 +1,4 @@
-"""Cell: what a whole fine-tuning costs by arithmetic, as its record says it."""
+"""Multiply-accumulates and bytes of a whole fine-tuning, for its record."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fine_tuning_macs(
 def cell_costs(
     model: nn.Module, images: Tensor, spec: EngineSpec, epochs: int, n_val: int, *, cached: bool = False
 ) -> dict[str, int | None]:
-    """What a record says of a cell's cost; None throughout where the model cannot be followed.
+    """The cost fields of a cell's record; all None where the model cannot be traced.
 
     Args:
         model: with requires_grad as it trained.

@@ -17,7 +17,7 @@ MAX_MEMBERS = 2_000_000
 """ImageNet has 1.3 million images."""
 
 MAX_BYTES = 64_000_000
-"""Of an image in an archive, and of what a header asks for."""
+"""Of an image in an archive, and of a header's data."""
 
 MAX_PADDING = 1_000_000
 """Zeros after the end marker; tar pads to records of 10 kB, some programs to more."""

@@ -23,7 +23,7 @@ from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec
 
 VERSION = 2
-"""Raised when the making of a domain changes, so that nobody trains on an old one."""
+"""Raised when the making of a domain changes, so that no cached domain of an older one is used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,19 +101,15 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
             raise RequestError(
                 f"{data.label}: source and target must have the same classes; only one has {', '.join(odd[:5])}"
             )
-        return (
-            read_tree(Path(data.source), data.image_size, progress),
-            read_tree(Path(data.target), data.image_size, progress),
-        )
+        source, target = (read_tree(Path(path), data.image_size, progress) for path in (data.source, data.target))
+        return source, target
     if data.dataset == "random":
         assert data.classes is not None
         assert data.image_size is not None
         # a source there must be; nothing is learned from it
-        n_target, few = DATASETS["random"].n_target or 0, 2 * data.classes
-        return (
-            random_images(few, data.classes, data.image_size, seed=0),
-            random_images(n_target, data.classes, data.image_size, seed=1),
-        )
+        sizes = (2 * data.classes, DATASETS["random"].n_target or 0)
+        source, target = (random_images(n, data.classes, data.image_size, seed=seed) for seed, n in enumerate(sizes))
+        return source, target
     if data.dataset in ("imagenet", "tiny_imagenet"):
         return read_breeds(data, located, progress)
     if data.dataset == "cifar10c":
@@ -127,7 +123,9 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
             return _shifted(data, source, source, target)
         pooled = Images(np.concatenate([source.x, target.x]), np.concatenate([source.y, target.y]), source.classes)
     else:
-        pooled = read_digits() if data.dataset == "digits" else _read_folder(data, progress)
+        pooled = (
+            read_digits() if data.dataset == "digits" else read_tree(Path(str(data.source)), data.image_size, progress)
+        )
         # half to learn from, half to meet; drawn once, whatever the suite's seeds
         order = interleave(pooled.y, np.random.default_rng(0))
         half = (len(order) + 1) // 2
@@ -155,11 +153,6 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
         return source, Images(target.x, permute(target.y, data.permutation), target.classes)
     severity = data.severity or DEFAULT_SEVERITY
     return source, Images(corrupt(target.x, data.shift, severity, data.dataset), target.y, target.classes)
-
-
-def _read_folder(data: DataSpec, progress: Progress) -> Images:
-    assert data.source is not None
-    return read_tree(Path(data.source), data.image_size, progress)
 
 
 def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from bench.catalog.checkpoints import CHECKPOINTS
-from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, data_dirs
+from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, find_cifar10c
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import write_through
@@ -76,17 +76,15 @@ def _fetch_cifar10(folder: Path, console: Console) -> Path:
 
 def _fetch_cifar10c(folder: Path, console: Console) -> Path:
     """The folder of arrays where there is one, else the archive, which is read in place."""
-    archive = f"{CIFAR10C}.tar"
-    for place in data_dirs():
-        if (place / CIFAR10C / "labels.npy").is_file():
-            return place / CIFAR10C
-        if (place / archive).is_file():
-            if _digest(place / archive, "md5") != CIFAR10C_MD5:
-                raise JouletuneError(f"{place / archive}: not the published one (another MD5); remove it")
-            return place / archive
+    there = find_cifar10c()
+    if there is not None:
+        if there.is_file() and _digest(there, "md5") != CIFAR10C_MD5:
+            raise JouletuneError(f"{there}: not the published archive (another MD5); remove it")
+        return there
+    path = folder / f"{CIFAR10C}.tar"
     console.print("downloading CIFAR-10-C (2.9 GB)")
-    _download("cifar10c", CIFAR10C_FILE, folder / archive, ("md5", CIFAR10C_MD5), console)
-    return folder / archive
+    _download("cifar10c", CIFAR10C_FILE, path, ("md5", CIFAR10C_MD5), console)
+    return path
 
 
 def _download(name: str, url: str, path: Path, published: tuple[str, str], console: Console) -> None:

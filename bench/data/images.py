@@ -64,7 +64,7 @@ def read_tree(folder: Path, image_size: int | None, progress: Progress) -> Image
         image_size: pixels of a side to resize to (shorter side, then centre crop); None keeps the images' own.
 
     Raises:
-        RequestError: an unreadable image, images of several sizes where none was asked for, or a class without any.
+        RequestError: an unreadable image, images of several sizes without image_size, or a class without any.
     """
     names = tuple(check_tree(folder, "images"))
     files: list[tuple[Path, int]] = []

@@ -54,7 +54,7 @@ def locate(data: DataSpec) -> Located:
     """Find the images of a dataset without reading them.
 
     Raises:
-        RequestError: they are not there; says what to fetch and where to put it.
+        RequestError: they are not there; with what to fetch and where to put it.
     """
     if data.dataset in ("digits", "random"):
         return Located(None, "embedded")
@@ -75,7 +75,7 @@ def locate(data: DataSpec) -> Located:
 
 
 def locate_all(points: Iterable[DataSpec], checkpoint: str | None) -> None:
-    """Find the data of a run and its checkpoint; whoever lacks both is told of both at once.
+    """Find the data of a run and its checkpoint, and report all that is missing at once.
 
     Raises:
         RequestError: one line with everything that is missing, each thing once.
@@ -118,7 +118,7 @@ def _locate_cifar10c() -> Located:
         clean = _locate_cifar10(None, "cifar10c")
     except RequestError as error:
         lacking.append(str(error))
-    archive = _cifar10c_archive()
+    archive = find_cifar10c()
     if archive is None:
         lacking.append(
             f"cifar10c is not on this machine (looked in {_looked()}); run `jouletune fetch cifar10c`, or get "
@@ -132,7 +132,8 @@ def _locate_cifar10c() -> Located:
     return Located(archive, "npy" if archive.is_dir() else "tar", variant, clean)
 
 
-def _cifar10c_archive() -> Path | None:
+def find_cifar10c() -> Path | None:
+    """The folder of CIFAR-10-C's arrays, or its archive, in the first folder of data that has one."""
     for folder in data_dirs():
         if (folder / CIFAR10C / "labels.npy").is_file():
             return folder / CIFAR10C
@@ -251,7 +252,7 @@ def image_counts(data: DataSpec) -> tuple[int, int]:
 
 
 def _variant(folder: Path) -> str | None:
-    """JPEG where the images are: re-encoding changes what a net sees, so every figure says so."""
+    """JPEG where the images are: re-encoding changes accuracies, so every figure names it."""
     first = next((path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)
     return "JPEG" if first is not None and first.suffix.lower() in (".jpg", ".jpeg") else None
 
@@ -291,8 +292,7 @@ def locate_checkpoint(checkpoint: str) -> Path:
                     f"{path}: SHA-256 is {found[:12]}..., the released {checkpoint} has {released.sha256[:12]}..."
                 )
             return path
-    looked = " and ".join(str(folder) for folder in data_dirs())
     raise RequestError(
-        f"checkpoint {checkpoint} ({released.about}) is not on this machine (looked in {looked}); "
+        f"checkpoint {checkpoint} ({released.about}) is not on this machine (looked in {_looked()}); "
         f"run `jouletune fetch {checkpoint}`, or set JOULETUNE_DATA to a folder that has it as {released.file}"
     )

@@ -38,7 +38,7 @@ def import_robustbench() -> ModuleType:
 
 @contextmanager
 def _missing_modules() -> Iterator[None]:
-    """Lend robustbench the two modules it asks for by names that nothing installs.
+    """Provide two modules that robustbench imports by names that no package installs.
 
     It binds what it needs while it is imported, so both names are gone again afterwards: no other
     package mistakes them for the real ones.

@@ -1,4 +1,4 @@
-"""The block set that the suite names; TBFT is this too, with the block that the shift's level calls for."""
+"""Tune a block set that the suite names. TBFT is this too, with the block that the shift's level calls for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import nn
 from bench.catalog.models import BlockMap
 from bench.models.blocks import train_only
 from bench.suite.suite import Cell
-
-NAME = "fixed"
 
 
 def choose(cell: Cell, model: nn.Module, block_map: BlockMap) -> list[nn.Parameter]:

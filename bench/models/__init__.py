@@ -1,1 +1,1 @@
-"""Models by name. `catalog` knows their blocks without importing torch; the rest builds and loads them."""
+"""Models: build them by name, select their blocks, train and load their weights."""

@@ -28,17 +28,17 @@ from bench.suite.suite import Suite
 from bench.training.loop import accuracy, to_tensors
 
 VERSION = 1
-"""Raised when the search changes, so that nobody starts from an old one."""
+"""Raised when the search changes, so that no cached result of an older one is used."""
 
 IMAGES = 1000
 """Source images that the accuracy is taken from; those of the target stay unseen."""
 
 CHANCES = 1.5
-"""Accuracy to leave unless the suite says otherwise, in multiples of chance. The published noise of fc, a standard
+"""Default of the accuracy to leave, in multiples of chance. The published noise of fc, a standard
 deviation of 6, leaves the released ResNet-26 14 % of CIFAR-10."""
 
 NEAR = 0.005
-"""The search ends when the accuracy is that near."""
+"""Difference from the wanted accuracy at which the search ends."""
 
 DOUBLINGS, HALVINGS = 24, 14
 SEED = 0
@@ -53,7 +53,7 @@ def make_noised_model(
     weights_sha256: str,
     on_step: Callable[[int, int], None],
 ) -> tuple[Path, dict[str, Any]]:
-    """The file of the model's weights with noise in one block, and what is known of it.
+    """Write the model's weights with noise in one block, or find them in the cache.
 
     Every parameter of the block gets sigma times a draw from the standard normal distribution, the same draw for every
     sigma, so that the accuracy falls as sigma grows; sigma is doubled until it is low enough and then bisected.

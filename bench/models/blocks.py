@@ -1,4 +1,4 @@
-"""A model's blocks: what trains and what is frozen, exact by module; by a part of a name only where a `*` says so."""
+"""Blocks of a model: select what trains and freeze the rest, by exact module path or by a pattern with `*`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.suite.suite import Suite
 
 
 def check_blocks(model: nn.Module, block_map: BlockMap) -> None:
-    """Make sure that every block exists in the model and that no parameter is in two.
+    """Check that every block exists in the model and that no parameter is in two.
 
     Raises:
         RequestError: a module path that the model does not have, a block without parameters, or an overlap.

@@ -66,7 +66,7 @@ def read_state(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     check_size(path, max_bytes)
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     for key, value in state.items():
-        # the type first: others raise where they are asked for the rest
+        # nested tensors first: they have no shape
         odd = [name for name, is_so in (("nested", value.is_nested), ("quantised", value.is_quantized),
                ("sparse", value.layout is not torch.strided), ("without values", value.is_meta)) if is_so]  # fmt: skip
         if odd:
@@ -96,7 +96,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):  # it asks for a class or a function beyond tensors and containers
+        if "Unsupported" in str(error):  # a class or a function beyond tensors and containers
             raise RequestError(f"{path}: holds more than weights and is not opened; save model.state_dict()") from None
         raise RequestError(f"{path}: not a torch checkpoint; expected one that torch.save made") from None
     except Exception as error:  # damaged bytes make the reader fail in ways it does not list

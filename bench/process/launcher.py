@@ -174,8 +174,8 @@ class _Server:
         self._lines = _Lines(self._control)
         self._codes: dict[int, int] = {}
         path = [entry for entry in sys.path if entry and Path(entry) != _current_folder()]
-        # its own folder, which the filter may have dropped; torch, random, bench and the like that lie in the current
-        # folder are nobody's libraries
+        # the folder of this package stays, also where it is the current one; torch.py, random.py and the like that lie
+        # in any other current folder are not imported
         path.append(str(Path(bench.__file__).resolve().parents[1]))
         with theirs:
             number = theirs.fileno()
@@ -215,7 +215,7 @@ class _Server:
         Raises:
             CellFailedError: it cannot be forked.
         """
-        with contextlib.suppress(OSError):  # the server is dead: the next line says so
+        with contextlib.suppress(OSError):  # the server is dead, which the next read reports
             socket.send_fds(self._control, [f"run {target}\n".encode()], [connection, log])
         answer = self._next(None)
         if not answer.startswith("started "):

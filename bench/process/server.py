@@ -151,7 +151,7 @@ def _sweep(spared: set[int]) -> None:
 
 
 def _send(control: socket.socket, line: str) -> None:
-    with contextlib.suppress(OSError):  # the parent is gone: the next read says so
+    with contextlib.suppress(OSError):  # the parent is gone, which the next read reports
         control.sendall(f"{' '.join(line.split())}\n".encode())
 
 

@@ -16,7 +16,7 @@ from bench.training.loop import Passes
 from bench.training.memory import MB, available_mb
 
 SHARE = 0.5
-"""Of the memory that is available, what the cache takes at most where the suite does not say."""
+"""Of the memory that is available, what the cache takes at most where the suite sets no limit."""
 
 
 def size_mb(front: nn.Module, shape: torch.Size, n_images: int) -> float:
@@ -36,16 +36,16 @@ def place(wanted: str, needed_mb: float, budget_mb: float | None, scratch: Path)
         scratch: folder for the file.
     """
     budget = SHARE * available_mb() if budget_mb is None else budget_mb
-    said = f"{needed_mb:.1f} MB of activations, {budget:.0f} MB of memory for them"
+    sizes = f"{needed_mb:.1f} MB of activations, {budget:.0f} MB of memory for them"
     if wanted == "disk":
-        return "disk", said
+        return "disk", sizes
     in_memory = needed_mb / 2 if wanted == "half" else needed_mb
     if in_memory <= budget:
-        return ("half" if wanted == "half" else "memory"), said
+        return ("half" if wanted == "half" else "memory"), sizes
     free_mb = shutil.disk_usage(scratch).free / MB
     if wanted == "auto" and needed_mb < SHARE * free_mb:
-        return "disk", f"{said}: on disk"
-    return None, f"{said}, {free_mb:.0f} MB free on disk: not kept"
+        return "disk", f"{sizes}: on disk"
+    return None, f"{sizes}, {free_mb:.0f} MB free on disk: not kept"
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def _on_disk(shape: tuple[int, ...], scratch: Path) -> Tensor:
     size = n_values * 4
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)  # a full disk is told now, not as a bus error later
+            os.posix_fallocate(descriptor, 0, size)  # a full disk is an error now and not a bus error later
         else:  # macOS
             os.truncate(descriptor, size)
         return torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.float32).view(shape)

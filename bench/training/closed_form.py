@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from bench.training.loop import Batchable, Outcome
@@ -36,7 +36,8 @@ def solve(layer: nn.Linear, train: Batchable, val: Batchable) -> Outcome:
     Returns:
         One pass over the images, one step.
     """
-    features, labels = _all(train).double(), train.y.repeat(1 + len(train.views))
+    features = torch.cat([train.x, *train.views]).flatten(1).double()
+    labels = train.y.repeat(1 + len(train.views))
     val_features = val.x.double()
     n_classes = layer.out_features
     counts = torch.bincount(labels, minlength=n_classes).double()
@@ -75,7 +76,3 @@ def solve_macs(layer: nn.Linear, n_train: int, n_val: int) -> int:
     """
     d, classes = layer.in_features, layer.out_features
     return n_train * d * (classes + d) + len(SHRINKAGES) * (d**3 // 3 + classes * d * d + n_val * d * classes)
-
-
-def _all(train: Batchable) -> Tensor:
-    return torch.cat([train.x, *train.views]).flatten(1)

@@ -37,7 +37,7 @@ class Cut:
 
 
 class CutError(Exception):
-    """The model cannot be cut; the text says why."""
+    """The model cannot be cut; the text is the reason."""
 
 
 class _Tracer(fx.Tracer):

@@ -170,7 +170,7 @@ def make_optimizer(parameters: list[nn.Parameter], spec: TrainSpec) -> torch.opt
 
 
 def set_train_mode(model: nn.Module, bn_mode: str, parameters: list[nn.Parameter]) -> None:
-    """Training mode, with BatchNorm as `bn_mode` says: at its running statistics where it does not train.
+    """Set training mode; BatchNorm that does not train by `bn_mode` uses its running statistics.
 
     Args:
         parameters: those that are tuned.

@@ -56,12 +56,8 @@ def _left(group: Path, names: tuple[str, str, str]) -> float | None:
     return max(0, limit - used + reclaimable) / MB
 
 
-M_TRIM_THRESHOLD = -1
-
-
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3) in glibc."""
-
 
 KEPT_BYTES = 2**30
 """Blocks and free tops up to this size stay in the process."""

@@ -83,7 +83,7 @@ class Tuner:
             epochs: in place of the spec's.
 
         Raises:
-            RequestError: a cache that was asked for cannot be had.
+            RequestError: the cache that the spec requires is not possible.
         """
         spec = self._spec if epochs is None else self._spec.model_copy(update={"epochs": epochs})
         if spec.augment and spec.views is not None:
@@ -110,7 +110,7 @@ class Tuner:
             return cut(self._model, self._parameters)
         except CutError as error:
             self.note = f"no activations are kept: {error}"
-            self._must_not("auto", self.note)
+            self._must_not(self.note)
             return None
 
     def _place(self, parts: Cut, train: Batchable, val: Batchable, spec: EngineSpec) -> str | None:
@@ -120,21 +120,21 @@ class Tuner:
         parts.front.eval()
         if moving is not None:
             self.note = f"no activations are kept: {moving} gives another output each time"
-            self._must_not("auto", self.note)
+            self._must_not(self.note)
             return None
         shape = train.x.shape[1:]
         n_images = len(train.x) * (1 + len(train.views)) + len(val.x)
         needed_mb = activations.size_mb(parts.front, shape, n_images)
         where, self.note = activations.place(self._levers.cache, needed_mb, self._spec.cache_mb, self._scratch)
         if where is None:
-            self._must_not("auto", self.note)
+            self._must_not(self.note)
         self._kept_mb = None if where is None else needed_mb / (2 if where == "half" else 1)
         return where
 
-    def _must_not(self, unless: str, why: str) -> None:
+    def _must_not(self, why: str) -> None:
         if self._levers.head == "closed_form":
             raise RequestError(f"train.head 'closed_form': {why}")
-        if self._levers.cache not in (unless, "off"):
+        if self._levers.cache not in ("auto", "off"):
             raise RequestError(f"train.cache {self._levers.cache!r}: {why}")
 
     def _head(self, parts: Cut) -> nn.Linear:
@@ -158,13 +158,7 @@ class Tuner:
             return self._passes
         if id(part) not in self._compiled:
             self._compiled[id(part)] = torch.compile(part)
-        return Passes(
-            micro_batch=self._passes.micro_batch,
-            eval_batch=self._passes.eval_batch,
-            channels_last=self._passes.channels_last,
-            bfloat16=self._passes.bfloat16,
-            forward=self._compiled[id(part)],
-        )
+        return dataclasses.replace(self._passes, forward=self._compiled[id(part)])
 
     def _draws(self) -> bool:
         """Whether the net drops values at random, or looks at the whole batch even where BatchNorm is held."""
@@ -176,7 +170,7 @@ class Tuner:
 
 
 def check_levers(model: nn.Module, spec: EngineSpec, device: torch.device) -> None:
-    """Make sure that this machine and this model can do what a spec asks for.
+    """Check that this machine and this model support a spec.
 
     Raises:
         RequestError: with the reason.

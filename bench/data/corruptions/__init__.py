@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.corruptions import blur, digital, noise, weather
+from bench.data.corruptions.resample import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Make = Callable[[Pixels, Any, np.random.Generator], npt.NDArray[Any]]
 """uint8 [N, H, W, C], the constants of a severity, a generator -> float [N, H, W, C] of the full scale, not yet cut
 off at 0 and 1, or uint8 of the same shape."""
@@ -73,7 +73,7 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
         "jpeg_compression": Corruption(digital.jpeg_compression, (80, 65, 58, 50, 40)),
     }
 )
-"""Every corruption that the catalogue knows and that can be made here."""
+"""Every corruption of the catalogue that can be made here."""
 
 
 def corrupt(images: Pixels, shift: str, severity: int, label: str) -> Pixels:

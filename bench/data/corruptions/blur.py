@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from bench.data.corruptions.noise import TINY_PX
-from bench.data.corruptions.resample import clipped_zoom, smear
-
-Pixels = npt.NDArray[np.uint8]
-Float = npt.NDArray[Any]
-"""float32 or float64, of the full scale."""
+from bench.data.corruptions.resample import Float, Pixels, clipped_zoom, smear
 
 BLUR_SIGMA_PX = ((0.4, 0.4), (0.6, 0.6), (0.7, 0.8), (0.8, 1.0), (1.0, 1.2))
 """Of `blur`: CIFAR-10-C's sigma in pixels, and ours for tiny images."""

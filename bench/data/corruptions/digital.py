@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from bench.data.corruptions.resample import bilinear, mirror, reflect
-
-Pixels = npt.NDArray[np.uint8]
-Float = npt.NDArray[Any]
-"""float32 or float64, of the full scale."""
+from bench.data.corruptions.resample import Float, Pixels, bilinear, mirror, reflect
 
 
 def brightness(images: Pixels, more: float, rng: np.random.Generator) -> Float:

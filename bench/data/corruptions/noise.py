@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
-Float = npt.NDArray[Any]
-"""float32 or float64, of the full scale."""
+from bench.data.corruptions.resample import Float, Pixels
 
 TINY_PX = 16
 """Images below this side have strokes a pixel or two wide, on which CIFAR's constants would hardly show."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+Pixels = npt.NDArray[np.uint8]
 Float = npt.NDArray[Any]
 """float32 or float64, of the full scale."""
 Index = npt.NDArray[np.int64]

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-from bench.data.corruptions.resample import clipped_zoom, smear
-
-Pixels = npt.NDArray[np.uint8]
-Index = npt.NDArray[np.int64]
-Float = npt.NDArray[Any]
-"""float32 or float64, of the full scale."""
+from bench.data.corruptions.resample import Float, Index, Pixels, clipped_zoom, smear
 
 SNOW = (
     (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),

@@ -206,7 +206,7 @@ def test_fetch_checks_the_archive_and_leaves_no_half(
     published.unlink()
     assert downloads.fetch("cifar10c", Console(quiet=True)) == path
     path.write_bytes(b"another")
-    with pytest.raises(JouletuneError, match="not the published one"):
+    with pytest.raises(JouletuneError, match="not the published archive"):
         downloads.fetch("cifar10c", Console(quiet=True))
 
 
