@@ -2,9 +2,13 @@
 -> analysis -> figures and report.
 """
 
-from __future__ import annotations
+import sys
 
-from typing import TYPE_CHECKING
+if sys.argv[:1] == ["-m"] and "bench.cli" in sys.orig_argv and not __file__.startswith(f"{sys.path[0]}/"):
+    # `python -m bench.cli` puts the current folder first; a typing.py or click.py in it is not the library
+    del sys.path[0]
+
+from typing import TYPE_CHECKING  # from the path as it is now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(*runs: Path | str) -> pd.DataFrame:
+def load(*runs: "Path | str") -> "pd.DataFrame":
     """The repeats of one or more runs, one row each: `bench.load("results/quickstart")`.
 
     Columns are the fields of a record (docs/contracts.md; accuracies are fractions, energies J, not measured is nan;
