@@ -157,7 +157,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
     notes: list[str] | None = None if damage is None else []
     manifest = read_manifest(folder, name, notes)
-    rows = read_rows(folder, name, _keep(manifest, columns), damage)
+    rows = read_rows(folder, name, _keep(Brackets(manifest), columns), damage)
     if damage is not None:
         damage += notes or []
     if not rows:
@@ -165,9 +165,8 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     return [_run(name, rows, manifest, columns, folder)]
 
 
-def _keep(manifest: Manifest, columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    """What is made of each line as it is read, so that no more than one is ever in memory as a whole."""
-    brackets = Brackets(manifest)
+def _keep(brackets: Brackets, columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Make a row of each line as it is read, so that no more than one is ever in memory as a whole."""
 
     def keep(line: dict[str, Any]) -> tuple[Any, ...]:
         brackets.move(line)
@@ -198,7 +197,7 @@ def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequenc
     return [
         _run(
             name if len(found) == 1 else f"{name} ({run})",
-            [*map(_keep(manifest, columns), lines)],
+            [*map(_keep(Brackets(manifest), columns), lines)],
             manifest,
             columns,
             None,

@@ -113,3 +113,10 @@ def test_a_session_that_is_not_there_moves_nothing(session: int) -> None:
     record = line(session=session, started_mono_s=1.0)
     Brackets(two_sessions(monotonic=True)).move(record)
     assert record == line(session=session, started_mono_s=1.0)
+
+
+@pytest.mark.parametrize("name", ["started_at", "train_time_s", "energy_gross_j", "energy_terms", "flags", "grade"])
+def test_a_record_that_lacks_a_figure_is_no_traceback(name: str) -> None:
+    for record in (line(**{name: None}), line()):
+        record.pop(name, None)
+        Brackets(manifest(2.0, 2.5)).move(record)
