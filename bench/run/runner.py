@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -147,8 +146,11 @@ def _set_aside(folder: RunDir, console: Console) -> None:
     if folder.path.resolve() == Path.cwd():
         raise RequestError(f"{folder.path}: --fresh cannot set the current folder aside; change to the one above it")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    names = (f"{folder.path.name}.{stamp}{more}" for more in ("", *(f"-{number}" for number in itertools.count(2))))
-    aside = next(path for path in map(folder.path.with_name, names) if not os.path.lexists(path))
+    aside = folder.path.with_name(f"{folder.path.name}.{stamp}")
+    for number in range(2, 100):
+        if not os.path.lexists(aside):
+            break
+        aside = folder.path.with_name(f"{folder.path.name}.{stamp}-{number}")
     with folder.locked():
         try:
             move(folder.path, aside)

@@ -162,7 +162,12 @@ class RunDir:
     # -- records -----------------------------------------------------------------------------------
 
     def repair(self) -> int:
-        """Cut off a last line that a power loss or a full disk left unfinished. Returns the bytes cut."""
+        """Clear away what a kill, a power loss or a full disk left unfinished. Returns the bytes cut off the records.
+
+        Call it with the lock held.
+        """
+        for left in self.path.glob(f".{self.manifest_path.name}.*.tmp"):
+            left.unlink(missing_ok=True)
         return cut_torn_line(self.cells_path, root=self.path)
 
     def append(self, record: Record) -> None:
