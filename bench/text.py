@@ -116,3 +116,8 @@ def spark(values: Sequence[float | None]) -> str:
     # noise of a tenth of a percent is no event: it must not fill the height
     span = max(span, 1e-3 * abs(low), 1e-9)
     return "".join(" " if value is None else BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+def first_few(items: Sequence[str], limit: int = 3) -> str:
+    """Join texts, those beyond the limit only counted: `a; b; c; and 2 more`."""
+    return "; ".join(items[:limit]) + (f"; and {len(items) - limit} more" if len(items) > limit else "")

@@ -203,7 +203,7 @@ def _dry_run(loaded: LoadedSuite, options: RunOptions) -> int:
     check(loaded, options)
     with _launcher() as launcher:
         _check_model(loaded, options.device, launcher)
-    records = [] if options.fresh else RunDir(options.out).records()
+    records = [] if options.fresh else RunDir(options.out).records([])
     plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
     for repeat in plan.pending:
         text.echo(f"{repeat.cell.cell_id} #{repeat.number}")

@@ -8,11 +8,9 @@ from typing import Any, TypeVar
 from bench.errors import RequestError
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
+from bench.text import first_few
 
 Row = TypeVar("Row")
-
-NAMED = 3
-"""Faults that a sentence names one by one."""
 
 
 def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> Manifest:
@@ -30,7 +28,7 @@ def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> Manife
         damage.append(f"manifest.json of {name} cannot be read; what it says of device and suite is missing.")
         return Manifest()
     if wrong and damage is not None:
-        damage.append(f"manifest.json of {name}: wrong, and taken as missing: {_named(wrong)}.")
+        damage.append(f"manifest.json of {name}: wrong, and taken as missing: {first_few(wrong)}.")
     return manifest
 
 
@@ -54,8 +52,4 @@ def read_rows(folder: RunDir, name: str, keep: Callable[[dict[str, Any]], Row], 
 
 def summary_of_damage(what: str, wrong: Sequence[str]) -> str:
     """One sentence: how many were skipped, and the first of them."""
-    return f"{what}: {len(wrong)} skipped, in no figure: {_named(wrong)}."
-
-
-def _named(wrong: Sequence[str]) -> str:
-    return "; ".join(wrong[:NAMED]) + (f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
+    return f"{what}: {len(wrong)} skipped, in no figure: {first_few(wrong)}."

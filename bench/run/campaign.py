@@ -59,7 +59,7 @@ class Campaign:
             if not any(repeat.cell.cell_id == cell_id for repeat in self._pending):
                 break
             self._next()
-        return [record for record in self.folder.records() if record["cell_id"] == cell_id]
+        return [record for record in self.folder.records([]) if record["cell_id"] == cell_id]
 
     def begin(self) -> None:
         """Take hold of the folder and the energy source, if `close` or nobody has done so.

@@ -8,12 +8,10 @@ from bench.errors import RequestError
 from bench.store.difference import changes
 from bench.store.manifest import Fingerprints, Manifest, SuiteText
 from bench.suite.suite import Suite
+from bench.text import first_few
 
 _AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version"}
 """Keys of a suite that say which cells there are, or how it is called; of the others all must stay as they are."""
-
-NAMED = 3
-"""Differences that a message names one by one."""
 
 
 def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manifest:
@@ -76,8 +74,7 @@ _WAY_OUT = "choose another --out, or --fresh to set the old run aside and start 
 
 def _refuse(where: Path, differences: list[str]) -> None:
     if differences:
-        more = f"; and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
-        raise RequestError(f"{where} holds another run ({'; '.join(differences[:NAMED])}{more}); {_WAY_OUT}")
+        raise RequestError(f"{where} holds another run ({first_few(differences)}); {_WAY_OUT}")
 
 
 def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
@@ -101,7 +98,7 @@ def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
 
 
 def _listed(found: list[str]) -> str:
-    return "the suite changed: " + ", ".join(found[:NAMED]) + (", ..." if len(found) > NAMED else "")
+    return "the suite changed: " + ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
 
 
 def _differs(what: str, old: object, new: object) -> list[str]:

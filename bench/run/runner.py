@@ -25,6 +25,7 @@ from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from bench.suite.suite import Suite
+from bench.text import first_few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
     """
     with opened(loaded, options, console) as session:
         interrupted = not session.execute() if session.plan.pending else False
-        records = session.folder.records()
+        records = session.folder.records([])
         done, good = (
             make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=retry)
             for retry in (False, True)
@@ -89,9 +90,11 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
     with folder.locked():
         manifest = _manifest(folder, new, loaded.suite)  # another run may have ended in between
         folder.repair()
-        plan = make_plan(
-            loaded.suite, folder.records(), cells=options.cells, repeats=options.repeats, retry=options.retry
-        )
+        damage: list[str] = []
+        records = folder.records(damage)
+        if damage:
+            console.print(f"{folder.cells_path}: taken as missing: {first_few(damage)}", soft_wrap=True)
+        plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
         _announce(loaded, plan, meter.choice, folder, console)
         session = Session(
             loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console

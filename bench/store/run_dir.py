@@ -165,10 +165,16 @@ class RunDir:
         """Clear away what a kill, a power loss or a full disk left unfinished. Returns the bytes cut off the records.
 
         Call it with the lock held.
+
+        Raises:
+            RequestError: the records are a link, or cannot be written.
         """
         for left in self.path.glob(f".{self.manifest_path.name}.*.tmp"):
             left.unlink(missing_ok=True)
-        return cut_torn_line(self.cells_path, root=self.path)
+        try:
+            return cut_torn_line(self.cells_path, root=self.path)
+        except OSError as error:
+            raise RequestError(f"{self.cells_path}: cannot be written ({error.strerror})") from None
 
     def append(self, record: Record) -> None:
         """Add one line and wait until it is on the disk.

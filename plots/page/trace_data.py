@@ -14,8 +14,8 @@ import pandas as pd
 
 from bench.analysis import Results
 from bench.analysis.wording import missing
-from bench.read.damage import NAMED
 from bench.store.durable import open_file
+from bench.text import first_few
 from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500
@@ -116,9 +116,8 @@ def _left_out(shown: int, recorded: int) -> str:
 def _damage(wrong: list[str]) -> tuple[str, ...]:
     if not wrong:
         return ()
-    more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
     which = "1 power trace" if len(wrong) == 1 else f"{len(wrong)} power traces"
-    return (f"{which} could not be read: {'; '.join(wrong[:NAMED])}{more}.",)
+    return (f"{which} could not be read: {first_few(wrong)}.",)
 
 
 def _drawn(row: pd.Series, trace: Trace) -> dict[str, Any]:
