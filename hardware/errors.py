@@ -11,7 +11,7 @@ class HardwareError(Exception):
 
 
 class RefusedError(HardwareError):
-    """What was asked for cannot be done here: the request has to change. Nothing was measured or written."""
+    """The request cannot be served here and has to change. Nothing was measured or written."""
 
 
 class UnknownSourceError(RefusedError):
@@ -27,7 +27,7 @@ class UnknownSourceError(RefusedError):
 
 
 class SourceUnavailableError(RefusedError):
-    """The source exists, but cannot be used here; the message says why and what to do about it."""
+    """The source exists, but cannot be used here; the message has the reason and the remedy."""
 
 
 class SourceError(HardwareError):

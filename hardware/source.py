@@ -23,7 +23,7 @@ class SourceInfo:
     """What a source measures, with period and uncertainty. It goes into the manifest of every run.
 
     Attributes:
-        name: the name that asks for it again, e.g. ``rapl`` or ``replay:trace.csv``.
+        name: the name to choose it by again, e.g. ``rapl`` or ``replay:trace.csv``.
         kind: counter, power, estimate or none.
         scope: how much of the device is measured. ``board`` is everything that the battery or plug supplies.
         covers: the parts that are counted, e.g. ``("package-0", "dram-0")``.
@@ -36,7 +36,7 @@ class SourceInfo:
         offset_u: standard uncertainty (k = 1) of the zero, W.
         gain_basis: the basis of these two.
         clock: clock of the timestamps: ``host`` or ``device``.
-        device: model, serial number and firmware, as far as the meter tells them.
+        device: model, serial number and firmware, as far as the meter sends them.
         params: what else the figures depend on, e.g. the constants of a model.
     """
 
@@ -200,7 +200,7 @@ class Source:
 
 
 class SampledSource(Source, ABC):
-    """A source with samples: a counter or a meter. `SourceInfo.kind` tells joules from watts."""
+    """A source with samples: a counter or a meter. `SourceInfo.kind` states whether they are J or W."""
 
     @abstractmethod
     def poll(self) -> list[Sample]:

@@ -151,7 +151,7 @@ def noise_floor(
 def update_period(samples: Sequence[Sample]) -> UpdatePeriod:
     """The time between new values, from the times between changed values.
 
-    The mean of the intervals that are not longer than one and a half medians: a meter that is asked on another beat
+    The mean of the intervals that are not longer than one and a half medians: a meter that is polled at another rate
     than its own shows an interval of now one and now two requests, which averages out, and a value that happens to
     repeat doubles an interval, which must not count.
 

@@ -151,7 +151,7 @@ def calibrate(
         report: called with one line for each step that begins and each finding.
         switch_load: called with True when the load is to be connected and with False when it is to be taken off;
             returns when that is done.
-        work: what keeps the device busy when the plan says so.
+        work: keeps the device busy, for a plan with the work ``cpu``.
         make_sampler: tests bring their own.
 
     Raises:
@@ -199,7 +199,7 @@ def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, report: Cal
     what = "one busy core" if plan.work == "cpu" else "quiet"
     report(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
     make = work if plan.work == "cpu" else quiet(clock)
-    # where all is quiet there is no work to be told from the idle power, and noise would look like another load
+    # quiet windows have no work above the idle power, and noise would pass for another load
     idle = sampler.idle_baseline if plan.work == "cpu" else None
     energies_j: list[float] = []
     problem = ""

@@ -58,12 +58,12 @@ class Identity:
         """
         if info.kind not in ("counter", "power"):
             raise ProfileError(f"{info.name} is no counter and no meter: there is nothing to calibrate")
-        told = {key: info.device.get(key) for key in ("model", "serial", "firmware")}
+        sent = {key: info.device.get(key) for key in ("model", "serial", "firmware")}
         return cls(
             name=info.name,
             kind=info.kind,
             scope=info.scope,
-            **{key: None if value is None else str(value) for key, value in told.items()},
+            **{key: None if value is None else str(value) for key, value in sent.items()},
         )
 
 
@@ -202,7 +202,7 @@ def load(path: Path) -> StoredProfile:
     """Read a profile.
 
     Raises:
-        ProfileError: not readable, or not a profile; one line says where and why.
+        ProfileError: not readable, or not a profile; in one line, with place and reason.
     """
     try:
         data = read_bounded(path, MAX_BYTES, follow=True)
@@ -222,7 +222,7 @@ def load(path: Path) -> StoredProfile:
 
 
 def save(profile: Profile, path: Path) -> StoredProfile:
-    """Write a profile in one step: whoever reads sees the old file or the new one. Makes the folder.
+    """Write a profile in one step: a reader sees the old file or the new one. Makes the folder.
 
     Raises:
         ProfileError: it cannot be written, or what stands there is not an older profile of the same source.
@@ -256,8 +256,8 @@ def check_place(name: str, path: Path) -> None:
 def mismatch(profile: Profile, info: SourceInfo) -> str:
     """Why a profile is not of that source, in words; "" if it fits.
 
-    A meter that tells its serial number may hang on another port than it was calibrated on. One that does not is
-    known by the port alone, and by its model where that is told.
+    A meter with a serial number may be on another port than it was calibrated on. One without is known by the port
+    alone, and by its model where it sends that.
     """
     known, now = profile.source, Identity.of(info)
     if _base(known.name) != _base(now.name) or known.kind != now.kind:
@@ -268,7 +268,7 @@ def mismatch(profile: Profile, info: SourceInfo) -> str:
             return f"it is of the {what} {old}, not {new}"
     # a closed source may not know its serial number yet: then the name decides later, when it is open
     if known.serial is None and known.name != now.name:
-        return f"it is of {known.name}, not of {now.name}, and the meter tells no serial number"
+        return f"it is of {known.name}, not of {now.name}, and the meter sends no serial number"
     return ""
 
 
@@ -362,7 +362,7 @@ class Corrected(Delegate):
         wrong = mismatch(self._stored.profile, info)
         known = self._stored.profile.source
         if not wrong and known.serial is not None and info.device.get("serial") is None and known.name != info.name:
-            wrong = f"it is of {known.name} with the serial number {known.serial}, and this meter tells none"
+            wrong = f"it is of {known.name} with the serial number {known.serial}, and this meter sends none"
         if wrong:
             self._inner.close()
             raise SourceError(f"the profile {self._stored.path} does not fit: {wrong}; calibrate again, or delete it")

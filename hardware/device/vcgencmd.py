@@ -45,6 +45,6 @@ def ask(command: str) -> str:
     except OSError as error:
         raise VcgencmdError(f"{PROGRAM} cannot be run: {error}") from error
     if done.returncode != 0:
-        said = " ".join((done.stderr + " " + done.stdout).split())
-        raise VcgencmdError(f"{PROGRAM} {command} failed: {said or f'status {done.returncode}'}")
+        words = " ".join((done.stderr + " " + done.stdout).split())
+        raise VcgencmdError(f"{PROGRAM} {command} failed: {words or f'status {done.returncode}'}")
     return done.stdout

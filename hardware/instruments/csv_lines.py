@@ -9,7 +9,7 @@ from hardware.wire.crc import crc16_modbus
 COLUMNS = ("t_us", "bus_mV", "current_uA", "power_uW", "seq", "crc")
 
 HEADER_S = 2.0
-"""So often comes the header, for those who begin to listen later."""
+"""Time between two headers, for a host that connects later."""
 
 
 def encode(reading: Reading, seq: int, columns: tuple[str, ...] = COLUMNS) -> bytes:

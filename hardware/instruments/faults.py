@@ -11,7 +11,7 @@ from typing import Literal, get_args
 Kind = Literal["late", "torn", "duplicate", "corrupt", "noise", "silent", "disconnect", "drift", "wrap"]
 
 DOCS: dict[str, str] = {
-    "late": "what is asked meanwhile is answered at the end of the span, all at once",
+    "late": "requests are answered at the end of the span, all at once",
     "torn": "frames are cut: half of them lose their end, the others come in two parts",
     "duplicate": "every frame is sent twice",
     "corrupt": "one to three bits of every frame are flipped; a checksum then no longer fits",

@@ -25,7 +25,7 @@ class PtyServer:
     """Serves one instrument. ``link`` is the name to open, like ``/dev/rfcomm0`` of a real meter.
 
     The instrument's times are this host's ``time.monotonic``. When the instrument is disconnected both ends of the
-    terminal are closed, so that whoever has it open gets the hang-up that a pulled cable gives, and the name vanishes.
+    terminal are closed, so that a program that has it open gets a hang-up, as of a pulled cable, and the name vanishes.
     """
 
     def __init__(self, instrument: Instrument, link: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +59,7 @@ class PtyServer:
                 self.instrument.feed(self._clock(), os.read(host_end, 4096))
         data = self.instrument.take(self._clock())
         if data:
-            # what nobody reads is lost once the terminal's buffer is full, as on a real line
+            # bytes that are not read are lost once the terminal's buffer is full, as on a real line
             with contextlib.suppress(BlockingIOError):
                 os.write(host_end, data)
 

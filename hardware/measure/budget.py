@@ -44,7 +44,7 @@ def budget(
     """The terms of a whole window, not yet per execution.
 
     Args:
-        period_s: the slower of the source's own period and of how often it was asked.
+        period_s: the longer of the source's own period and the time between two polls.
         gap_j: bound of what short gaps may have hidden, `hardware.measure.energy.gap_swing_j`.
         leak_j: energy above idle that was seen in the quiet outside the band; as much may be missing inside.
         least_step_w: least step of the load at an edge of the work; its mean over the work, if that is more.
@@ -91,7 +91,7 @@ def _edge(info: SourceInfo, band: Band, step_w: float, period_s: float) -> tuple
     """A load step dP that falls anywhere between two samples.
 
     Between guard bands each of the two steps is off by up to +-dP p / 2, evenly: together dP p / sqrt(6). Without
-    them energy is cut off too, up to dP (period + latency), and nothing tells how much. A counter between quiet
+    them energy is cut off too, up to dP (period + latency), by an unknown amount. A counter between quiet
     readings has no edges; an estimate none that are known.
     """
     if info.kind == "estimate" or (info.kind == "counter" and band.guarded):

@@ -64,7 +64,7 @@ class Observation:
         estimate_j: of an estimate, for [opened_s, closed_s].
         env_before, env_after: state of the device before the quiet time and right after the work.
         interruptions: time in which this process or the machine stood still.
-        error: why the source died, None while it lives.
+        error: the error that ended the source; None without one.
     """
 
     quiet_from_s: float
@@ -86,7 +86,7 @@ class Observation:
 
 
 class UnusableError(Exception):
-    """The window has no figure: the flag that says so, and why. Caught in `evaluate`."""
+    """The window has no figure: flag and reason. Caught in `evaluate`."""
 
     def __init__(self, flag: str, why: str) -> None:
         super().__init__(why)
@@ -236,7 +236,8 @@ def _paths_j(info: SourceInfo, check: CrossCheck | None) -> float:
     if check is None or info.kind != "power":
         return 0.0
     difference_j = abs(check.counter_j - check.integral_j)
-    return difference_j if difference_j > check.count_j else 0.0
+    # the counter is rounded to its counts
+    return difference_j + check.count_j / 2 if difference_j > check.count_j else 0.0
 
 
 def _band(info: SourceInfo, seen: Observation, *, has_idle: bool) -> tuple[Band, list[str]]:

@@ -63,7 +63,7 @@ class Recorder:
     """Polls a counter or a meter from a thread, and at once on `poll`. An estimate has no samples.
 
     Attributes:
-        error: why the source died; None while it lives.
+        error: the error that ended the source; None without one.
         keep_from_s: samples since then are kept, however old they get.
         trace: gets each sample that is kept, while it is set.
         rejected: samples that were no numbers, or out of their order.

@@ -9,8 +9,8 @@ than `STOOD` such periods was frozen.
 A power alone proves less: a steady load repeats its value. So a repeated value is judged by the flicker of the meter:
 where readings near each other (within `LEVEL_COUNTS` counts or `LEVEL_REL`), at this power or else below it, differ
 from one refresh to the next, with share q, k refreshes in a row without a change have the probability (1 - q)^k. Noise
-does not become less with the load. Where only the rate of all changes of the work says so, loads included, a repeated
-value is doubtful and adds to the uncertainty.
+does not become less with the load. A value that repeats
+too long only by the rate of all changes of the work, loads included, is doubtful and adds to the uncertainty.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STOOD = 1.5
 """Periods without a new reading, beyond what a live meter explains, from which on it was frozen."""
 
 MIN_STEPS = 3
-"""Steps of a counter from which on their mean says how long its period is."""
+"""Steps of a counter from which on their mean gives its period."""
 
 MIN_RUNS = 10
 """Values near a level from which on it is known how often they change there."""

@@ -72,7 +72,7 @@ class Sampler:
 
     @property
     def error(self) -> str | None:
-        """Why the source died; None while it lives."""
+        """The error that ended the source; None without one."""
         return self._recorder.error
 
     @property

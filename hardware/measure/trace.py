@@ -31,7 +31,7 @@ MAX_SAMPLES = 5_000_000
 """Of a trace: 14 hours at 100 Hz."""
 
 MAX_BYTES = 200_000_000
-"""Of a trace, unpacked: ten million samples. More is no trace, and would fill the memory of whoever reads it."""
+"""Of a trace, unpacked: ten million samples. More would fill the memory of its reader."""
 
 MAX_LINE, MAX_FACTS = 4096, 200
 """Characters of a line, and lines above the header."""
@@ -89,7 +89,7 @@ def parse_trace(stream: gzip.GzipFile, limit: int = MAX_BYTES) -> Trace:
         limit: unpacked bytes that are read at most.
 
     Raises:
-        ValueError: damaged, cut short, beyond a limit, or not of this form; says which in a few words.
+        ValueError: damaged, cut short, beyond a limit, or not of this form, in a few words.
         OSError: it cannot be read.
     """
     import numpy as np

@@ -1,8 +1,8 @@
 """Asking meter: one that sends one frame in answer to each request.
 
-It is asked every `ASK_S`, twice for each refresh of the meter's own, so that one lost reply leaves no gap. On every
+A request is sent every `ASK_S`, twice for each refresh of the meter, so that one lost reply leaves no gap. On every
 connection the first reply is thrown away: it may be seconds old. So is one after a request that got no answer at all,
-since it may be the answer to the request before. A reply that breaks off is asked for again at once.
+since it may be the answer to the request before. After a reply that breaks off the request is sent again at once.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Link(Protocol):
     """An open connection. Every method raises OSError once it is gone.
 
     Attributes:
-        identity: of the device at its other end, as far as the system tells; "" if it does not.
+        identity: of the device at its other end; "" where the system does not know it.
     """
 
     identity: str
@@ -76,7 +76,8 @@ class RawLog:
     """A raw log being written. Each line is on disk at once, so that a crash loses none."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self._file = path.open("w", encoding="ascii", buffering=1)
+        # "x" makes the file, and never follows a link
+        self._file = path.open("x", encoding="ascii", buffering=1)
         self._file.write(f"# jouletune raw log 1\n# source: {name!a}\n")
 
     def write(self, t_s: float, direction: str, data: bytes) -> None:
@@ -200,7 +201,7 @@ def file_permission(path: Path) -> NoPermission | None:
 
 
 def usb_identity(port: str) -> str:
-    """Vendor, product and serial number of the USB device of a port; "" where it is none or tells no serial number."""
+    """Vendor, product and serial number of the USB device of a port; "" where it is none or has no serial number."""
     from serial.tools import list_ports
 
     device = os.path.realpath(port)

@@ -2,7 +2,7 @@
 
 The thread alone uses the connection, so `poll` never waits for a slow or dead meter, and a sample gets the time at
 which it arrived. When the connection breaks the thread connects again for ever; `poll` has no samples meanwhile: a gap,
-which the evaluation judges, and no error. The source dies only of what does not mend itself, e.g. a meter of another
+which the evaluation judges, and no error. Only what cannot mend itself ends the source, e.g. a meter of another
 model.
 
 A subclass defines how to connect, the first and last commands, and one step of the exchange.
@@ -34,7 +34,7 @@ RETRY_S = (0.2, 2.0)
 """First and longest pause before connecting again."""
 
 KEPT = 1_000_000
-"""Samples kept for a caller who never polls."""
+"""Most samples that wait for a poll."""
 
 NOMINAL = Reading(volts=5.0, amps=1.0, watts=5.0)
 """Stands for the first reading until there is one: a count of power depends on the voltage."""
@@ -146,7 +146,7 @@ class Meter(PowerSource):
         """Connect and wait for a first good sample, `FIRST_S` at most.
 
         Raises:
-            SourceError: no connection, no answer, or another meter than the name says.
+            SourceError: no connection, no answer, or another meter than the name states.
         """
         self._stop.clear()
         self._alive.clear()
@@ -223,7 +223,7 @@ class Meter(PowerSource):
             self._samples.append((self._last_s, watts))
 
     def _identify(self, device: Mapping[str, Any]) -> None:
-        """Note what the meter tells of itself, and check that it is still the same one.
+        """Store the identity that the meter sends, and check that it is that of the first connection.
 
         Raises:
             SourceError: it is another one; its scale may be another, and the results name the first.

@@ -188,7 +188,7 @@ def _why_not(packs: Sequence[Pack]) -> str:
     shown = ", ".join(
         f"{pack.path.name} says {state or 'nothing'!r}" for pack, state in zip(packs, states, strict=True)
     )
-    return f"only a battery that discharges tells what the device draws ({shown}): pull the plug"
+    return f"only a battery that discharges shows what the device draws ({shown}): pull the plug"
 
 
 def _names(packs: Sequence[Pack]) -> str:

@@ -36,8 +36,8 @@ FEW_ROWS, FEW_S = 3, 3.0
 """So many rows tell how often rows come; of a slow board, so few after so long."""
 
 CROWD_S = 0.02
-"""Rows that follow each other faster are read several at a time, which wakes up the machine less often. They must say
-themselves when they were taken; the newest of each time has just arrived, and sets the clock."""
+"""Rows that follow each other faster are read several at a time, which wakes up the machine less often. They must carry
+their times; the newest of each read has just arrived, and sets the clock."""
 
 
 class CsvSource(Meter):
@@ -129,7 +129,7 @@ class CsvSource(Meter):
                 self._good_s = arrived_s
                 return
             steps_s = [right - left for left, right in pairwise(self._times_s)]
-            # by the clock of the host several rows may arrive at once: then only their number per time tells
+            # by the clock of the host several rows may arrive at once: then only their number per time counts
             self._period_s = (
                 max(statistics.fmean(steps_s), 1e-3)
                 if reading.device_s is None

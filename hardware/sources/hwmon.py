@@ -91,7 +91,7 @@ def _take(argument: str, root: Path) -> tuple[Chip, tuple[Channel, ...]]:
     """The chip and the channels that an argument names.
 
     Raises:
-        NotTakenError: none, or more than one; the message says what there is.
+        NotTakenError: none, or more than one; the message lists what there is.
     """
     all_chips = chips(root)
     if not argument:
@@ -145,7 +145,7 @@ def _info(name: str, chip: Chip, channels: tuple[Channel, ...], *, board: bool) 
         covers=("all behind the meter",) if meter else tuple(channel.shown for channel in channels),
         excludes=("power supply",) if board else ("all that this rail does not feed",),
         resolution=lsb,
-        # a chip that says 1 ms is still read over a slow bus
+        # a chip with an interval of 1 ms is still read over a slow bus
         period_s=max(chip.period_s or PERIOD_S, 0.02),
         gain_u=METER_GAIN_U if meter else INA_GAIN_U if ina else OTHER_GAIN_U,
         # nothing is known of the zero but that it is no better than one count

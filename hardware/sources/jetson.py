@@ -6,7 +6,7 @@ under ``/sys/bus/i2c/drivers/ina3221x`` (``rail_name_N``, ``in_powerN_input`` in
 - ``VDD_IN`` or ``POM_5V_IN`` alone where there is one: NVIDIA calls it the total power of the module, so all the
   others are parts of it;
 - else the sum of the rails, as on AGX Xavier and AGX Orin, which have no such rail. It is less than what a meter at
-  the supply shows, and a rail that feeds another one would be counted twice: ``covers`` says which ones were added;
+  the supply shows, and a rail that feeds another one would be counted twice: ``covers`` lists those that were added;
 - never a rail called NC (not connected) nor the channels above 3 (shunt voltages and their sum).
 
 The carrier board (USB, fan, disk, regulators) may lie outside, so this is not the whole board. Written against NVIDIA's

@@ -3,7 +3,7 @@
 Needs the extra ``jouletune[joulescope]`` (pyjoulescope_driver). The instrument adds up joules itself, over a million
 samples a second, and reports the sum ten times a second (JS110: twice) with the number of the sample it stands at, so
 this is a counter: reports that are late or lost cost nothing. A report that went missing while the cable was out is
-something else: what was drawn meanwhile is not in the sum, and `Health.disconnects` says so.
+something else: what was drawn meanwhile is not in the sum, and `Health.disconnects` counts it.
 
 The gain uncertainty of 0.5 % is assumed, well above what such an instrument should need; the maker's own table gives a
 figure for each current range and was not at hand. `jouletune calibrate` puts a measured one in its place. Limits:

@@ -24,7 +24,7 @@ from hardware.wire.reading import Scale
 
 BAUD = 3_686_400
 GAIN_U = 0.02
-"""The maker says 2 % of the reading for most currents; taken as a standard uncertainty, assumed."""
+"""The maker states 2 % of the reading for most currents; taken as a standard uncertainty, assumed."""
 
 SCALE = Scale(volt_count=0.001, amp_count=1e-7, watt_count=0.0, max_volts=3.6, max_amps=0.055)
 VOLT_MV, FREQ_HZ = 3300, 1000

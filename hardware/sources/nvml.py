@@ -112,7 +112,7 @@ class NvmlSource(_Card, CounterSource):
         return self._integrated
 
     def _integrate(self) -> None:
-        """Read the power and add its trapezoid. A card that does not show any is not asked again."""
+        """Read the power and add its trapezoid. A card without it is not read again."""
         now_s = self._clock()
         try:
             watts = self._power_w("instant")
@@ -177,7 +177,7 @@ class NvmlPowerSource(_Card, PowerSource):
         return self._energy.counter if self._counts else None
 
     def _count(self, now_s: float, power_w: float) -> None:
-        """Read the card's energy counter beside its power. A card without one is not asked again."""
+        """Read the card's energy counter beside its power. A card without one is not read again."""
         try:
             count_j = self._energy_mj() * MILLI
         except Exception:  # zeus has a class for each of NVML's errors, all just Exceptions

@@ -28,6 +28,6 @@ def numbers(source: str, given: Mapping[str, str], defaults: Mapping[str, float]
 
 
 def full_name(base: str, argument: str, params: Mapping[str, str]) -> str:
-    """The name that asks for the same source again, e.g. ``csv:/dev/ttyUSB0?baud=9600``."""
+    """The name to choose the same source by again, e.g. ``csv:/dev/ttyUSB0?baud=9600``."""
     query = "&".join(f"{key}={value}" for key, value in params.items())
     return base + (f":{argument}" if argument else "") + (f"?{query}" if query else "")

@@ -72,7 +72,7 @@ class Ppk2Source(StreamingMeter):
         except Ppk2Error as error:
             raise SilentError(f"no calibration came: {error}") from error
         constants = repr(sorted(self._calibration.constants.items())).encode()
-        # the kit tells no serial number, but its own calibration
+        # the kit sends no serial number, but its own calibration
         self._identify(
             {
                 "model": "PPK2",

@@ -37,7 +37,7 @@ class SimulatedSource(PowerSource):
         params = {"power_w": power_w, "idle_w": idle_w, "period_s": period_s}
         changed = {key: f"{value:g}" for key, value in params.items() if value != DEFAULTS[key]}
         self._info = SourceInfo(
-            # a run that is taken up again asks for the source by this name
+            # a resumed run chooses the source by this name
             name=full_name("simulated", "", changed),
             kind="power",
             scope="model",

@@ -2,7 +2,7 @@
 
 Added up are processor, memory, graphics and neural engine, whatever of them the chip reports; cores and clusters are
 parts of ``cpu_total`` and are left out. zeus also knows NVIDIA Jetson, where it adds up powers of its own in a second
-process; our source `jetson` reads the same files and says what it missed, so this one is for Apple only.
+process; our source `jetson` reads the same files and counts what it missed, so this one is for Apple only.
 
 Untried: no such machine was at hand; only the shape of zeus's interface is tested.
 """
@@ -31,7 +31,7 @@ PERIOD_S = 0.1
 """Assumed: Apple documents no period."""
 
 GAIN_U = 0.1
-"""Assumed: Apple calls these figures estimates and says nothing of their accuracy."""
+"""Assumed: Apple calls these figures estimates and gives no accuracy."""
 
 
 class ZeusSocSource(CounterSource):

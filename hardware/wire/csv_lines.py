@@ -9,7 +9,7 @@ Lines end in LF or CR LF, are UTF-8, and have at most 200 bytes. Empty lines and
 skipped.
 
 The *header* names the columns, in any order, each once, with its unit. It comes before the first row and may come
-again at any time; sending it every few seconds spares whoever connects later a reset. Rows before the first header
+again at any time; sent every few seconds it spares a host that connects later a reset. Rows before the first header
 are skipped.
 
 | column | units | meaning |
@@ -182,7 +182,7 @@ class CsvDecoder:
         self._wraps = 0
 
     def _line(self, raw: bytes) -> list[Reading]:
-        # the first line after connecting is whole only by luck
+        # the first line after connecting may lack its beginning
         first, self._skip_line = self._skip_line, False
         try:
             line = _text(raw)

@@ -96,7 +96,7 @@ class FnirsiDecoder:
 
     Attributes:
         bad: data reports that were broken.
-        count: samples so far; whoever learns that some were lost adds them, so that the clock goes right again.
+        count: samples so far; the source adds the lost ones that it learns of, so that the clock is right again.
     """
 
     def __init__(self) -> None:

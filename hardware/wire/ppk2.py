@@ -87,7 +87,7 @@ class Calibration:
 
 
 def decode_calibration(text: bytes) -> Calibration:
-    """Read the calibration text, up to ``END``. What else it says is skipped.
+    """Read the calibration text, up to ``END``. Other lines are skipped.
 
     Raises:
         Ppk2Error: the end or every shunt is missing: it is not such a text.
@@ -135,7 +135,7 @@ class Ppk2Decoder:
     Attributes:
         bad: how often the frame was lost and searched for.
         lost: samples that the counter shows to be missing; modulo 64, so at least so many.
-        index: number of the next sample; whoever learns that some were lost adds them.
+        index: number of the next sample; the source adds the lost ones that it learns of.
     """
 
     def __init__(self) -> None:

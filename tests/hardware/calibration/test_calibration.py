@@ -545,7 +545,7 @@ def test_a_period_is_never_shortened(measured: Profile) -> None:
         ("held:a", {"serial": 78}, "serial 77, not 78"),
         ("held:a", {"model": "H2"}, "model H1, not H2"),
         ("other:a", {"serial": 77}, "not of other:a"),
-        ("held:b", {}, "tells none"),
+        ("held:b", {}, "sends none"),
     ],
 )
 def test_a_profile_is_used_for_its_own_meter_only(
