@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.catalog.datasets import DATASETS
 from bench.data.archive import read_images, read_members
 from bench.data.images import Images, Progress, check_shapes, read_tree
 from bench.data.locate import CIFAR10C, CIFAR10C_URL, Located
 from bench.errors import RequestError
 
 PARTS = ("train", "test")
+N_TRAIN = 50_000
 SEVERITIES = 5
 MAX_ARRAY_BYTES = 2_000_000_000
 
@@ -51,6 +53,9 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
 
     sides = read_images(archive, place, None, progress)
     names = tuple(sorted({name for name, _, _ in sides[0]}))
+    counts, expected = tuple(map(len, sides)), (N_TRAIN, DATASETS["cifar10"].n_target)
+    if names == DATASETS["cifar10"].classes and counts != expected:
+        raise RequestError(f"{archive}: {counts[0]} training and {counts[1]} test images; expected {N_TRAIN} and 10000")
     images = []
     for entries in sides:
         if not entries or {name for name, _, _ in entries} != set(names):

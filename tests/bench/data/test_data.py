@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -587,6 +588,14 @@ def test_cifar10_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JOULETUNE_DATA", str(tmp_path))
     (tmp_path / "cifar10_jpeg.tar.gz").write_bytes(content)
     with pytest.raises(RequestError, match=r"cifar10_jpeg\.tar\.gz: "):
+        make_domain(spec("cifar10", "flip"), quiet)
+
+
+def test_cifar10_archive_that_lacks_images(small_cifar: Path) -> None:
+    with tarfile.open(small_cifar / "cifar10_jpeg.tar.gz", "w:gz") as tar:
+        tar.add(small_cifar / "cifar10", ".")
+    shutil.rmtree(small_cifar / "cifar10")
+    with pytest.raises(RequestError, match="30 training and 20 test images; expected 50000 and 10000"):
         make_domain(spec("cifar10", "flip"), quiet)
 
 
