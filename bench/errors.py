@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 from bench.text import shown
@@ -45,11 +46,17 @@ def show(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
+MAX_NAMES = 2000
+MAX_NAME = 64
+"""Of the valid names and their characters, what is looked at for a hint."""
+
+
 def nearest(given: str, valid: Iterable[str], *, limit: int = 8) -> str:
     """A hint for an unknown name: the closest valid one, or the list when nothing is close."""
-    names = [str(name) for name in valid]
-    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.55)
+    names = [str(name) for name in itertools.islice(valid, MAX_NAMES)]
+    short = [name for name in names if len(name) <= MAX_NAME]  # comparing long ones takes the square of their length
+    close = difflib.get_close_matches(str(given)[:MAX_NAME], short, n=1, cutoff=0.55)
     if close:
         return f"did you mean {close[0]!r}?"
-    shown = ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    shown = ", ".join(name[:MAX_NAME] for name in names[:limit]) + (", ..." if len(names) > limit else "")
     return f"choose from {shown}"

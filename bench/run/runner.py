@@ -25,7 +25,7 @@ from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from bench.suite.suite import Suite
-from bench.text import first_few
+from bench.text import first_few, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,5 +170,5 @@ def _announce(loaded: LoadedSuite, plan: Plan, choice: hardware.Choice, folder: 
     finished = plan.wanted - len(plan.pending)
     resumed = f", {finished} of them finished before" if finished else ""
     about = f"{title}: {plan.wanted} repeats{resumed} -> {folder.path}"
-    console.print(Text.assemble((suite.name, "bold"), about), soft_wrap=True)
+    console.print(Text.assemble((suite.name, "bold"), shown(about)), soft_wrap=True)
     console.print(f"energy: {choice.why}", soft_wrap=True)

@@ -12,6 +12,7 @@ import hardware
 from bench import __version__
 from bench.store.manifest import SCHEMA, Device, EnergySource, Manifest, SuiteText, part
 from bench.suite.load import LoadedSuite
+from bench.text import without_folders
 from hardware.device import machine as device_facts
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "codecarbon", "zeus")
@@ -30,9 +31,9 @@ def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device:
         name=suite.name,
         title=suite.title,
         version=suite.version,
-        origin=loaded.origin,
+        origin=without_folders(loaded.origin),
         sha256=suite.digest(),
-        text=loaded.text,
+        text=without_folders(loaded.text),
         content=suite.content(),
     )
     manifest.seeds = list(suite.seeds)

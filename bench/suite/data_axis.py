@@ -30,6 +30,8 @@ from bench.suite.superclasses import SIDES, Table
 MULTIPLY = ("dataset", "shift", "severity", "noised_block")
 """Keys that may hold a list; the entry then stands for every combination."""
 
+MAX_POINTS = 10_000
+
 LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_BLOCKS.items() if level in LEVELS}
 """Target block -> the level that calls for it; the blocks between the first and the head are of feature level."""
 
@@ -52,8 +54,8 @@ class DataSpec(Spec):
     severity: int | None = None
     permutation: tuple[int, ...] | None = None
     superclasses: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None
-    source: str | None = None
-    target: str | None = None
+    source: UserPath | None = None
+    target: UserPath | None = None
     image_size: int | None = None
     noised_block: str | None = None
     noised_accuracy: float | None = None
@@ -247,6 +249,8 @@ def expand(entries: Any, info: ValidationInfo) -> Any:
                 raise wrong(f"unknown key; {nearest(str(key), KEYS)}", number, key)
         for point in _multiplied(entry, number):
             spec = _point(point, number, info)
+            if len(points) >= MAX_POINTS:
+                raise wrong(f"spans more than {MAX_POINTS:,} points", number)
             if spec.label in points:
                 raise wrong(f"{show(spec.label)} is given twice; give one of them another name", number)
             points[spec.label] = spec

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
 from bench.errors import nearest, show
@@ -73,19 +83,45 @@ def whole(low: int, high: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+class PlacedPath(str):
+    """A path of the user's, made absolute, that is written into a manifest as `portable`.
+
+    Attributes:
+        portable: relative to the suite's folder, so that it means the same where the folder is moved to; of a path
+            that was given as an absolute one and leads elsewhere, the name alone.
+    """
+
+    portable: str
+
+    @classmethod
+    def of(cls, given: str, base: Path) -> PlacedPath:
+        """Place a path that starts from `base` where it is relative; `~` is the user's home.
+
+        Raises:
+            RuntimeError: there is no such home.
+        """
+        wanted = Path(given).expanduser()
+        path, start = Path(os.path.normpath(base / wanted)), Path(os.path.normpath(base))
+        placed = cls(path)
+        stays = path.is_relative_to(start) or not wanted.is_absolute()
+        placed.portable = os.path.relpath(path, start) if stays else f"\N{HORIZONTAL ELLIPSIS}/{path.name}"
+        return placed
+
+
 def user_path(value: Any, info: ValidationInfo) -> Any:
-    """A path as a suite gives it: `~` is the user's home, and what is relative starts from the suite's folder."""
-    if value is None:
-        return None
+    """Place a path as a suite gives it."""
+    if value is None or isinstance(value, PlacedPath):
+        return value
     if not isinstance(value, str) or not value or "\0" in value:
         raise wrong(f"expected a path, got {show(value)}")
     try:
-        return str((info.context or {}).get("base", Path()) / Path(value).expanduser())
+        return PlacedPath.of(value, (info.context or {}).get("base", Path()))
     except RuntimeError:
         raise wrong(f"{show(value)}: there is no such home folder") from None
 
 
-UserPath = Annotated[str, BeforeValidator(user_path)]
+Portable = PlainSerializer(lambda path: getattr(path, "portable", path), when_used="json")
+UserPath = Annotated[str, PlainValidator(user_path), Portable]
 
 
 _EXPECTED = {

@@ -7,11 +7,20 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, computed_field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    computed_field,
+    field_validator,
+    model_validator,
+)
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.catalog.datasets import DATASETS
@@ -20,11 +29,13 @@ from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.suite.arm import Arm
 from bench.suite.data_axis import DataSpec, expand, n_target
-from bench.suite.spec import Axis, Name, Seed, Spec, axis, user_path, wrong
+from bench.suite.spec import Axis, Name, Portable, Seed, Spec, axis, user_path, wrong
 from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, refusal, variant_label
 
 MAX_CELLS = 200_000
 MAX_COUNT = 10_000_000
+MAX_COMPARED = 10_000_000
+"""Exclude rules times cells."""
 
 Variant = tuple[tuple[str, Any], ...]
 """A point on the axes of `train`: (key, value) pairs, empty where it has none."""
@@ -35,8 +46,10 @@ TBFT = "tbft"
 
 def _checkpoint(given: Any, info: ValidationInfo) -> Any:
     """Resolve the path of a checkpoint that is not a released one."""
-    if not isinstance(given, str) or given in CHECKPOINTS:
+    if given is None or (isinstance(given, str) and given in CHECKPOINTS):
         return given
+    if not isinstance(given, str):
+        raise wrong(f"expected text, got {show(given)}")
     if not given.endswith((".pth", ".pt", ".safetensors")):
         hint = nearest(given, CHECKPOINTS)
         raise wrong(f"{show(given)} is neither a .pth or .safetensors file nor a known name; {hint}")
@@ -61,7 +74,7 @@ class ModelSpec(Spec):
     """
 
     name: str
-    checkpoint: Annotated[str, BeforeValidator(_checkpoint)] | None = None
+    checkpoint: Annotated[str, PlainValidator(_checkpoint), Portable] | None = None
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     blocks: dict[str, list[str]] | None = None
     pixels: Literal["signed", "unit"] = "signed"
@@ -167,7 +180,7 @@ class Cell:
 def _block_sets(
     entries: tuple[Any, ...], block_map: Mapping[str, Sequence[str]], data: tuple[DataSpec, ...]
 ) -> Iterator[BlockSet]:
-    valid = [*block_map, FULL, TBFT]
+    valid = {name: place for place, name in enumerate([*block_map, FULL, TBFT])}
     seen: set[BlockSet] = set()
     for number, entry in enumerate(entries):
         names = entry if isinstance(entry, list) else [entry]
@@ -178,7 +191,7 @@ def _block_sets(
                 raise wrong(f"{show(name)} is not a block of the model; {nearest(name, valid)}", number)
             if len(names) > 1 and name in (FULL, TBFT):
                 raise wrong(f"{name!r} stands alone; it cannot be part of a set", number)
-        blocks = tuple(sorted(names, key=valid.index))
+        blocks = tuple(sorted(names, key=valid.__getitem__))
         if len(set(blocks)) < len(blocks) or blocks in seen:
             raise wrong(f"{show(entry)} is given twice", number)
         for spec in data if blocks == (TBFT,) else ():
@@ -294,17 +307,17 @@ class Suite(Spec):
     def _fits_together(self) -> Self:
         """Check the parts against each other: arms, sizes against the data, ways of training, rules against cells."""
         labels = [arm.label for arm in self.arms]
-        for number, label in enumerate(labels):
-            if label in labels[:number]:
-                raise wrong(f"two arms are called {show(label)}; their results could not be told apart")
+        twice = [label for label, count in Counter(labels).items() if count > 1]
+        if twice:
+            raise wrong(f"two arms are called {show(twice[0])}; their results could not be told apart")
         points = math.prod(map(len, (self.data, self.train_size, self.arms, self.seeds, *self.axes.values())))
         if points > MAX_CELLS:
             raise wrong(f"spans {points} cells; at most {MAX_CELLS} fit in one suite")
         # `tbft` is no label: which block it stands for depends on the cell
-        labels = list(dict.fromkeys([label for label in labels if label != TBFT] + [*self.block_map, FULL]))
+        known = dict.fromkeys([label for label in labels if label != TBFT] + [*self.block_map, FULL])
         for key in self.train.per_block:
-            if key not in labels:
-                hint = nearest(key, labels)
+            if key not in known:
+                hint = nearest(key, known)
                 raise wrong(f"no block set of the suite is called {show(key)}; {hint}", "train", "per_block", key)
         entry = find_model(self.model.name)
         for data in self.data:
@@ -348,18 +361,24 @@ class Suite(Spec):
             for key in rule:
                 if key in AXES and key not in self.axes:
                     raise wrong(f"train.{key} is no axis of this suite; give it a list there", "exclude", number, key)
-        matrix = list(self.matrix()) if self.exclude else []
-        for number, rule in enumerate(self.exclude):
-            if any(excludes(rule, cell) for cell in matrix):
-                continue
+        if not self.exclude:
+            return
+        matrix = list(self.matrix())
+        if len(self.exclude) * len(matrix) > MAX_COMPARED:
+            many = f"{len(self.exclude)} rules for {len(matrix)} cells"
+            raise wrong(f"{many}; rules times cells may be {MAX_COMPARED:,} at most", "exclude")
+        used = {number for _, numbers in _excluded(self.exclude, matrix) for number in numbers}
+        for number in sorted(set(range(len(self.exclude))) - used):
+            rule = self.exclude[number]
             for key, wanted in rule.items():
-                if not any(excludes({key: wanted}, cell) for cell in matrix):
-                    values = dict.fromkeys(str(cell_values(cell)[key]) for cell in matrix)
-                    quoted = isinstance(wanted, str) and wanted in values
-                    hint = "drop the quotes" if quoted else nearest(str(wanted), values)
+                values = {cell_values(cell)[key]: None for cell in matrix}
+                if _hashed(wanted).isdisjoint(values):
+                    names = [str(value) for value in values]
+                    quoted = isinstance(wanted, str) and wanted in names
+                    hint = "drop the quotes" if quoted else nearest(str(wanted), names)
                     raise wrong(f"no cell of the suite has {show(wanted)} here; {hint}", "exclude", number, key)
             raise wrong(f"{show(rule)} matches no cell of the suite", "exclude", number)
-        if matrix and not self.cells():
+        if not self.cells():
             raise wrong("every cell is excluded; nothing is left to run", "exclude")
 
     @property
@@ -369,7 +388,9 @@ class Suite(Spec):
 
     def cells(self) -> list[Cell]:
         """The matrix less what is excluded, in the order data, train size, seed, variant, arm."""
-        return [cell for cell in self.matrix() if not any(excludes(rule, cell) for rule in self.exclude)]
+        if not self.exclude:
+            return list(self.matrix())
+        return [cell for cell, rules in _excluded(self.exclude, self.matrix()) if not rules]
 
     def matrix(self) -> Iterator[Cell]:
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
@@ -422,10 +443,18 @@ class Suite(Spec):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def excludes(rule: dict[str, Any], cell: Cell) -> bool:
-    """Whether every key of an exclude rule has the cell's value, or a list with it."""
-    values = cell_values(cell)
-    return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in rule.items())
+def _excluded(rules: Iterable[Mapping[str, Any]], cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[int]]]:
+    """Each cell with the numbers of the rules that exclude it: those of which every key has the cell's value."""
+    sought = [{key: _hashed(wanted) for key, wanted in rule.items()} for rule in rules]
+    for cell in cells:
+        values = cell_values(cell)
+        yield cell, [n for n, rule in enumerate(sought) if all(values[key] in wanted for key, wanted in rule.items())]
+
+
+def _hashed(wanted: Any) -> frozenset[Any]:
+    """The values of a rule's key, one or a list; a list or mapping among them is no cell's value."""
+    listed = wanted if isinstance(wanted, list) else [wanted]
+    return frozenset(value for value in listed if not isinstance(value, list | dict))
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:

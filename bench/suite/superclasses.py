@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationIn
 from bench.catalog.datasets import Superclasses
 from bench.errors import RequestError, nearest, show
 from bench.suite.spec import Loc, Spec, explained, user_path, wrong
-from bench.suite.yaml_file import YamlFile, read_yaml
+from bench.suite.yaml_file import YamlFile, read_text, read_yaml
 
 SHIPPED = MappingProxyType({"living17": "living17.csv"})
 """Tables that come with jouletune, by name, as files beside this module. living17: 17 kinds of living things, two
@@ -99,24 +99,21 @@ _TABLE: TypeAdapter[Superclasses] = TypeAdapter(Table)
 
 
 def _read_csv(path: Path, origin: str) -> YamlFile:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{origin}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{origin}: not UTF-8 text") from None
-    rows = csv.DictReader(io.StringIO(text))
-    missing = {"superclass", "side", "wnid"} - set(rows.fieldnames or ())
-    if missing:
-        raise RequestError(f"{origin}:1: no column {sorted(missing)[0]!r}; expected superclass, side, wnid")
+    text = read_text(path, origin)
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     table: dict[str, Any] = {}
     lines: dict[Loc, int] = {}
-    for row in rows:
-        if row["side"] not in SIDES or not row["superclass"] or not row["wnid"]:
-            raise RequestError(
-                f"{origin}:{rows.line_num}: expected a superclass, source or target, and a wnid, got "
-                f"{show([row['superclass'], row['side'], row['wnid']])}"
-            )
-        lines.setdefault((row["superclass"],), rows.line_num)
-        table.setdefault(row["superclass"], {side: [] for side in SIDES})[row["side"]].append(row["wnid"])
+    try:
+        missing = {"superclass", "side", "wnid"} - set(rows.fieldnames or ())
+        if missing:
+            raise RequestError(f"{origin}:1: no column {min(missing)!r}; expected superclass, side, wnid")
+        for row in rows:
+            given = [row["superclass"], row["side"], row["wnid"]]
+            if row["side"] not in SIDES or not all(given):
+                expected = "expected a superclass, source or target, and a wnid"
+                raise RequestError(f"{origin}:{rows.line_num}: {expected}, got {show(given)}")
+            lines.setdefault((row["superclass"],), rows.line_num)
+            table.setdefault(row["superclass"], {side: [] for side in SIDES})[row["side"]].append(row["wnid"])
+    except csv.Error as error:
+        raise RequestError(f"{origin}:{rows.line_num}: not CSV ({error})") from None
     return YamlFile(origin, text, table, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -11,10 +12,14 @@ from typing import Any
 import yaml
 
 from bench.errors import RequestError, show
+from bench.store.durable import read_bytes
 from bench.suite.spec import Loc
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
+"""Values in a file, also once its aliases are followed."""
+MAX_DEPTH = 256
+"""Lists and mappings within each other."""
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -28,6 +33,22 @@ _SIMPLE_KEY = re.compile(r"[\w+-][\w.+-]{0,60}")
 
 class _PlainLoader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2, where 1e-3 is a number and 010, 1:30, yes and a date are no surprise."""
+
+    def __init__(self, text: str, origin: str) -> None:
+        super().__init__(text)
+        self._origin = origin
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > MAX_NODES:
+            raise RequestError(f"{self._origin}: more than {MAX_NODES} values")
+        if self._depth > MAX_DEPTH:
+            raise RequestError(f"{self._origin}: nested too deeply; at most {MAX_DEPTH} levels are read")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -55,7 +76,7 @@ _PlainLoader.yaml_implicit_resolvers = {
 for _name, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
 ):
     _PlainLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
@@ -99,27 +120,34 @@ def read_yaml(path: Path, origin: str) -> YamlFile:
     Raises:
         RequestError: not there, too large, not YAML, a key twice, an object tag, an alias bomb, or no mapping.
     """
+    return parse_yaml(read_text(path, origin), origin)
+
+
+def read_text(path: Path, origin: str) -> str:
+    """Read a regular file of text, through links too: it is the user's own.
+
+    Raises:
+        RequestError: not there, too large, no regular file, or not UTF-8.
+    """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except IsADirectoryError:
-        raise RequestError(f"{origin}: a folder; expected a YAML file") from None
+        raw = read_bytes(path, limit=MAX_BYTES)
     except OSError as error:
+        if path.is_dir():
+            raise RequestError(f"{origin}: a folder; expected a file") from None
+        if error.errno == errno.EFBIG:
+            raise RequestError(f"{origin}: too large; at most {MAX_BYTES:,} bytes are read") from None
         raise RequestError(f"{origin}: cannot be read ({error.strerror})") from None
-    if len(raw) > MAX_BYTES:
-        raise RequestError(f"{origin}: too large; a suite has at most {MAX_BYTES:,} bytes")
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise RequestError(f"{origin}:{line}: not UTF-8 text (byte {raw[error.start]:#04x})") from None
-    return parse_yaml(text, origin)
 
 
 def parse_yaml(text: str, origin: str) -> YamlFile:
     """As `read_yaml`, for text at hand."""
     try:
-        loader = _PlainLoader(text)
+        loader = _PlainLoader(text, origin)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RequestError(f"{origin}:{line}: not text (character {error.character:#04x})") from None

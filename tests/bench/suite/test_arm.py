@@ -103,7 +103,9 @@ def test_a_suite_is_made_again_from_what_a_manifest_holds(name: str) -> None:
     suite = load_suite(name).suite
     content = json.loads(json.dumps(suite.content()))
     again = Suite.of_content(content)
-    assert (again.content(), again.cells(), again.digest()) == (suite.content(), suite.cells(), suite.digest())
+    assert (again.content(), again.digest()) == (suite.content(), suite.digest())
+    # a manifest holds no folder of the user, so paths are not placed again
+    assert [cell.cell_id for cell in again.cells()] == [cell.cell_id for cell in suite.cells()]
     del content["train"]["patience"]  # a key that an earlier version did not know
     assert Suite.of_content(content).train.patience == 5
 
