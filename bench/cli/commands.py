@@ -34,7 +34,7 @@ def cli(context: click.Context) -> None:
 
 
 for command in (run.run, run.list_suites, run.validate, meters.sources, run.fetch, read.report, read.compare,
-                read.export, meters.meter, meters.calibrate, read.history, meters.health):  # fmt: skip
+                read.export, read.verify, meters.meter, meters.calibrate, read.history, meters.health):  # fmt: skip
     cli.add_command(command)
 
 

@@ -128,6 +128,43 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
 
 
 @click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+def verify(run: Path) -> int:
+    """Check RUN against the hashes taken while it ran: records, traces, model code, data, source weights and index.
+
+    Exit status 1 where something changed or is damaged. What is not here to be checked is named. Data and weights are
+    prepared as for a run, which takes as long where they are not in the cache; nothing is written into RUN.
+    """
+    import tempfile
+
+    from bench.history.index import NAME, Index, Stamp
+    from bench.run.verify import Checked, check
+    from bench.store.run_dir import RunDir
+
+    folder = RunDir.existing(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = []
+        for one in check(folder, Path(scratch) / "worker.log"):
+            found.append(one)
+            _show_checked(one)
+    index = Index.open(run.resolve().parent / NAME, chosen=False)
+    known = index.get(run.resolve().name, Stamp.of(folder)) is not None
+    text_of_index = (
+        "its summary is of this run" if known else "none beside it, or not of this run as it is; it is made anew"
+    )
+    _show_checked(Checked("index", True if known else None, text_of_index))
+    wrong = [one.what for one in found if one.right is False]
+    if wrong:
+        text.echo(f"{run} is not as it was written: {', '.join(wrong)}", err=True)
+    return 1 if wrong else 0
+
+
+def _show_checked(one: Any) -> None:
+    state = {True: "ok  ", False: "FAIL", None: "?   "}[one.right]
+    text.echo(f"{state}  {one.what:14}{one.text}")
+
+
+@click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
 @click.option(
     "--index",

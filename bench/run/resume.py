@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.errors import RequestError
+from bench.process.messages import PrepareDone
 from bench.store.difference import changes
 from bench.store.manifest import Fingerprints, Manifest, SuiteText
 from bench.suite.suite import Suite
@@ -44,6 +45,15 @@ def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manife
             session.suite = session.suite or old.suite
         old.suite, old.seeds = new.suite, new.seeds
     return old
+
+
+def fingerprints(done: PrepareDone) -> Fingerprints:
+    """The hashes of what cells read, as the process that prepared it sent them."""
+    return Fingerprints(
+        model_code=done.code_sha256,
+        data={label: one.data_sha256 for label, one in done.prepared.items()},
+        weights={label: one.weights_sha256 for label, one in done.prepared.items()},
+    )
 
 
 def add_fingerprints(manifest: Manifest, found: Fingerprints, where: Path) -> None:

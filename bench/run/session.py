@@ -34,8 +34,8 @@ from bench.run.metering import Meter
 from bench.run.outcome import NO_ACCURACY, cell_fields, window_fields
 from bench.run.plan import Plan, Repeat
 from bench.run.progress import Notice, RunProgress
-from bench.run.resume import add_fingerprints
-from bench.store.manifest import Fingerprints, Manifest
+from bench.run.resume import add_fingerprints, fingerprints
+from bench.store.manifest import Manifest
 from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
@@ -102,12 +102,7 @@ class Session:
         try:
             self._prepared = self._prepare()
             prepared = self._prepared.prepared
-            found = Fingerprints(
-                model_code=self._prepared.code_sha256,
-                data={label: one.data_sha256 for label, one in prepared.items()},
-                weights={label: one.weights_sha256 for label, one in prepared.items()},
-            )
-            add_fingerprints(self._manifest, found, self.folder.path)
+            add_fingerprints(self._manifest, fingerprints(self._prepared), self.folder.path)
             self._meter.open(self._manifest)
             self._manifest.noise |= {label: one.facts for label, one in prepared.items() if one.facts}
             self._start_c = device.snapshot().temperature_c
@@ -150,6 +145,7 @@ class Session:
         self._open.close()
         if self._meter.is_open:
             self._meter.close()
+            self._manifest.sessions[-1].records = self.folder.records_end()
             with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
                 self.folder.write_manifest(self._manifest)
 
@@ -239,11 +235,17 @@ class Session:
             "started_mono_s": started_s,
             "cooldown_s": cooled_s,
         }
+        if measured.get("trace"):
+            outcome["trace_sha256"] = self.folder.trace_sha256(measured["trace"])
         return Record(**cell_fields(self._suite, cell, self._prepared), **(measured | outcome))
 
     def _measure_idle(self, *, if_due: bool = False) -> None:
         self._progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")
         if self._meter.measure_idle(self._suite.energy.idle_s, if_due=if_due):
+            session = self._manifest.sessions[-1]
+            trace = session.idle[-1].trace_file
+            if trace is not None and (sha256 := self.folder.trace_sha256(trace)):
+                session.traces[trace] = sha256
             self.folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
 
     def _cool_down(self, progress: RunProgress) -> float | None:

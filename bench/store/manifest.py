@@ -163,6 +163,13 @@ class Fingerprints(Part):
     weights: dict[str, str] = Field(default_factory=dict)
 
 
+class RecordsEnd(Part):
+    """The records as they were at a moment: size of cells.jsonl in bytes and SHA-256 of so many."""
+
+    size: int
+    sha256: str
+
+
 class Session(Part):
     """One command's share of a run.
 
@@ -170,6 +177,8 @@ class Session(Part):
         started_at, ended_at: UTC, ISO 8601; `ended_at` is None while it goes on, or where it was killed.
         idle: its idle baselines, in the order in which they were measured.
         suite: the suite that it ran, where the run's newest is another.
+        records: the records at its end.
+        traces: name of the trace of an idle baseline -> SHA-256 of the file.
     """
 
     place = "session "
@@ -177,6 +186,8 @@ class Session(Part):
     idle: Annotated[list[Baseline], WrapValidator(_each)] = Field(default_factory=list)
     ended_at: str | None = None
     suite: SuiteText | None = None
+    records: RecordsEnd | None = None
+    traces: dict[str, str] = Field(default_factory=dict)
 
 
 class Manifest(Part):

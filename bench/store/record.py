@@ -184,6 +184,7 @@ class WindowFigures:
     )
     throttle_count_after: Count | None = _f("", "and right after the work", of="env_after.throttle_count", read=False)
     trace: str | None = _f("", "file under traces/", of="trace_file")
+    trace_sha256: str | None = _f("", "hash of that file", read=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,13 +13,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
-from bench.store.durable import append_line, cut_torn_line, make_folder, open_append, open_file, read_json, write_atomic
-from bench.store.manifest import Manifest
+from bench.store.durable import (
+    append_line,
+    cut_torn_line,
+    make_folder,
+    open_append,
+    open_file,
+    read_bytes,
+    read_json,
+    write_atomic,
+)
+from bench.store.manifest import Manifest, RecordsEnd
 from bench.store.record import Record, fault, foreign
 
 MIN_FREE_BYTES = 1_000_000
 MAX_MANIFEST_BYTES = 8_000_000
 """A week of idle baselines takes some 200 kB."""
+MAX_TRACE_BYTES = 100_000_000
 MAX_CELLS_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_LINES = 1_000_000
@@ -175,6 +186,27 @@ class RunDir:
             return cut_torn_line(self.cells_path, root=self.path)
         except OSError as error:
             raise RequestError(f"{self.cells_path}: cannot be written ({error.strerror})") from None
+
+    def records_end(self, size: int | None = None) -> RecordsEnd | None:
+        """Size and hash of the records, or of their first bytes; None where there are not so many, or none at all."""
+        try:
+            with open_file(self.cells_path, limit=MAX_CELLS_BYTES, root=self.path) as file:
+                left = wanted = os.fstat(file.fileno()).st_size if size is None else size
+                digest = hashlib.sha256()
+                while left > 0 and (part := file.read(min(left, 1 << 20))):
+                    digest.update(part)
+                    left -= len(part)
+        except OSError:
+            return None
+        return RecordsEnd(size=wanted, sha256=digest.hexdigest()) if left == 0 else None
+
+    def trace_sha256(self, name: str) -> str | None:
+        """Hash of a trace file, None where it cannot be read."""
+        try:
+            content = read_bytes(self.traces_dir / name, limit=MAX_TRACE_BYTES, root=self.path)
+        except OSError:
+            return None
+        return hashlib.sha256(content).hexdigest()
 
     def append(self, record: Record) -> None:
         """Add one line and wait until it is on the disk.
