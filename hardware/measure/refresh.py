@@ -37,13 +37,13 @@ MIN_RUNS = 10
 """Values near a level from which on it is known how often they change there."""
 
 LEVEL_COUNTS, LEVEL_REL = 5, 0.02
-IMPROBABLE = 1e-2
+IMPROBABLE = 0.02
 """Probability, over all values of a window, below which a value that repeats is no chance."""
 
 NOISE_COUNTS = 2
 """Median step of the noise, in counts, from which on it is expected to show in each reading."""
 
-SURE = 1.5
+SURE = 0.5
 """Standard deviations by which the share of values that repeat is taken higher than it was seen."""
 
 Span = tuple[float, float]
@@ -229,7 +229,8 @@ def _improbable(
     steps_w = [step_w for _, step_w in others if step_w <= near_w]
     if len(steps_w) < MIN_RUNS or statistics.median(steps_w) < least_w:
         return False
-    repeats = sum(max(0.0, (one.end_s - one.start_s) / period_s - 1) for one, _ in others)
+    # of all runs together: when one is seen may be off by the time between two requests, which averages out
+    repeats = max(0.0, sum(one.end_s - one.start_s for one, _ in others) / period_s - len(others))
     slots = repeats + len(steps_w)
     share = (repeats + 1) / (slots + 2)
     share = min(1.0, share + SURE * math.sqrt(share * (1 - share) / slots))
