@@ -14,6 +14,7 @@ from bench.errors import RequestError
 from bench.read import published
 from bench.store.durable import printable
 from bench.store.record import FIELDS
+from bench.suite.arm import Arm
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose arm is their `blocks`, in records that lack the field `arm`; others stand under their name there."""
@@ -21,7 +22,7 @@ NAMED_METHODS = ("fixed", "tbft")
 EVERY_FIELD = (*(name for name, info in FIELDS.items() if info.kind != "terms"), "accuracy_sd", "target")
 """All that fits into one column."""
 
-READ = (*(name for name, info in FIELDS.items() if info.read), "accuracy_sd", "target")
+READ = (*(name for name, info in FIELDS.items() if info.read or name == "options"), "accuracy_sd", "target")
 """Of those, what the analysis reads."""
 
 _INDICES = ("seed", "repeat")
@@ -66,8 +67,9 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     varied = frame["variant"] != ""
     frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
-    of_older = frame["blocks"].where(~chosen, frame["method"])
-    frame["arm"] = frame["arm"].fillna(of_older) if "arm" in frame else of_older
+    frame["arm"] = frame["arm"].fillna(frame["blocks"].where(~chosen, frame["method"]))
+    if frame["options"].notna().any():
+        _tell_options_apart(frame)
     frame["role"] = np.select(
         [
             chosen,
@@ -85,16 +87,32 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     return frame
 
 
+def _tell_options_apart(frame: pd.DataFrame) -> None:
+    """Put the options into arms that do not name them: two option sets of a method are two arms.
+
+    That is the label of a record that names the method alone, or one that other options of the run have too.
+    """
+    sets = frame[["arm", "method", "options"]].drop_duplicates()
+    unnamed = sets["options"].notna() & ((sets["arm"] == sets["method"]) | sets.duplicated("arm", keep=False))
+    for arm, method, options in sets[unnamed].itertuples(index=False):
+        of = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(options).items()}
+        label = Arm(method, tuple(of.items())).label
+        same = (frame["arm"] == arm) & (frame["method"] == method) & (frame["options"] == options)
+        frame.loc[same, "arm"] = label if arm == method else f"{arm} {label}"
+
+
 def _column(name: str, values: Sequence[Any]) -> Any:
     info = FIELDS.get(name)
     kind = "text" if name == "target" else info.kind if info else "number"
     if kind == "list":
         return [";".join(map(str, value)) if value else "" for value in values]
     if kind == "object":
-        return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
+        known = [None if value is None else json.dumps(value, sort_keys=True) for value in values]
+        return pd.Series(known, dtype="str")
     if name in _INDICES:
         return np.array([int(value or 0) for value in values], dtype=np.int64)
     if kind == "text":
-        empty = "" if info and info.key else None
-        return pd.Series([empty if value is None else printable(str(value)) for value in values], dtype="str")
-    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
+        texts = {value: printable(str(value)) for value in set(values)}  # most stand in many records
+        texts[None] = "" if info and info.key else None
+        return pd.Series([*map(texts.get, values)], dtype="str")
+    return np.array(values, dtype=float)  # None becomes nan
