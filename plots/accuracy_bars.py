@@ -9,7 +9,7 @@ from bench.analysis import Analysis, Results
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import Drawn, arms_of, colours, drawable
+from plots.drawing.style import Drawn, arms_of, colours, drawable, noun
 
 _BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_sd")
 
@@ -25,7 +25,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     spread = "the published standard deviation" if results.published else "95 % t interval over seeds"
     chart = Chart(
         name="accuracy_bars",
-        title="Accuracy by tuned block",
+        title=f"Accuracy by {noun(arms)}",
         x_label="labelled target data",
         y_label="accuracy, %",
         caption=(
@@ -34,7 +34,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
             f"{more}Outlined, with its value: the target block of the shift."
         ),
         alt=(
-            "Grouped bars: accuracy in percent by tuned block for each train size, one panel per shift, "
+            f"Grouped bars: accuracy in percent by {noun(arms)} for each train size, one panel per shift, "
             "with Block Avg and full fine-tuning as lines. The accuracy table holds the same figures."
         ),
         legend=handles(arms, palette, target=bool(blocks["is_target"].any())),

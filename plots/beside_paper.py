@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
@@ -10,13 +9,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from bench.analysis.wording import missing, size_label
 from bench.compare.comparison import Comparison
 from bench.compare.verdict import AGREES, Measure
-from plots.drawing.bars import GROUP_WIDTH, limits
+from plots.drawing.bars import GROUP_WIDTH, across, limits, ticks
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours
+from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours, noun
+
+RIM = withStroke(linewidth=3.4, foreground=PAPER)
+"""Makes a line stand out on every bar."""
 
 
 def draw(comparison: Comparison) -> list[Drawn]:
@@ -50,7 +53,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
             f"about the bar; it holds the line where nothing tells them apart. {agree} of {len(conditions)} agree."
         ),
         alt=(
-            f"Grouped bars: {measure.heading} in percent by tuned block, one panel per shift, with the published "
+            f"Grouped bars: {measure.heading} in percent by {noun(arms)}, one panel per shift, with the published "
             "figure as a line across each bar. compare.csv holds the same figures."
         ),
         legend=legend,
@@ -63,34 +66,18 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
         width = GROUP_WIDTH / len(here)
         for row in part.to_dict("records"):
             x = sizes.index(row["train_size"]) - GROUP_WIDTH / 2 + (here.index(row["arm"]) + 0.5) * width
-            _pair(axes, row, measure.name, ours, printed, x=x, width=width, colour=palette[row["arm"]])
-        axes.set_xticks(range(len(sizes)), [size_label(size, n_train[size]) for size in sizes])
-        axes.tick_params(axis="x", length=0)
-        axes.set_xlim(-0.55, len(sizes) - 0.45)
+            height = 100 * row[f"{measure.name}_{ours}"]
+            face = _face(row["role"], palette[row["arm"]])
+            axes.bar(x, height, width * 0.9, gid=f"bar-{row['arm']}", zorder=2, **face)
+            if not missing(row[f"{measure.name}_lo"]):
+                half = 50 * (row[f"{measure.name}_hi"] - row[f"{measure.name}_lo"])
+                axes.errorbar(x, height, yerr=half, color=INK, elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=4)
+            line = {"linewidth": 1.8, "zorder": 5, "path_effects": [RIM], "gid": f"published-{row['arm']}"}
+            across(axes, x, 0.96 * width, 100 * row[f"{measure.name}_{printed}"], **line)
+        ticks(axes, [size_label(size, n_train[size]) for size in sizes])
         limits(axes, part[f"{measure.name}_run"])
 
     return draw_pages(chart, conditions, panel)
-
-
-def _pair(
-    axes: Axes, row: dict[Hashable, Any], name: str, ours: str, printed: str, *, x: float, width: float, colour: str
-) -> None:
-    height, line = 100 * row[f"{name}_{ours}"], 100 * row[f"{name}_{printed}"]
-    axes.bar(x, height, width * 0.9, **_face(row["role"], colour), gid=f"bar-{row['arm']}", zorder=2)
-    lo, hi = row[f"{name}_lo"], row[f"{name}_hi"]
-    if not missing(lo):
-        half = 50 * (hi - lo)
-        axes.errorbar(x, height, yerr=half, color=INK, elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=4)
-    for colour_of_line, thickness in ((PAPER, 3.4), (INK, 1.8)):  # rimmed, so that it stands out on every bar
-        axes.plot(
-            [x - width * 0.48, x + width * 0.48],
-            [line, line],
-            color=colour_of_line,
-            linewidth=thickness,
-            solid_capstyle="butt",
-            gid=f"published-{row['arm']}",
-            zorder=5,
-        )
 
 
 def _face(role: str, colour: str) -> dict[str, Any]:

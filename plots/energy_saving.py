@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results
+from bench.analysis.tables import costed
 from bench.analysis.wording import repetitions
 from plots.drawing.bars import MARK, THEORY, Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, Drawn, arms_of, colours, drawable
+from plots.drawing.style import INK, Drawn, arms_of, colours, drawable, noun
 
 FLOOR = -1.0
 """A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
@@ -50,7 +51,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     chart = Chart(
         name="energy_saving",
         title="Energy saved against tuning everything" + (f" ({made})" if made else ""),
-        x_label="labelled target data",
+        x_label=costed(results) if results.published else "labelled target data",
         y_label="energy-saving rate, %",
         caption=(
             "(E_full \N{MINUS SIGN} E) / E_full of gross energy"
@@ -58,11 +59,11 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
             + ". "
             + ("Arrow: the interval reaches below \N{MINUS SIGN}100 %. " if wide else "")
             + (f"By MACs: the rate of the multiply-accumulates, {of}. " if by_macs else "")
-            + (f"{off_axis} net rates below \N{MINUS SIGN}100 % are not drawn. " if off_axis else "")
+            + (f"Net rates below \N{MINUS SIGN}100 % are not drawn: {off_axis}. " if off_axis else "")
             + f"{more}Energy: {analysis.quality.energy}."
         ),
         alt=(
-            "Grouped bars: energy saved in percent by tuned block for each train size, one panel per shift, with "
+            f"Grouped bars: energy saved in percent by {noun(arms)} for each train size, one panel per shift, with "
             "Block Avg as a line. The energy-saving table holds the same figures."
         ),
         legend=legend,

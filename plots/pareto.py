@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis import Analysis, Results
+from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable
@@ -20,7 +21,6 @@ from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, draw
 NAME = "pareto"
 """Of the files, and of the script that draws the figure in a page."""
 
-_X_LABEL = "gross energy of one fine-tuning, {unit}"
 _NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
@@ -49,7 +49,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     chart = Chart(
         name=NAME,
         title=_title(analysis),
-        x_label=_X_LABEL.format(unit=unit),
+        x_label=f"gross energy of {costed(results)}, {unit}",
         y_label="accuracy, %",
         caption=_caption(blocks, analysis, "Pareto front", more),
         alt=(
@@ -65,7 +65,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     return draw_pages(chart, blocks, panel)
 
 
-def widget_data(analysis: Analysis) -> dict[str, Any]:
+def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
     """The same figure for page/web/pareto.js: one data label at a time, arms to switch on and off."""
     blocks, more = _points(analysis)
     arms = arms_of(blocks)
@@ -88,7 +88,7 @@ def widget_data(analysis: Analysis) -> dict[str, Any]:
         shifts.setdefault(str(row["data"]), []).append(point)
     return {
         "title": _title(analysis),
-        "xLabel": _X_LABEL.format(unit=unit),
+        "xLabel": f"gross energy of {costed(results)}, {unit}",
         "unit": unit,
         "factor": factor,
         "arms": [{"name": name, "colour": palette[name]} for name in names],

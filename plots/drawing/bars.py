@@ -71,7 +71,7 @@ def paint(
         for role, line in _LINES.items():
             for level in here.loc[here["role"] == role, bars.value].dropna().head(1):
                 across(axes, group, GROUP_WIDTH + 0.06, 100 * level, gid=f"{role}-{group}", linestyle=line)
-    ticks(axes, [size_label(size, n_train) for size, n_train in sizes.items()])
+    ticks(axes, [size_label(size, n_train) if size else "" for size, n_train in sizes.items()])
 
 
 def across(axes: Axes, x: float, width: float, y: float, **line: Any) -> None:

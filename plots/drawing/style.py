@@ -85,6 +85,11 @@ def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:
     return [(arm, roles[arm]) for arm in arm_order(blocks)]
 
 
+def noun(arms: Iterable[tuple[str, str]]) -> str:
+    """What a title calls the arms."""
+    return "arm" if any(role == "method" for _, role in arms) else "tuned block"
+
+
 def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Colour per arm label: the paper's blocks have theirs, others take the next free one in the order given."""
     arms = list(arms)

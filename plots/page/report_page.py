@@ -66,7 +66,7 @@ def render(content: Content) -> str:
     sections = [_summary(content)]
     sections += [_comparison(number, one) for number, one in enumerate(content.comparisons, start=1)]
     if content.figures:
-        sections.append(_figures(analysis, content.figures))
+        sections.append(_figures(results, analysis, content.figures))
     if content.grids:
         sections.append(Section(title="Tables", macro="tables", view={"grids": content.grids, "max_rows": MAX_ROWS}))
     if not results.published:
@@ -172,13 +172,13 @@ def _measure(comparison: Comparison, measure: Measure, rows: list[dict[Hashable,
 # -- figures ---------------------------------------------------------------------------------------------------
 
 
-def _figures(analysis: Analysis, figures: Sequence[Rendered]) -> Section:
+def _figures(results: Results, analysis: Analysis, figures: Sequence[Rendered]) -> Section:
     moving = [drawn for drawn in figures if drawn.name.startswith(pareto.NAME)]
     measured = analysis.quality.has_joules
     view = {
         "drawn": [_svg(drawn) for drawn in figures if drawn not in moving],
         "pareto": [_svg(drawn) for drawn in moving],
-        "pareto_data": pareto.widget_data(analysis) if moving else None,
+        "pareto_data": pareto.widget_data(results, analysis) if moving else None,
         "no_pareto": "accuracy and joules were not measured on the same cells"
         if measured
         else "no energy was measured",
@@ -296,7 +296,9 @@ def _quality(analysis: Analysis) -> Section:
     known = analysis.quality
     facts = {
         "Repeats": ", ".join(f"{count} {status}" for status, count in known.statuses.items()),
-        "Grades of joules": ", ".join(f"{count} x {grade}" for grade, count in sorted(known.grades.items())),
+        "Grades of joules": ", ".join(
+            f"{count} \N{MULTIPLICATION SIGN} {grade}" for grade, count in sorted(known.grades.items())
+        ),
         "Flags": "none" if not known.flags else "",
         **{f"{flag} ({count})": FLAGS.get(flag, "not known to this version") for flag, count in known.flags.items()},
         "Cells with unstable joules": ", ".join(known.unstable[:MAX_FAILURES]) or "none",

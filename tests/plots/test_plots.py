@@ -271,4 +271,4 @@ def test_more_arms_than_can_be_told_apart_are_in_the_tables(monkeypatch: pytest.
         (drawn,) = draw(module, results)
         assert "more arms are in the tables only" in words(drawn)
         assert drawn.figure.get_figheight() < 8
-    assert len(pareto.widget_data(analyse(results))["arms"]) == 3
+    assert len(pareto.widget_data(results, analyse(results))["arms"]) == 3

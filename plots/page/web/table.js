@@ -11,6 +11,7 @@ jt.widgets.table = async (host, data) => {
   const total = columns.length ? columns[0].values.length : 0;
   const shown = columns.map((column) => column.values.map((value, row) => display(column, value, row)));
   const long = shown.map((texts) => texts.some((text) => text.length > 40));
+  const short = shown.map((texts) => texts.every((text) => text.length <= 16)); // a date stays on one line
   const haystack = Array.from({ length: total }, (_, row) =>
     columns
       .map((column, index) => (column.kind === "text" || column.kind === "list" ? shown[index][row] : ""))
@@ -92,7 +93,7 @@ jt.widgets.table = async (host, data) => {
         }
         if (index === 0) return jt.el("th", { scope: "row" }, ...breakable(shown[index][row]));
         const tone = (column.tones || {})[value] || "";
-        const kind = column.kind === "number" ? "figure" : long[index] ? "words" : "";
+        const kind = column.kind === "number" ? "figure" : long[index] ? "words" : short[index] ? "short" : "";
         return jt.el("td", { class: `${kind} ${tone}`.trim() || null }, shown[index][row]);
       }),
     );
