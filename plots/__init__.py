@@ -1,1 +1,1 @@
-"""Figures, one module each, and the report page. They read `bench.analysis` and write files."""
+"""Draw the results that `bench.analysis` gives: one module per figure, and the HTML pages."""

@@ -15,7 +15,7 @@ _BARS = Bars(value="accuracy", lo="accuracy_lo", hi="accuracy_hi", sd="accuracy_
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
-    """Pages of panels, one panel per data label that has an accuracy; [] where none has."""
+    """Draw one panel per data label with an accuracy. Returns one figure per page of panels, [] without any."""
     blocks = analysis.blocks[analysis.blocks["accuracy"].notna()]
     if blocks.empty:
         return []

@@ -19,11 +19,11 @@ from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours, noun
 
 RIM = withStroke(linewidth=3.4, foreground=PAPER)
-"""Makes a line stand out on every bar."""
+"""White edge of the published line, which keeps it visible on a dark bar."""
 
 
 def draw(comparison: Comparison) -> list[Drawn]:
-    """A figure per measure that was compared with the published tables; [] for a comparison of two runs."""
+    """Draw one figure per measure compared with the published tables. Returns [] for a comparison of two runs."""
     if not comparison.published:
         return []
     return [drawn for measure in comparison.measures for drawn in _measure(comparison, measure)]
@@ -81,7 +81,7 @@ def _measure(comparison: Comparison, measure: Measure) -> list[Drawn]:
 
 
 def _face(role: str, colour: str) -> dict[str, Any]:
-    """Block Avg, ink elsewhere, is an empty bar here: the published line is ink too."""
+    """Colours of a bar. Block Avg is an empty one: its colour elsewhere is that of the published line."""
     if role == "average":
         return {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8}
     return {"facecolor": colour, "edgecolor": PAPER, "linewidth": 0.4}

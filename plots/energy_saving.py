@@ -15,7 +15,7 @@ from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, Drawn, arms_of, colours, drawable, noun
 
 FLOOR = -1.0
-"""A rate below -100 % says that hardly anything was left above idle, or that little is known; it would flatten all."""
+"""Lowest rate drawn. One below -100 % means little power above idle, or few data, and would flatten the other bars."""
 
 _BARS = Bars(
     value="saving_gross",
@@ -28,7 +28,7 @@ _BARS = Bars(
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
-    """Pages of panels, one per data label that has a saving rate; [] where none has."""
+    """Draw one panel per data label with a saving rate. Returns one figure per page of panels, [] without any."""
     blocks = analysis.blocks[analysis.blocks["saving_gross"].notna()]
     if blocks.empty:
         return []

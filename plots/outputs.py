@@ -1,4 +1,4 @@
-"""Files that a report writes into a folder, beside what others may have put there."""
+"""Write the files of a report into a folder without touching files that no report wrote."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.errors import RequestError
 from bench.store.durable import open_file, read_bytes, read_json, remove_file, write_atomic
 
 LIST = "report-files.json"
-"""Names the files that the newest report wrote, each with the SHA-256 of what it may hold."""
+"""File that lists what the newest report wrote, each file with its allowed SHA-256 sums."""
 
 _OURS = re.compile(r"report\.html|summary\.csv|figures/[\w.-]+\.(?:png|svg)|tables/[\w.-]+\.(?:md|tex)")
 _OLD_PAGE = b"content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src"
-"""Stands in a page of a version that kept no list; the files beside it that a report names are of the same report."""
+"""Part of a page that a version without a list wrote. Beside such a page, files named like a report's are replaced."""
 
 _MAX_BYTES = 100_000_000
 _MAX_LIST_BYTES = 1_000_000
@@ -57,7 +57,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _listed(folder: Path, files: Iterable[str]) -> dict[str, set[str]]:
-    """The hashes of what each file of a former report may hold; {} without a former report.
+    """Read the allowed SHA-256 sums of each file of the former report; {} without a former report.
 
     Raises:
         RequestError: another file has the list's name.
@@ -82,7 +82,7 @@ def _checked_name(name: str) -> str:
 
 
 def _sha256(folder: Path, name: str) -> str | None:
-    """Hash of a file, None where there is none.
+    """Hash a file; None if it does not exist.
 
     Raises:
         RequestError: it is no regular file, or cannot be read.

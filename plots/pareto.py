@@ -1,4 +1,4 @@
-"""Accuracy against joules: what each block costs and gives, and the front of those that nothing beats."""
+"""Accuracy against joules per arm and train size, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable
 
 NAME = "pareto"
-"""Of the files, and of the script that draws the figure in a page."""
+"""Name of the files, and of the script that draws the figure in a page."""
 
 _NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
 def front(points: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `points` that no other row beats: none is at least as accurate for fewer joules.
+    """Return the rows of the Pareto front: those for which no other row is at least as accurate for fewer joules.
 
     Args:
         points: with columns energy_gross_j and accuracy.
@@ -37,7 +37,7 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
-    """Pages of panels, one per data label with both accuracy and joules; [] where none has."""
+    """Draw one panel per data label with accuracy and joules. Returns one figure per page of panels, [] without any."""
     blocks, more = _points(analysis)
     if blocks.empty:
         return []
@@ -66,7 +66,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
 
 
 def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
-    """The same figure for page/web/pareto.js: one data label at a time, arms to switch on and off."""
+    """Return what page/web/pareto.js draws: the same figure, one data label at a time."""
     blocks, more = _points(analysis)
     arms = arms_of(blocks)
     names = [arm for arm, _ in arms]
@@ -99,7 +99,7 @@ def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
 
 
 def _points(analysis: Analysis) -> tuple[pd.DataFrame, str]:
-    """The rows that have both figures, and what a caption says of arms left out."""
+    """Return the rows with both figures, and the caption's sentence on arms left out."""
     blocks = analysis.blocks[analysis.blocks["role"] != "average"]
     return drawable(blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()])
 

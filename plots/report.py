@@ -1,4 +1,4 @@
-"""Write a report: figures, tables, summary.csv and one HTML page that holds it all."""
+"""Write a report: figures, tables, summary.csv and an HTML page that shows them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from plots.page.report_page import render as render_page
 from plots.page.trace_data import collect
 
 FIGURES = (accuracy_bars, energy_saving, pareto)
-"""One module per figure, in the order of the page; each draws [] where the results hold nothing for it."""
+"""Modules of the figures in the order of the page. Each returns [] for results it cannot draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPaths:
-    """What a report wrote.
+    """Paths of the files that a report wrote.
 
     Attributes:
         html: the page.
         summary: summary.csv, one row per cell.
         figures: PNG and SVG of each.
         tables: Markdown and LaTeX of each.
-        damage: sentences on what could not be read, as the page has them.
+        damage: sentences on what could not be read; the page shows them too.
     """
 
     html: Path
@@ -95,5 +95,5 @@ def write_report(
 
 
 def _bytes(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which a folder's name may hold, as the escape that names it."""
+    """Encode as UTF-8. A lone surrogate, which the name of a folder may hold, becomes an escape such as `\\udcff`."""
     return text.encode("utf-8", "backslashreplace")

@@ -18,18 +18,18 @@ from bench.analysis.wording import missing, size_label
 from plots.drawing.style import INK, PAPER
 
 GROUP_WIDTH = 0.84
-"""Of the distance between two groups."""
+"""Width of a group of bars, as a fraction of the distance between two groups."""
 
 THEORY: Any = (0, (1, 0.8))
 MARK: Any = {"marker": "D", "markersize": 3, "color": PAPER, "markeredgecolor": INK, "markeredgewidth": 0.7}
-"""The diamond of a second figure on a bar."""
+"""Diamond that shows a second figure on a bar."""
 
 _LINES: dict[str, Any] = {"average": (0, (2.5, 1.5)), "full": "solid"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bars:
-    """What the bars show: columns of analysis.blocks, all fractions, drawn in percent.
+    """Columns of analysis.blocks that the bars show, all fractions, drawn in percent.
 
     Attributes:
         value, lo, hi: the bar and its interval.
@@ -51,7 +51,7 @@ class Bars:
 def paint(
     axes: Axes, blocks: pd.DataFrame, *, sizes: Mapping[float, float], bars: Bars, palette: Mapping[str, str]
 ) -> None:
-    """Draw one data label.
+    """Draw the bars of one data label.
 
     Args:
         blocks: rows of analysis.blocks of this label.
@@ -75,13 +75,13 @@ def paint(
 
 
 def across(axes: Axes, x: float, width: float, y: float, **line: Any) -> None:
-    """A short horizontal line, centred on x."""
+    """Draw a short horizontal line, centred on x."""
     look: dict[str, Any] = {"color": INK, "linewidth": 1.2, "solid_capstyle": "butt", "zorder": 4} | line
     axes.plot([x - width / 2, x + width / 2], [y, y], **look)
 
 
 def ticks(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the groups."""
+    """Label the groups of bars."""
     axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) <= 4 else 45)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.55, len(labels) - 0.45)
@@ -116,7 +116,7 @@ def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: f
 
 
 def limits(axes: Axes, values: pd.Series) -> None:
-    """0..100 % with room for figures above the bars; lower where a rate is negative."""
+    """Set the y axis to 0..100 % with room for the figures above the bars, or lower if a rate is negative."""
     low = 100 * float(np.nanmin(values.to_numpy(dtype=float), initial=0.0))
     axes.set_ylim(low * 1.1 if low < 0 else 0, 108)
     axes.set_yticks([tick for tick in range(-500, 101, 20 if low > -100 else 100) if tick >= low * 1.1])
@@ -125,7 +125,7 @@ def limits(axes: Axes, values: pd.Series) -> None:
 
 
 def train_sizes(analysis: Analysis) -> dict[str, dict[float, float]]:
-    """Per data label its train sizes with n_train; those without a result keep their place."""
+    """Return n_train by train size for each data label, sizes without a result included."""
     return {
         str(label): dict(zip(part["train_size"], part["n_train"], strict=True))
         for label, part in analysis.shifts.groupby("data", sort=False)
@@ -133,7 +133,7 @@ def train_sizes(analysis: Analysis) -> dict[str, dict[float, float]]:
 
 
 def handles(arms: Sequence[tuple[str, str]], palette: Mapping[str, str], *, target: bool) -> list[Artist]:
-    """Legend of the arms that are there, lines last."""
+    """Make the legend of the arms: bars first, then lines, then the target's outline."""
     made: list[Artist] = [Patch(facecolor=palette[arm], label=arm) for arm, role in arms if role not in _LINES]
     made += [
         Line2D([], [], color=INK, linewidth=1.2, linestyle=_LINES[role], label=arm)

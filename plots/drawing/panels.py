@@ -18,19 +18,19 @@ from plots.drawing.style import INK, MUTED, WIDTH_IN, Drawn, context, new_figure
 COLUMNS = 3
 PER_PAGE = 6
 MAX_PAGES = 8
-"""Beyond that a reader is better served by the tables, which hold everything."""
+"""Pages of one figure. Further panels are left out; the tables hold them."""
 
 _LEGEND_CHARACTERS, _CAPTION_CHARACTERS = 60, 1200
 _PANEL_IN = 2.05
 _GAP_X_IN, _GAP_Y_IN = 0.3, 0.55
 _LEFT_IN, _RIGHT_IN = 0.62, 0.12
 _TITLE_IN, _LEGEND_IN, _CAPTION_IN = 0.19, 0.19, 0.135
-"""Heights of a line of each."""
+"""Heights of a line of the title, the legend and the caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """What a figure says around its panels.
+    """Texts and legend around the panels of a figure.
 
     Attributes:
         name: file name without ending; pages after the first get a number.
@@ -55,7 +55,7 @@ Paint = Callable[[Axes, str, pd.DataFrame], None]
 
 
 def draw_pages(chart: Chart, rows: pd.DataFrame, paint: Paint) -> list[Drawn]:
-    """One Drawn per page of panels, a panel for each label in the column `data`, in the order of the rows."""
+    """Draw a panel for each label in the column `data`, in the order of the rows. Returns one Drawn per page."""
     parts = {str(label): part for label, part in rows.groupby("data", sort=False)}
     labels = list(parts)
     pages = [labels[start : start + PER_PAGE] for start in range(0, len(labels), PER_PAGE)]
@@ -76,7 +76,7 @@ def draw_pages(chart: Chart, rows: pd.DataFrame, paint: Paint) -> list[Drawn]:
 
 
 def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figure:
-    """A figure laid out in inches: letters and panels keep their size, only the figure grows."""
+    """Lay out a figure in inches, so that letters and panels keep their size while the figure grows."""
     columns = min(COLUMNS, len(parts))
     rows = math.ceil(len(parts) / columns)
     width = {1: 4.4, 2: 5.8}.get(columns, WIDTH_IN)
@@ -125,7 +125,7 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
 
 
 def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
-    """One row if it fits, else as many equal columns as do."""
+    """Number of columns: one row if it fits, else as many equal columns as fit."""
     widths = [0.45 + 0.068 * len(_legend_label(handle)) for handle in legend]
     if sum(widths) <= width_in - 0.1:
         return max(1, len(legend))
@@ -133,18 +133,18 @@ def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
 
 
 def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
-    """Handles in the order that makes matplotlib, which fills columns first, read along the rows."""
+    """Reorder handles so that the legend reads along its rows; matplotlib fills its columns first."""
     return [handle for column in range(columns) for handle in legend[column::columns]]
 
 
 def _legend_label(handle: Artist) -> str:
-    """Its label; matplotlib leaves out those that begin with an underscore."""
+    """Label of a handle, with a space before an underscore: matplotlib leaves out labels that begin with one."""
     label = _cut(public(handle.get_label()), _LEGEND_CHARACTERS)
     return f" {label}" if label.startswith("_") else label
 
 
 def _cut(text: str, characters: int) -> str:
-    """Both ends of a text that is too long: of a label, the beginning names the data, the end the shift."""
+    """Shorten a text in its middle. The beginning of a label names the data, its end the shift."""
     if len(text) <= characters:
         return text
     half = (characters - 1) // 2
@@ -152,7 +152,7 @@ def _cut(text: str, characters: int) -> str:
 
 
 def _same_height(axes: Sequence[Axes]) -> None:
-    """Panels of a page share their y range, so that bars can be compared across them."""
+    """Give the panels of a page the same y range, so that bars can be compared across them."""
     low = min(panel.get_ylim()[0] for panel in axes)
     high = max(panel.get_ylim()[1] for panel in axes)
     for panel in axes:

@@ -1,4 +1,4 @@
-"""Style of all figures: one colour per block everywhere, sizes, and how a figure is written."""
+"""Style of all figures: colours, sizes, settings of matplotlib; and rendering to PNG and SVG."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INK = "#1b1f24"
 MUTED = "#5b6570"
 GRID = "#dfe3e8"
 PAPER = "#ffffff"
-"""The four colours that are not data. A page may replace them in the SVG, e.g. to go dark."""
+"""Colours that do not stand for data. A page replaces them in the SVG by its own, light or dark."""
 
 BLOCK_COLOURS = {"block1": "#0072b2", "block2": "#56b4e9", "block3": "#009e73", "fc": "#e69f00"}
 """Colours told apart with every kind of colour vision (Okabe and Ito 2008)."""
@@ -34,7 +34,7 @@ OTHER_COLOURS = (
     *("#332288", "#44aa99", "#aa4499", "#999933", "#882255"),
 )
 MAX_ARMS = 40
-"""Of one figure: more cannot be told apart."""
+"""Arms that one figure draws: more cannot be told apart."""
 
 PNG_DPI = 150
 WIDTH_IN = 7.2
@@ -43,7 +43,7 @@ WIDTH_IN = 7.2
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A figure and what a page needs to show it.
+    """A figure with its name and its description in words.
 
     Attributes:
         name: file name without ending.
@@ -58,7 +58,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A figure as the content of files: its PNG, its SVG, its words and its width."""
+    """A figure rendered: PNG, SVG, description in words, and width."""
 
     name: str
     png: bytes
@@ -67,12 +67,12 @@ class Rendered:
     width_in: float
 
     def files(self) -> dict[str, bytes]:
-        """Contents by file name."""
+        """Return the contents by file name."""
         return {f"{self.name}.png": self.png, f"{self.name}.svg": self.svg.encode()}
 
 
 def drawable(blocks: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of the first MAX_ARMS arms, and what a caption says of the others."""
+    """Return the rows of the first MAX_ARMS arms, and the caption's sentence on the others."""
     arms = arm_order(blocks)
     if len(arms) <= MAX_ARMS:
         return blocks, ""
@@ -80,18 +80,18 @@ def drawable(blocks: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:
-    """(arm, role) of a table with these columns, in the order of tables."""
+    """Return (arm, role) of each arm of a table, in the order of tables."""
     roles = dict(zip(blocks["arm"], blocks["role"], strict=True))
     return [(arm, roles[arm]) for arm in arm_order(blocks)]
 
 
 def noun(arms: Iterable[tuple[str, str]]) -> str:
-    """What a title calls the arms."""
+    """Word for the arms in a title: blocks, unless a method is among them."""
     return "arm" if any(role == "method" for _, role in arms) else "tuned block"
 
 
 def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Colour per arm label: the paper's blocks have theirs, others take the next free one in the order given."""
+    """Return a colour per arm label: the paper's blocks have fixed ones, others take the next free one in order."""
     arms = list(arms)
     fixed = {"full": FULL_COLOUR, "average": INK}
     named = {arm: fixed.get(role) or BLOCK_COLOURS.get(arm) for arm, role in arms}
@@ -100,7 +100,7 @@ def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def context() -> AbstractContextManager[None]:
-    """Settings of all figures, for the time of drawing and writing only."""
+    """Apply the settings of all figures while drawing and rendering."""
     return mpl.rc_context(
         {
             "font.family": ["DejaVu Sans"],
@@ -140,19 +140,19 @@ def context() -> AbstractContextManager[None]:
 
 
 def public(text: object) -> str:
-    """A text of any origin as a figure may show it: control characters visible, folders left out."""
+    """Make foreign text safe to draw: control characters become visible, folders of absolute paths are left out."""
     return without_folders(shown(text))
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure of its own, outside pyplot's global list."""
+    """Make a figure outside pyplot's global list."""
     figure = Figure(figsize=(width_in, height_in))
     FigureCanvasAgg(figure)
     return figure
 
 
 def render(drawn: Drawn) -> Rendered:
-    """The PNG (150 dpi) and the SVG of a figure."""
+    """Render a figure as PNG (150 dpi) and SVG."""
     png, svg = io.BytesIO(), io.StringIO()
     with context(), warnings.catch_warnings():
         # a label in a script that the font lacks shows boxes in the PNG; the SVG has the text itself

@@ -1,1 +1,1 @@
-"""Pages of HTML: one file each, which asks for nothing from anywhere."""
+"""HTML pages: each is one file that needs no network."""

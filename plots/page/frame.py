@@ -37,7 +37,7 @@ class Section:
 def render_page(
     template: str, title: str, subtitle: str, sections: Sequence[Section], *, widgets: Sequence[str] = ()
 ) -> str:
-    """A whole page. It requests nothing from anywhere, and its policy keeps it so.
+    """Render a whole page. It requests nothing from anywhere, and its policy forbids that it does.
 
     Only the page's own scripts may run: the policy names them by their hash, so that even markup that slipped through
     from a record would do nothing. A page without a widget has no script.
@@ -67,7 +67,7 @@ def render_page(
 
 
 def packed(value: Any) -> Markup:
-    """JSON for the scripts as base64 of gzip: small, and no text in it can end or be an element.
+    """Pack JSON for the scripts as base64 of gzip: small, and no text in it can end or open an element.
 
     Raises:
         ValueError: nan or infinity in it.
@@ -76,7 +76,7 @@ def packed(value: Any) -> Markup:
 
 
 def _public(value: Any) -> Any:
-    """The same value with texts as a page may show them: control characters visible, folders left out."""
+    """Make the texts of a value safe to show: control characters become visible, folders of absolute paths left out."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return without_folders(shown(value, keep="\n\t\N{NO-BREAK SPACE}"))
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _environment() -> Environment:
 
 
 def _ids(sections: Sequence[Section]) -> list[str]:
-    """Anchors of the sections, from their titles, each once."""
+    """Make anchors from the titles of the sections, each a different one."""
     names: list[str] = []
     for section in sections:
         stem = name = re.sub(r"\W+", "-", section.title.lower())
@@ -114,7 +114,7 @@ def _ids(sections: Sequence[Section]) -> list[str]:
 
 
 def _script(widgets: Sequence[str]) -> str:
-    """The script of a page with these widgets, in the order of their dependence."""
+    """Join the scripts of these widgets, in the order of their dependence."""
     parts = [_web_file(f"{name}.js") for name in ("core", *widgets)]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
@@ -133,7 +133,7 @@ def _plotly() -> str:
 
 @cache
 def _plotly_packed() -> Markup:
-    """plotly.js: 2 MB instead of 5, unpacked by the browser once a chart needs it."""
+    """Pack plotly.js: 2 MB instead of 5, unpacked by the browser once a chart needs it."""
     return _pack(_plotly())
 
 
@@ -143,5 +143,5 @@ def _pack(text: str) -> Markup:
 
 
 def _hash(text: str) -> str:
-    """The name of a script in a Content-Security-Policy."""
+    """Name a script as a Content-Security-Policy does."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

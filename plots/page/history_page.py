@@ -30,11 +30,11 @@ _VERSIONS = ("jouletune", "torch", "kernel", "governor")
 _WIDTH, _HEIGHT = 360.0, 48.0
 
 SeriesNumbers = dict[tuple[str, int], int]
-"""Number on the page of the series of a measure and a row of its table."""
+"""(name of the measure, row of its table) -> number of the series on the page."""
 
 
 def write_history(history: History, path: Path) -> Path:
-    """Write the page, as a whole.
+    """Write the page of a history.
 
     Raises:
         JouletuneError: it cannot be written.
@@ -44,7 +44,7 @@ def write_history(history: History, path: Path) -> Path:
 
 
 def render(history: History) -> str:
-    """The whole page."""
+    """Render the whole page."""
     numbers: SeriesNumbers = {}
     for table in history.tables:
         for row in range(len(table.conditions)):
@@ -79,7 +79,7 @@ def _summary(history: History) -> Section:
 
 
 def _words(history: History) -> Section:
-    """The worst changes one by one, each with its series."""
+    """Describe the worst changes one by one, each with a drawing of its series."""
     tables = {table.measure: (table, found) for table, found in zip(history.tables, history.found, strict=True)}
     items = []
     for change in history.changes[:MAX_SENTENCES]:
@@ -106,7 +106,7 @@ def _detail(change: Change, history: History) -> str:
 
 
 def _sketch(values: Floats, level: Floats, change: Change) -> dict[str, str]:
-    """Size and paths of a small drawing of a series."""
+    """Return size and SVG paths of a small drawing of a series."""
     known = np.flatnonzero(~np.isnan(values)).tolist()
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     span = max(high - low, 1e-9)
@@ -162,7 +162,7 @@ def _show(series: Sequence[int]) -> Column:
 
 
 def _series(history: History, numbers: SeriesNumbers) -> Section:
-    """What web/history.js draws: every series with its level and its changes, those of joules first."""
+    """Collect what web/history.js draws: every series with its level and its changes, those of joules first."""
     changes: dict[tuple[str, int], list[Change]] = {}
     for change in history.changes:
         changes.setdefault((change.measure.name, change.series), []).append(change)
@@ -215,12 +215,12 @@ def _one_series(table: Table, found: Found, row: int, changes: list[Change], his
 
 
 def _short(values: Floats) -> list[float | None]:
-    """Five digits are finer than a screen."""
+    """Round to five digits, finer than a screen; None for nan."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def _conditions(history: History, numbers: SeriesNumbers) -> Section:
-    """One row per series: its level on the last night, against that on the first."""
+    """Make a table of the series: the level on the last night against that on the first."""
     changed = Counter((change.measure.name, change.series) for change in history.changes)
     rows = []
     for table, found in zip(history.tables, history.found, strict=True):

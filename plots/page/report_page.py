@@ -1,5 +1,7 @@
-"""The report as one HTML page: words first, then figures, tables, traces, quality and facts. Without scripts it loses
-only what moves."""
+"""The report as one HTML page: words first, then figures, tables, traces, quality and facts.
+
+Without scripts it loses only what is interactive.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ _TONES = {WORSE: "bad", DIFFERS: "bad", BETTER: "good", AGREES: "good", NOT_ENOU
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All that a page shows.
+    """Everything that the page shows.
 
     Attributes:
         results, analysis: of the run or runs.
@@ -61,7 +63,7 @@ class Content:
 
 
 def render(content: Content) -> str:
-    """The whole page."""
+    """Render the whole page."""
     results, analysis = content.results, content.analysis
     sections = [_summary(content)]
     sections += [_comparison(number, one) for number, one in enumerate(content.comparisons, start=1)]
@@ -100,7 +102,7 @@ def _summary(content: Content) -> Section:
 
 
 def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
-    """(figure, what it is) of the headlines that the results have."""
+    """Return (figure, what it is) of each headline that the results have."""
     head, label = analysis.headlines, analysis.quality.caveat_label
     caveat = f" ({label})" if label else ""
     saved = "energy saved by tuning {}" + caveat
@@ -117,14 +119,14 @@ def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
 
 
 def _comparison(number: int, comparison: Comparison) -> Section:
-    """The comparison of this number, from 1, on the page."""
-    said = [measure_sentence(comparison, measure) for measure in comparison.measures]
+    """Show a comparison; `number` counts them on the page from 1."""
+    measures = [measure_sentence(comparison, measure) for measure in comparison.measures]
     label = f"Conditions of {comparison.run} against {comparison.base}"
     base = "the published tables" if comparison.base == "paper" else comparison.base
     view = {
         "name": f"comparison-{number}",
         "sentence": summary_sentence(comparison),
-        "measures": [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said],
+        "measures": [f"{sentence[0].upper()}{sentence[1:]}." for sentence in measures],
         "headlines": comparison.headlines,
         "warnings": comparison.warnings,
         "table": table_data(label, _compared(comparison)),
@@ -187,7 +189,7 @@ def _figures(results: Results, analysis: Analysis, figures: Sequence[Rendered]) 
 
 
 def _svg(drawn: Rendered) -> dict[str, Any]:
-    """The SVG as part of a page: ids of its own, and colours that follow the page."""
+    """Prepare an SVG for the page: give it ids of its own, and the colours of the page."""
     markup = drawn.svg[drawn.svg.index("<svg") :]
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (PAPER, "paper")):
         markup = markup.replace(colour, f"var(--{name})")
@@ -207,7 +209,7 @@ def _svg(drawn: Rendered) -> dict[str, Any]:
 
 
 def _cells(results: Results, analysis: Analysis, traces: TraceSet) -> Section:
-    """Every cell: what it gave, what it cost, how far that can be trusted, and a button that opens its power trace."""
+    """List the cells: accuracy, cost, grade and flags, and a button that opens the power trace."""
     cells = analysis.cells.head(MAX_CELLS)
     view = {
         "table": table_data("Cells", _cell_columns(results, cells, traces), sort=0),
@@ -255,7 +257,7 @@ def _cell_columns(results: Results, cells: pd.DataFrame, traces: TraceSet) -> li
 
 
 def _flags(results: Results, cells: pd.DataFrame) -> list[list[str]]:
-    """What the repeats of each cell were flagged with."""
+    """Return the flags of each cell's repeats."""
     flagged = results.records.loc[results.records["flags"] != "", ["run", "cell_id", "flags"]].drop_duplicates()
     found: dict[tuple[str, str], set[str]] = {}
     for run, cell, flags in flagged.itertuples(index=False):
@@ -264,7 +266,7 @@ def _flags(results: Results, cells: pd.DataFrame) -> list[list[str]]:
 
 
 def _first_trace(cells: pd.DataFrame, traces: TraceSet) -> list[int | None]:
-    """Number of the first trace of each cell."""
+    """Return the number of each cell's first trace, None without one."""
     first: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(traces.entries):
         first.setdefault((entry["run"], entry["cell"]), index)
@@ -272,7 +274,7 @@ def _first_trace(cells: pd.DataFrame, traces: TraceSet) -> list[int | None]:
 
 
 def _traces(traces: TraceSet) -> Section:
-    """Each repeat's power over time. A chunk of traces is unpacked once one of them is chosen."""
+    """Show each repeat's power over time. A chunk of traces is unpacked once one of them is chosen."""
     if not traces.entries:
         recorded = "This energy source records none, or nothing was measured."
         why = "The traces could not be read." if traces.damage else recorded
@@ -292,7 +294,7 @@ def _traces(traces: TraceSet) -> Section:
 
 
 def _quality(analysis: Analysis) -> Section:
-    """What was left out, the grades, every flag with its meaning, the repeats without a result."""
+    """Show what was left out, the grades, every flag with its meaning, the repeats without a result."""
     known = analysis.quality
     facts = {
         "Repeats": ", ".join(f"{count} {status}" for status, count in known.statuses.items()),
@@ -312,7 +314,7 @@ def _quality(analysis: Analysis) -> Section:
 
 
 def _facts(results: Results, files: Sequence[tuple[str, str]]) -> Section:
-    """Manifest and suite of each run, and links to the files beside the page."""
+    """Show manifest and suite of each run, and link the files beside the page."""
     runs = []
     for name, manifest in zip(results.runs, results.manifests, strict=True):
         # the suite as written holds the same as its parsed content, and is easier to read
@@ -324,7 +326,7 @@ def _facts(results: Results, files: Sequence[tuple[str, str]]) -> Section:
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested facts as 'device.name' -> text; a long text is cut."""
+    """Flatten nested facts to ('device.name', text); a long text is cut."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))

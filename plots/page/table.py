@@ -1,4 +1,4 @@
-"""A table to search, filter and sort in the browser; its rows travel packed, so 10,000 of them are no burden."""
+"""A table to search, filter and sort in the browser. Its rows are packed, so that it may hold 10,000."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Column:
 
 
 def number(heading: str, values: Sequence[Any], digits: int = 0, **more: Any) -> Column:
-    """A column of numbers."""
+    """Make a column of numbers."""
     numbers = [None if value is None else float(value) for value in values]
     return Column(heading=heading, values=numbers, kind="number", digits=digits, **more)
 
 
 def table_data(label: str, columns: Sequence[Column], *, sort: int | None = None) -> dict[str, Any]:
-    """What web/table.js makes a table of; the first column names the row.
+    """Return what web/table.js makes a table of. The first column names the row.
 
     Args:
         label: what it holds, for those who cannot see it.

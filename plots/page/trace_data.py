@@ -1,4 +1,4 @@
-"""Power traces for a page: which of them, and each thinned so that no peak is lost."""
+"""Choose the power traces that a page shows, and thin each so that no peak is lost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500
 MAX_TRACE_BYTES, MAX_READ_BYTES = 100_000_000, 120_000_000
-"""Unpacked, of one trace (five million samples) and of all: reading that much takes some seconds."""
+"""Unpacked bytes read of one trace (five million samples) and of all, which takes some seconds."""
 
 ALL_POINTS = 800_000
-"""Of all traces together: about 5 MB of the page."""
+"""Points of all traces together: about 5 MB of the page."""
 
 MIN_POINTS, MAX_POINTS = 64, 1200
 PER_CHUNK = 32
@@ -94,7 +94,7 @@ def collect(results: Results) -> TraceSet:
 
 
 def _natural(cell_id: str) -> tuple[tuple[int, str], ...]:
-    """Sorts n=2 before n=10."""
+    """Return a key that sorts n=2 before n=10."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", cell_id))
 
 
@@ -121,7 +121,7 @@ def _damage(wrong: list[str]) -> tuple[str, ...]:
 
 
 def _drawn(row: pd.Series, trace: Trace) -> dict[str, Any]:
-    """What web/traces.js needs of one trace; times are seconds from the start of the work."""
+    """Collect what web/traces.js draws of one trace; times are seconds from the start of the work."""
     t_s, power_w = powers(trace)
     kept = thin(power_w, MAX_POINTS)
     origin_s = trace.moment_s("t0_s")
@@ -143,13 +143,13 @@ def _drawn(row: pd.Series, trace: Trace) -> dict[str, Any]:
 
 
 def _coded(drawn: dict[str, Any], points: int) -> dict[str, Any]:
-    """The same with at most `points` points, its numbers packed for the page."""
+    """Thin a trace to `points` points, and pack its numbers for the page."""
     kept = thin(drawn["p"], points)
     return drawn | {"t": _steps(drawn["t"][kept]), "p": _steps(drawn["p"][kept])}
 
 
 def powers(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """(t_s, power_w) of a trace. A counter gives the mean power between two of its updates, at the end of each."""
+    """Return (t_s, power_w) of a trace. A counter gives the mean power between two updates, at the later one."""
     if trace.kind == "power":
         return trace.t_s, trace.values
     changed = np.flatnonzero(np.diff(trace.values) != 0) + 1
@@ -161,7 +161,7 @@ def powers(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thin(values: np.ndarray, points: int) -> np.ndarray:
-    """Indices of at most `points` values that keep the lowest and the highest of each of equally long parts.
+    """Choose at most `points` indices that keep the lowest and the highest value of equally long parts.
 
     Args:
         values: shape (n,).
@@ -178,7 +178,7 @@ def thin(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _steps(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as whole steps, each the difference to the one before: they pack to a fourth of their text."""
+    """Write numbers as differences in whole steps, which pack to a fourth of their text."""
     low, span = float(values.min()), float(np.ptp(values))
     step = span / _STEPS or 1.0
     whole = np.rint((values - low) / step).astype(int)

@@ -14,7 +14,7 @@ jt.widgets.history = async (host, data) => {
   };
   const back = jt.button("Previous condition", () => step(-1));
   const forth = jt.button("Next condition", () => step(1));
-  const told = jt.el("ul");
+  const changeList = jt.el("ul");
 
   const list = () => {
     const measure = measureChoice.value;
@@ -101,7 +101,7 @@ jt.widgets.history = async (host, data) => {
     measureChoice.value = measure;
     list();
     const sentences = series.changes.map((change) => jt.el("li", { class: change.tone }, change.text));
-    told.replaceChildren(...(sentences.length ? sentences : [jt.el("li", {}, "No change is proven in this series.")]));
+    changeList.replaceChildren(...(sentences.length ? sentences : [jt.el("li", {}, "No change is proven in this series.")]));
     return `${condition}: ${measure}`;
   };
   const label = "The chosen condition on every night";
@@ -113,7 +113,7 @@ jt.widgets.history = async (host, data) => {
     title,
     canvas,
     jt.key(Object.entries(marks)),
-    jt.el("div", { role: "status" }, told),
+    jt.el("div", { role: "status" }, changeList),
   );
   await choose(at);
 };
