@@ -53,7 +53,8 @@ def test_the_contract_lists_every_field_of_a_record_with_its_unit() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs/contracts.md").read_text(), flags=re.M)
     listed = [row for row in rows if row[0] in {spec.name for spec in dataclasses.fields(Record)}]
     wanted = [(spec.name, spec.metadata["unit"], spec.metadata["doc"]) for spec in dataclasses.fields(Record)]
-    assert [(name, unit.strip(), doc) for name, unit, doc in listed] == wanted
+    expected = "\n".join(f"| `{name}` | {unit} | {doc} |" for name, unit, doc in wanted)
+    assert [(name, unit.strip(), doc) for name, unit, doc in listed] == wanted, f"expected these rows:\n{expected}"
 
 
 def test_the_defaults_that_the_contract_states_are_the_defaults() -> None:

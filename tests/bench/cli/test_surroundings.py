@@ -42,6 +42,7 @@ COMMANDS = {
     "report": "report IN/runs/2025-01-01 --out OUT/report",
     "compare": "compare IN/runs/2025-01-01 IN/runs/2025-01-02 --out OUT/compare",
     "history": "history IN/runs --index OUT/index.jsonl --out OUT/history --html",
+    "verify": "verify IN/runs/2025-01-01",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
     "wrong option": "run --nowhere",
