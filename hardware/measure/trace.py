@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import itertools
+import math
 import os
 import re
 import warnings
@@ -39,7 +40,8 @@ MAX_LINE, MAX_FACTS = 4096, 200
 MAX_NUMBER = 1e12
 """Size of a time in s, a power in W or an energy in J: 30,000 years, a thousand power stations. Sums stay finite."""
 
-_CHUNK = 1 << 16
+_CHUNK, _BLOCK = 1 << 16, 50_000
+"""Characters, and samples, that are handled at once."""
 
 FLUSH_S = 5.0
 """Samples of so many seconds are written at once, by the thread that has just fetched them, so no other wakes up."""
@@ -109,24 +111,40 @@ def parse_trace(stream: gzip.GzipFile, limit: int = MAX_BYTES) -> Trace:
         kind = next((kind for kind, column in COLUMNS.items() if header == f"t_mono_s,{column}"), None)
         if kind is None:
             raise ValueError(f"its header is {header[:40]!r}, not 't_mono_s,power_w' or 't_mono_s,energy_j'")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of a file without samples, which is an error below
-                numbers = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
-        except _UnreadableError:
-            raise
-        except ValueError:
-            raise ValueError("a line is not two numbers") from None
-    if len(numbers) < 2:
-        raise ValueError(f"it holds {len(numbers)} samples, fewer than 2")
-    if numbers.shape[1] != 2 or not np.isfinite(numbers).all():
-        raise ValueError("a line is not two numbers")
-    t_s, values = numbers.T
-    if max(-numbers.min(), numbers.max()) > MAX_NUMBER:
-        raise ValueError(f"a time or value is beyond {MAX_NUMBER:.0e}")
-    if not (t_s[1:] > t_s[:-1]).all():
-        raise ValueError("its times do not rise")
+        numbers, last_s = bytearray(), -math.inf  # an array that grew would be twice in memory
+        while len(block := _next_samples(lines)):
+            if max(-block.min(), block.max()) > MAX_NUMBER:
+                raise ValueError(f"a time or value is beyond {MAX_NUMBER:.0e}")
+            times_s = block[:, 0]
+            if not (times_s[0] > last_s and (times_s[1:] > times_s[:-1]).all()):
+                raise ValueError("its times do not rise")
+            numbers += block.tobytes()
+            last_s = float(times_s[-1])
+    t_s, values = np.frombuffer(numbers).reshape(-1, 2).T
+    if len(t_s) < 2:
+        raise ValueError(f"it holds {len(t_s)} samples, fewer than 2")
     return Trace(kind=kind, t_s=t_s, values=values, facts=facts)
+
+
+def _next_samples(lines: Iterator[str]) -> np.ndarray:
+    """Read the next lines as numbers, shape (n, 2), n = 0 at the end.
+
+    Raises:
+        ValueError: a line is not two finite numbers.
+    """
+    import numpy as np
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of no lines left
+            block = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, max_rows=_BLOCK)
+    except _UnreadableError:
+        raise
+    except ValueError:
+        raise ValueError("a line is not two numbers") from None
+    if len(block) and (block.shape[1] != 2 or not np.isfinite(block).all()):
+        raise ValueError("a line is not two numbers")
+    return block
 
 
 class _UnreadableError(ValueError):
