@@ -1,229 +1,192 @@
-"""Runs with odd content, through every command that reads runs: an error in one line or figures, never a traceback."""
+"""Records and manifests made by chance: each consumer uses what is right and names the rest, without a traceback."""
 
 from __future__ import annotations
 
-import copy
-import gzip
-import io
+import contextlib
 import json
-import random
 import shutil
-from collections.abc import Callable
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import bench
-from bench.analysis import analyse, load
-from bench.analysis.export import export, load_every_field
-from bench.analysis.tables import grids, summary_csv, to_latex, to_markdown
+from bench.analysis.findings import analyse
 from bench.analysis.terminal import terminal_table
-from bench.analysis.variants import variant_grids
-from bench.compare import Rules, compare, load_run, show
+from bench.compare import compare, load_run, make_rules
+from bench.compare.show import terminal
 from bench.errors import JouletuneError
-from bench.history import Choice, history
-from bench.history import show as show_history
-from bench.history.index import NAME
+from bench.history.summary import summarise
+from bench.read.results import load
+from bench.run.health import _same_device
+from bench.store.manifest import Manifest
+from bench.store.record import Record
 from bench.store.run_dir import RunDir
-from plots.drawing import style
-from plots.report import write_report
 
-BEFORE = Path(__file__).parents[2] / "fixtures" / "before"
+EXAMPLES, LONG = 20, 10_000
+"""Of each consumer; so many with the marker `long`."""
 
-ODD: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 2, 10**30, 2**63, -(2**63), 2**53 + 1, 0.5, -0.0, 5e-324, 1e-300, 1e30, 1e99, 1e100),
-    *(1e308, -1e308, float("nan"), float("inf"), -float("inf"), "", " ", "x", "full", "fc", "block1+fc", "block_avg"),
-    *("ok", "failed", "X", "A", "\ud800", "\x1b]8;;http://x\x07", "=1+1", "[/b]", "a\nb", "\0", "../../etc", "é" * 300),
-    *("y" * 30_000, "2025-01-01", "2025-01-01T00:00:00+00:00", "9999-12-31T23:59:59", "paper", "random-32px", "%s{}"),
-    *([], [1], ["a", "b"], [[]], {}, {"a": 1}, {"name": "idle"}, {"name": "idle", "net_j": 1e200}, [{"a": {"b": [1]}}]),
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**30, -1, 2**63, 2**64, 1e308, -1e308, 1e-320, float("nan"), float("inf"), 0, 5]),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(
+        ["\ud800", "\udcff", "\x1b[2J", "=1+1", "[/b]", "ok", "x" * 30_000, "../../etc/passwd", "2026-13-99"]
+    ),
+    st.lists(st.integers() | st.text(max_size=3), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=3),
+    st.recursive(st.integers(), lambda inner: st.lists(inner, max_size=2), max_leaves=8),
 )
-"""Values to put where another stood."""
 
 
-def _spoiled(content: Any, rng: random.Random) -> Any:
-    """A copy of parsed JSON in which one place, of any depth, is gone, another value, or doubled."""
-    whole = copy.deepcopy(content)
-    at, key = None, None
-    place = whole
-    while isinstance(place, dict | list) and len(place) and (at is None or rng.random() < 0.7):
-        at, key = place, rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
-        place = place[key]
-    if at is None:
-        return rng.choice(ODD)
-    how = rng.random()
-    if how < 0.2:
-        del at[key]
-    elif how < 0.3 and isinstance(at, list):
-        at.append(copy.deepcopy(place))
-    elif how < 0.4 and isinstance(place, int | float):
-        at[key] = place * rng.choice((-1, 0, 1e6, 1e-6, 1.5))
-    else:
-        at[key] = copy.deepcopy(rng.choice(ODD))
-    return whole
+def damaged(content: Any, draw: Callable[..., Any], depth: int = 0) -> Any:
+    """The same JSON with one of its values, at any depth, replaced, dropped or doubled under another name."""
+    if isinstance(content, dict) and content and (depth == 0 or draw(st.integers(0, 2))):
+        key = draw(st.sampled_from(sorted(content)))
+        action = draw(st.sampled_from(["replace", "drop", "deeper", "deeper", "add"]))
+        if action == "drop":
+            return {name: value for name, value in content.items() if name != key}
+        if action == "add":
+            return content | {draw(st.text(max_size=5)): draw(ODD)}
+        return content | {key: damaged(content[key], draw, depth + 1) if action == "deeper" else draw(ODD)}
+    if isinstance(content, list) and content and draw(st.booleans()):
+        return [damaged(content[0], draw, depth + 1), *content[1:]]
+    return draw(ODD)
 
 
-def _bytes_spoiled(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(data) + 1)
-    end = min(len(data), start + rng.randrange(40))
-    return data[:start] + rng.randbytes(rng.randrange(20)) + data[end:]
+@st.composite
+def records(draw: Callable[..., Any]) -> list[Any]:
+    """Lines of which some are damaged."""
+    lines = []
+    for number, line in enumerate(GOOD):
+        changed = line
+        for _ in range(draw(st.integers(0, 2)) if number % 2 else 0):
+            changed = damaged(changed, draw)
+        lines.append(changed)
+    return lines
 
 
-class Fuzz:
-    """Makes a run folder for each seed.
-
-    Attributes:
-        good: a run as it was written.
-        folder: where the spoiled ones are made, one after the other.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.good, self.folder = root / "good", root / "runs" / "spoiled"
-        self.good.mkdir()
-        self.manifest = json.loads((BEFORE / "new" / "manifest.json").read_text())
-        lines = gzip.decompress((BEFORE / "new" / "cells.jsonl.gz").read_bytes()).decode().splitlines()
-        self.lines = [line for line in map(json.loads, lines) if line["data"] == "digits-flip"]
-        self.lines = [line for line in self.lines if line["train_size"] == 0.1]
-        self.write(self.good, self.manifest, self.lines)
-
-    @staticmethod
-    def write(folder: Path, manifest: Any, lines: list[Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-        (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    def make(self, seed: int) -> Path:
-        """A run with a few odd places in its records, its manifest, or the bytes of either."""
-        rng = random.Random(seed)
-        shutil.rmtree(self.folder.parent, ignore_errors=True)
-        manifest, lines = self.manifest, list(self.lines)
-        for _ in range(rng.randrange(1, 5)):
-            if rng.random() < 0.6:
-                wanted = rng.sample(range(len(lines)), rng.choice((1, 2, len(lines))))
-                field, value = rng.choice(list(lines[0])), rng.choice(ODD)
-                alike = rng.random() < 0.5
-                for number in wanted:
-                    spoiled = lines[number] | {field: value} if alike else _spoiled(lines[number], rng)
-                    lines[number] = spoiled if isinstance(spoiled, dict) else lines[number]
-            else:
-                manifest = _spoiled(manifest, rng)
-        self.write(self.folder, manifest, lines)
-        if rng.random() < 0.1:
-            victim = self.folder / rng.choice(("manifest.json", "cells.jsonl"))
-            victim.write_bytes(_bytes_spoiled(victim.read_bytes(), rng))
-        return self.folder
+@st.composite
+def manifests(draw: Callable[..., Any]) -> Any:
+    changed: Any = MANIFEST
+    for _ in range(draw(st.integers(1, 4))):
+        changed = damaged(changed, draw)
+    return changed
 
 
-def _report(run: Path, _: Path) -> None:
-    results = load(run, skip_damaged=True)
-    analysis = analyse(results)
-    Console(file=io.StringIO(), width=80).print(terminal_table(results, analysis))
-    for grid in [*grids(results, analysis), *variant_grids(results)]:
-        assert to_markdown(grid).replace("\n", "").isprintable()
-        assert to_latex(grid).replace("\n", "").isprintable()
-    summary_csv(analysis)
+def _good() -> list[dict[str, Any]]:
+    lines = []
+    for seed in range(3):
+        for repeat in range(2):
+            for block in ("fc", "full"):
+                record = Record(
+                    cell_id=f"d/n=0.1/{block}/s={seed}", repeat=repeat, status="ok", dataset="digits", shift="flip",
+                    level="output", data="d", train_size=0.1, blocks=block, seed=seed, method="fixed", model="resnet8",
+                    bn_mode="train", started_at="2026-01-01T00:00:30.000+00:00", accuracy_before=0.1,
+                    accuracy_after=0.5, n_test=100, energy_gross_j=10.0, energy_net_j=5.0, energy_net_u_j=0.1,
+                    idle_power_w=2.0, band_s=1.0, train_time_s=1.0, executions=1, grade="A", source="simulated",
+                    source_kind="power", session=0, started_mono_s=30.0,
+                    energy_terms=({"name": "idle", "gross_j": 0.1, "net_j": 0.1, "basis": "scatter"},),
+                )  # fmt: skip
+                lines.append(json.loads(record.to_json()))
+    return lines
 
 
-def _compare(run: Path, good: Path) -> None:
-    for sides, rules in (((run, good), Rules()), ((good, run), Rules(basis="net", across=True))):
-        comparison = compare(*map(load_run, sides), rules)
-        Console(file=io.StringIO(), width=80).print(show.terminal(comparison))
-        show.to_csv(comparison)
-        show.to_markdown(comparison)
-
-
-def _paper(run: Path, _: Path) -> None:
-    compare(load_run(run), load("paper"))
-
-
-def _load(run: Path, good: Path) -> None:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what is left out is told so
-        assert len(bench.load(run, good)) >= len(bench.load(good))
-
-
-def _export(run: Path, good: Path) -> None:
-    results = load_every_field(run)
-    for cells in (False, True):
-        assert export(results, good.parent / "out.csv", cells=cells) > 0
-
-
-def _history(run: Path, _: Path) -> None:
-    for _again in range(2):  # the second time from the index
-        found = history([run.parent], choice=Choice(partial=True))
-        Console(file=io.StringIO(), width=80).print(show_history.terminal(found))
-        show_history.to_csv(found)
-        show_history.to_markdown(found)
-
-
-def _page(run: Path, good: Path) -> None:
-    out = good.parent / "page"
-    shutil.rmtree(out, ignore_errors=True)
-    write_report(load(run, skip_damaged=True), RunDir(out))
-
-
-CONSUMERS: dict[str, Callable[[Path, Path], None]] = {
-    "report": _report, "compare": _compare, "load": _load, "export": _export, "history": _history,
+GOOD = _good()
+BASELINE = {"power_w": 2.0, "u_power_w": 0.01, "duration_s": 30.0, "n_samples": 60}
+MANIFEST: dict[str, Any] = {
+    "schema": 1, "jouletune": "0.1.0", "versions": {"torch": "2.1"}, "torch_device": "cpu",
+    "device": {"board": "Pi 5", "cpu_model": "A76", "logical_cores": 4, "memory_bytes": 2**33, "governor": "x"},
+    "source": {"name": "simulated", "kind": "power", "covers": ["all"], "resolution": 0.01, "params": {"power_w": 5}},
+    "sessions": [{
+        "started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:02:00+00:00",
+        "idle": [BASELINE | {"started_at": f"2026-01-01T00:0{n}:00+00:00", "started_mono_s": 60.0 * n} for n in (0, 1)],
+    }],
+    "suite": {"name": "n", "title": "A title", "text": "name: n", "content": {
+        "data": [{"label": "d"}], "axes": {"engine": ["fast"]}, "train": {"epochs": 3, "per_block": {"fc": {}}},
+        "model": {"name": "resnet8"}, "energy": {"repeats": 2}}},
+    "noise": {"d": {"sigma": 1.0}},
 }  # fmt: skip
 
 
-def _try(fuzz: Fuzz, consumer: Callable[[Path, Path], None], seeds: range) -> None:
-    for seed in seeds:
-        run = fuzz.make(seed)
-        try:
-            consumer(run, fuzz.good)
-        except JouletuneError as error:
-            told = str(error)
-        except Exception as error:
-            raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
-        else:
-            told = ""
-        assert "\n" not in told
-        assert len(told) < 2_000
+def write(folder: Path, lines: list[Any], manifest: Any) -> RunDir:
+    folder.mkdir(exist_ok=True)
+    (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return RunDir(folder)
 
 
-@pytest.fixture
-def fuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
-    monkeypatch.setattr(style, "PNG_DPI", 10)
-    return Fuzz(tmp_path)
+def _report(run: RunDir) -> object:
+    results = load(run, skip_damaged=True)
+    return terminal_table(results, analyse(results))
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", CONSUMERS)
-def test_odd_runs_give_figures_or_one_line(fuzz: Fuzz, name: str) -> None:
-    _try(fuzz, CONSUMERS[name], range(100))
+def _compare(run: RunDir) -> object:
+    rules = make_rules(fail_on=None, margin=None, net=False, across=False)
+    return terminal(compare(load_run(str(run.path)), load_run(str(run.path)), rules))
 
 
-def test_odd_runs_against_the_paper_and_on_a_page(fuzz: Fuzz) -> None:
-    _try(fuzz, _paper, range(5))
-    _try(fuzz, _page, range(3))
+def _load(run: RunDir) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return bench.load(run.path).to_csv()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", CONSUMERS)
-def test_ten_thousand_odd_runs(fuzz: Fuzz, name: str) -> None:
-    _try(fuzz, CONSUMERS[name], range(1000, 11_000))
+def _health(run: RunDir) -> object:
+    return [*_same_device(run.read_manifest([]) or Manifest())]
 
 
-@pytest.mark.long
-def test_many_odd_runs_against_the_paper_and_on_a_page(fuzz: Fuzz) -> None:
-    _try(fuzz, _paper, range(1000, 1500))
-    _try(fuzz, _page, range(1000, 1300))
+CONSUMERS: dict[str, Callable[[RunDir], object]] = {
+    "report": _report, "compare": _compare, "load": _load, "history": summarise, "health": _health,
+    "run": lambda run: run.records([]),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_an_odd_index_is_made_anew(fuzz: Fuzz, seed: int) -> None:
-    rng = random.Random(seed)
-    fuzz.write(fuzz.folder, fuzz.manifest, fuzz.lines)
-    good = history([fuzz.folder.parent], choice=Choice(partial=True))
-    index = fuzz.folder.parent / NAME
-    head, line = index.read_bytes().splitlines(keepends=True)
-    content = _spoiled(json.loads(line.rpartition(b"\t")[0]), rng)
-    odd = [_bytes_spoiled(head + line, rng), head + json.dumps(content).encode() + b"\t" + line.rpartition(b"\t")[2]]
-    for data in odd:
-        index.write_bytes(data)
-        found = history([fuzz.folder.parent], choice=Choice(partial=True))
-        assert found.nights.nights == good.nights.nights
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    shutil.rmtree(folder)
+
+
+def check(place: Path, name: str, lines: list[Any], manifest: Any) -> None:
+    run = write(place / "run", lines, manifest)
+    with contextlib.suppress(JouletuneError):
+        CONSUMERS[name](run)
+
+
+EVERY = [
+    *(pytest.param(name, EXAMPLES, id=name) for name in CONSUMERS),
+    *(
+        pytest.param(name, LONG, id=f"{name}-long", marks=[pytest.mark.long, pytest.mark.timeout(3600)])
+        for name in CONSUMERS
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "examples"), EVERY)
+def test_records_by_chance(place: Path, name: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=10_000, suppress_health_check=list(HealthCheck), database=None)
+    @given(records())
+    def one(lines: list[Any]) -> None:
+        check(place, name, lines, MANIFEST)
+
+    one()
+
+
+@pytest.mark.parametrize(("name", "examples"), EVERY)
+def test_manifests_by_chance(place: Path, name: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=10_000, suppress_health_check=list(HealthCheck), database=None)
+    @given(manifests())
+    def one(manifest: Any) -> None:
+        check(place, name, GOOD, manifest)
+
+    one()
