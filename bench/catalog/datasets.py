@@ -19,7 +19,7 @@ Form = Literal["own", "exact", "like", "archive"]
 
 @dataclass(frozen=True, slots=True)
 class ShiftEntry:
-    """What is known of a shift before any image is read.
+    """Facts about a shift that need no image.
 
     Attributes:
         level: at which it acts, None where the suite decides that. Those at input level are corruptions and have a
@@ -74,16 +74,16 @@ ARCHIVED = tuple(name for name, entry in SHIFTS.items() if entry.form in ("exact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetEntry:
-    """What is known of a dataset before it is read.
+    """Facts about a dataset that need none of its files.
 
     Attributes:
-        classes: names in label order; None where only the user's folder can say.
+        classes: names in label order; None where they are those of the user's folder.
         n_target: images of the target domain under an input- or output-level shift; None likewise. Of a dataset that
             only knows a subpopulation shift: images of its own table's target.
         n_per_class: images of one class in the pool that a subpopulation shift draws from.
         channels: 1 grey, 3 colour.
         image_size: pixels of a side.
-        superclasses: what a subpopulation shift takes unless the suite says otherwise.
+        superclasses: default of a subpopulation shift.
         shifts: that it can be given.
         takes_source: whether a suite may name a copy of the user's own.
         own_table: whether a table of superclasses lies beside the images.

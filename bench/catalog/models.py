@@ -74,11 +74,11 @@ FULL = "full"
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """What is known of a model before torch is there.
+    """Facts about a model that need no torch.
 
     Attributes:
         kind: `paper` (ResNet-(6n+2)), `torchvision`, or `python` (the user's own `module:function`).
-        blocks: None where only the suite can say (a user's own model).
+        blocks: None for a user's own model, whose blocks the suite gives.
     """
 
     name: str

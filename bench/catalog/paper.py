@@ -1,4 +1,4 @@
-"""The published tables: where they are and what name stands for them."""
+"""The published tables: their folder, and the name that means them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.errors import JouletuneError
 
 PUBLISHED = "paper"
-"""Stands for the published tables wherever a run is asked for."""
+"""Means the published tables wherever a command takes a run."""
 
 
 def reference_dir() -> Path:

@@ -162,13 +162,9 @@ def _estimate(loaded: LoadedSuite, device: str, code: str | None, launcher: Laun
             child.close()
     found = estimator.estimate()
     assert found is not None
-    parts = {
-        "source models": found.source_s,
-        "repeats": found.work_s,
-        "windows": found.window_s,
-        "idle baselines": found.idle_s,
-    }
-    each = ", ".join(f"{name} {text.duration(seconds)}" for name, seconds in parts.items())
+    names = ("source models", "repeats", "windows", "idle baselines")
+    seconds = (found.source_s, found.work_s, found.window_s, found.idle_s)
+    each = ", ".join(f"{name} {text.duration(part)}" for name, part in zip(names, seconds, strict=True))
     return f"roughly {text.duration(found.total_s)} here ({each})"
 
 

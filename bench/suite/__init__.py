@@ -1,4 +1,4 @@
-"""suite.yaml -> Suite -> cells: what a user asks to be run, checked before anything runs.
+"""suite.yaml -> Suite -> cells: what a user wants to run, checked before anything runs.
 
 `load_suite` reads a file or a shipped suite; `Suite.cells` is its matrix.
 """

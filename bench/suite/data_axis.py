@@ -28,7 +28,7 @@ from bench.suite.spec import Name, Spec, UserPath, check_different, explained, w
 from bench.suite.superclasses import SIDES, Table
 
 MULTIPLY = ("dataset", "shift", "severity", "noised_block")
-"""Keys that may hold a list; the entry then stands for every combination."""
+"""Keys that may hold a list; the entry then means every combination."""
 
 MAX_POINTS = 10_000
 
@@ -72,7 +72,7 @@ class DataSpec(Spec):
 
 
 def n_target(data: DataSpec) -> int | None:
-    """Images of the target domain, where the catalogue knows it."""
+    """Count the images of the target domain from the catalogue; None where it does not hold them."""
     entry = DATASETS[data.dataset]
     if data.source is not None or (entry.own_table and data.members()):
         return None  # a copy of the user's own, or classes that only their folders can count
@@ -92,7 +92,7 @@ ImageSize = Annotated[int | None, whole(8, 1024)]
 
 
 class _OfDataset(Spec):
-    """The keys that a dataset has of its own: none."""
+    """Keys of a data point that only some datasets have; this one has none but its name."""
 
     OWNER: ClassVar[str]
     dataset: str
@@ -127,7 +127,7 @@ def _class_numbers(given: Any) -> Any:
 
 
 class _OfShift(Spec):
-    """The keys that a shift has of its own: none."""
+    """Keys of a data point that only some shifts have; this one has none but its name."""
 
     OWNER: ClassVar[str]
     shift: str
@@ -172,10 +172,11 @@ def _shift_kind(point: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Family:
-    """What each dataset takes, or each shift: a union that the dataset or shift discriminates, and its members.
+    """The keys that depend on the dataset, or those that depend on the shift.
 
     Attributes:
-        lacks: what is wrong with a `{key}` of another member's for `{name}`.
+        union: of the members, discriminated by the dataset's or shift's name.
+        lacks: the end of the message for a `{key}` that belongs to another member than that of `{name}`.
     """
 
     union: TypeAdapter[Any]
@@ -183,17 +184,17 @@ class _Family:
     lacks: str
 
     def keys(self) -> list[str]:
-        """Of all members."""
+        """The keys of all members."""
         return [key for member in self.members for key in member.model_fields]
 
     def owners(self, key: str) -> str:
-        """Whose key it is."""
+        """The datasets or shifts that a key belongs to, for a message."""
         return " or ".join(
             str(vars(member)["OWNER"]) for member in self.members if key in inspect.get_annotations(member)
         )
 
     def about(self, key: str) -> str | None:
-        """What a required key is for."""
+        """The meaning of a required key."""
         return next(m.model_fields[key].description for m in self.members if key in m.model_fields)
 
 

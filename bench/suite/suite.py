@@ -1,4 +1,4 @@
-"""Suite and Cell: what a user asks to be run, checked at the door, and the matrix it spans."""
+"""Suite and Cell: the checked content of a suite file, and the matrix that it spans."""
 
 from __future__ import annotations
 
@@ -243,13 +243,13 @@ class Suite(Spec):
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property (its issue 1362)
     @property
     def block_map(self) -> dict[str, tuple[str, ...]]:
-        """Of the model."""
+        """Block -> module paths of the model."""
         return self.model.block_map
 
     @computed_field  # type: ignore[prop-decorator]  # as above
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
-        """Of `train`: key -> its values."""
+        """Key of `train` that holds a list -> its values."""
         return self.train.axes
 
     @field_validator("name")
@@ -458,7 +458,7 @@ def _hashed(wanted: Any) -> frozenset[Any]:
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:
-    """What an exclude rule can ask of a cell."""
+    """The values of a cell that an exclude rule can name."""
     return dict(cell.variant) | {
         "dataset": cell.data.dataset,
         "shift": cell.data.shift,

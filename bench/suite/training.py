@@ -60,7 +60,7 @@ class TrainOverride(Spec):
 
 
 class EngineSpec(TrainSpec):
-    """The protocol of one cell and how much of its work is saved; `Levers` says which saving is exact.
+    """The protocol of one cell and how much of its work is saved; see `Levers` for which saving is exact.
 
     Attributes:
         engine: `reference`: every gradient is computed and every image runs through the whole net in every epoch, as
@@ -70,7 +70,7 @@ class EngineSpec(TrainSpec):
             memory or, where there is too little, on disk; the others do not. `half`: in memory as float16.
         cache_mb: most memory for it, in MB (10^6 bytes); None: half of what is available.
         channels_last: order of an image's values in memory; None: what the engine does.
-        keep_memory: the C library keeps freed memory and need not ask the kernel again; None: what the engine does.
+        keep_memory: the C library keeps freed memory instead of returning it to the kernel; None: what the engine does.
         micro_batch: images that run through the net at once, their gradients summed to a step of `batch_size`.
         precision: of the activations; bfloat16 only where the processor computes with it.
         compile: by torch.compile.
@@ -163,7 +163,7 @@ MICRO_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Levers:
-    """What is saved in one cell.
+    """Which work is saved in one cell.
 
     Attributes:
         truncated: nothing frozen gets a gradient. Always exact.
@@ -190,7 +190,7 @@ class Levers:
     head: Head
 
     def names(self, cache: str | None) -> tuple[str, ...]:
-        """As a record lists them; what is not equal to rounding ends in `(inexact)`.
+        """List the savings as a record does; one that changes the result beyond rounding ends in `(inexact)`.
 
         Args:
             cache: where the cache is in the end, None where there is none.
@@ -209,7 +209,12 @@ class Levers:
 
 
 def resolve(spec: EngineSpec, device: str) -> Levers:
-    """What a cell's engine saves, on a kind of torch device (`cpu`, `cuda`), for a spec that is not refused."""
+    """Decide which work a cell's engine saves.
+
+    Args:
+        spec: one that `refusal` does not refuse.
+        device: kind of torch device, `cpu` or `cuda`.
+    """
     fast = spec.engine == "fast"
     keeps = spec.cache if spec.cache != "auto" or fast else "off"
     if spec.cache == "auto" and not _cacheable(spec):
@@ -233,7 +238,7 @@ def resolve(spec: EngineSpec, device: str) -> Levers:
 
 
 def refusal(spec: EngineSpec, *, last_layer: bool) -> tuple[str, str] | None:
-    """Why a way of training cannot be had, or None.
+    """Give the key of `train` whose value does not go with the others, and why; None where all do.
 
     Args:
         last_layer: whether the model's last block alone is tuned.
@@ -294,10 +299,10 @@ def _of_closed_form(spec: EngineSpec, last_layer: bool) -> tuple[str, str] | Non
 
 
 def _cacheable(spec: EngineSpec) -> bool:
-    """Whether the frozen front part gives an image the same output in every epoch, as far as the spec can tell."""
+    """Whether nothing in the spec changes the frozen part's output for an image between epochs."""
     return spec.bn_mode != "train" and (not spec.augment or spec.views is not None)
 
 
 def _separable(spec: EngineSpec) -> bool:
-    """Whether no layer looks at the other images of the batch."""
+    """Whether the output for an image does not depend on the other images of its batch."""
     return spec.bn_mode in ("eval", "adapt_once_then_eval")
