@@ -152,12 +152,13 @@ def powers(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     """Return (t_s, power_w) of a trace. A counter gives the mean power between two updates, at the later one."""
     if trace.kind == "power":
         return trace.t_s, trace.values
-    changed = np.flatnonzero(np.diff(trace.values) != 0) + 1
-    updates = np.concatenate([[0], changed])
-    if len(updates) < 2:
+    updated = np.concatenate([[True], trace.values[1:] != trace.values[:-1]])
+    t_s, energy_j = trace.t_s[updated], trace.values[updated]
+    if len(t_s) < 2:
         return trace.t_s, np.zeros_like(trace.values)
-    t_s, energy_j = trace.t_s[updates], trace.values[updates]
-    return t_s[1:], np.diff(energy_j) / np.diff(t_s)
+    power_w = np.diff(energy_j)
+    power_w /= np.diff(t_s)
+    return t_s[1:], power_w
 
 
 def thin(values: np.ndarray, points: int) -> np.ndarray:
