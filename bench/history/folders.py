@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import RequestError
+from bench.store.durable import printable
 from bench.store.run_dir import RunDir
 
 MAX_DEPTH = 4
@@ -66,14 +67,14 @@ def find_folders(given: Sequence[Path | str]) -> tuple[list[Folder], list[LeftOu
             raise RequestError(f"{place}: holds no run; expected a run folder, or a folder of run folders")
         for path in found:
             homes.setdefault(path, home)
-        left_out += [LeftOut(path.relative_to(home).as_posix(), reason) for path, reason in foreign]
+        left_out += [LeftOut(_name(path, home, several=False), reason) for path, reason in foreign]
     several = len(set(homes.values())) > 1
     return [Folder(path, home, _name(path, home, several)) for path, home in homes.items()], left_out
 
 
 def _name(path: Path, home: Path, several: bool) -> str:
     name = path.relative_to(home).as_posix()
-    return f"{home.name}/{name}" if several else name
+    return str(printable(f"{home.name}/{name}" if several else name))
 
 
 def _claims(path: Path) -> bool:

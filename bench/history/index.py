@@ -26,14 +26,13 @@ from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import append_line, cut_torn_line, open_file, read_bytes, write_atomic
-from bench.store.run_dir import MAX_MANIFEST_BYTES, RunDir
+from bench.store.run_dir import MAX_CELLS_BYTES, MAX_MANIFEST_BYTES, RunDir
 
 INDEX_SCHEMA = 2
 NAME = "history-index.jsonl"
 MAX_BYTES = 1_000_000_000
 """A year of nights of 100 conditions takes some 10 MB."""
 
-MAX_CELLS_BYTES = 1_000_000_000
 
 _HEADER = {"jouletune_history_index": INDEX_SCHEMA, "jouletune": __version__}
 _SPARE_LINES = 50

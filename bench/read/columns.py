@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.catalog.models import TARGET_BLOCKS
+from bench.catalog.paper import PUBLISHED
 from bench.errors import RequestError
 from bench.read import published
 from bench.store.durable import printable
@@ -68,12 +69,15 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["arm"].fillna(frame["blocks"].where(~chosen, frame["method"]))
+    printed = (frame["blocks"] == published.PRINTED_AVERAGE) & (run == PUBLISHED)
+    average = published.AVERAGE
+    frame["arm"] = frame["arm"].mask(frame["arm"] == average, f"{average} (an arm)")  # it is no mean of blocks
     if frame["options"].notna().any():
         _tell_options_apart(frame)
     frame["role"] = np.select(
         [
             chosen,
-            frame["blocks"] == published.PRINTED_AVERAGE,
+            printed,
             frame["blocks"] == "full",
             frame["blocks"].str.contains("+", regex=False),
         ],

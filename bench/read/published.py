@@ -19,6 +19,9 @@ NOTES = (
 )
 """What a reader of these tables must know."""
 
+AVERAGE = "Block Avg"
+"""Arm under which the mean of the single blocks stands."""
+
 PRINTED_AVERAGE = "block_avg"
 """Name of the tables' own Block Avg rows. They are rounded means and carry a standard deviation of their own."""
 

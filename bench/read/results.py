@@ -19,6 +19,7 @@ from bench.read.baselines import Brackets
 from bench.read.columns import READ, make_frame, row
 from bench.read.damage import read_manifest, read_rows, summary_of_damage
 from bench.store import benchmark_json
+from bench.store.durable import printable
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.training import AXES, variant_label
@@ -29,7 +30,7 @@ GROUP = ["data", "train_size"]
 MAX_VARIANTS = 10_000
 """Ways of training whose order in a foreign manifest is followed."""
 
-AVERAGE = "Block Avg"
+AVERAGE = published.AVERAGE
 """Arm under which the mean of the single blocks stands."""
 
 
@@ -231,9 +232,10 @@ def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
     names: list[str] = []
     for run in runs:
         path = run.path if isinstance(run, RunDir) else Path(run)
-        stem = PUBLISHED if run == PUBLISHED else path.resolve().name
+        stem = PUBLISHED if run == PUBLISHED else printable(path.resolve().name)
         name, copy = stem, 2
-        while name in names:
+        # a folder may be called like the published tables, which are something else
+        while name in names or (name == PUBLISHED and run != PUBLISHED):
             name, copy = f"{stem} ({copy})", copy + 1
         names.append(name)
     return names

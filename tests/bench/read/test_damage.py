@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench.analysis import load
+from bench.analysis import analyse, load
 from bench.cli.commands import cli
 from bench.errors import RequestError
 from bench.store.record import SCHEMA, Record
@@ -162,3 +164,33 @@ def test_a_run_against_a_base_and_the_paper(tmp_path: Path, make_record: Make) -
     ]
     assert "The only condition in common is the same." in page
     assert all(f"cells.jsonl of {name}: 1 skipped" in page for name in ("new", "old"))
+
+
+def test_names_that_are_no_utf8_are_shown_as_escapes(run: RunDir, tmp_path: Path) -> None:
+    odd = tmp_path / "runs" / os.fsdecode(b"n\xff")
+    shutil.copytree(run.path, odd)
+    assert load(odd).runs == ("n\\udcff",)
+    for command in (["export", str(odd), "--out", str(tmp_path / "x.csv")], ["compare", str(odd), str(run.path)]):
+        assert CliRunner().invoke(cli, command, standalone_mode=False).exception is None
+    done = CliRunner().invoke(cli, ["history", str(odd.parent)], standalone_mode=False)
+    assert isinstance(done.exception, RequestError)
+    assert r"n\udcff: manifest.json is missing" in str(done.exception)
+
+
+def test_a_folder_called_paper_is_no_published_table(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "paper")
+    results = load(tmp_path / "paper")
+    assert (results.published, results.runs) == (False, ("paper (2)",))
+    both = load("paper", tmp_path / "paper")
+    assert both.runs == ("paper", "paper (2)")
+
+
+@pytest.mark.parametrize("blocks", ["Block Avg", "block_avg"])
+def test_an_arm_called_like_the_mean_of_blocks_is_not_mixed_with_it(run: RunDir, blocks: str) -> None:
+    for arm in (blocks, None):
+        add(run, good(run) | {"cell_id": f"c{arm}", "blocks": blocks, "arm": arm, "accuracy_after": 0.9})
+    results = load(run, skip_damaged=True)
+    assert not results.damage
+    averages = analyse(results).blocks.set_index("arm")["accuracy"]
+    assert averages.filter(like="vg").drop("Block Avg").tolist() == [pytest.approx(0.9)]
+    assert averages["Block Avg"] == pytest.approx((4 * 0.5 + 0.9) / 5)
