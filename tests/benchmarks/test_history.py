@@ -78,7 +78,7 @@ def measure(nights: Any, n: int, adds: int) -> tuple[list[float], float, int]:
         *seconds, said = timed(nights.root)
         added.append(seconds)
         assert f"{night + 1} nights" in said
-        assert f"{cells} cells" in " ".join(said.split())
+        assert f"{cells} conditions" in " ".join(said.split())
     page_s, page_cpu_s, _ = timed(nights.root, "--html")
     size = (nights.root / "history.html").stat().st_size
     print(
