@@ -8,10 +8,12 @@ docs/contracts.md. To add a field is to add its line here, where what it is take
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field
@@ -243,12 +245,13 @@ FIELDS = {spec.name: _info(spec, _HINTS[spec.name]) for spec in dataclasses.fiel
 UNITS = {name: info.unit for name, info in FIELDS.items()}
 """Unit of every field, '' where it has none."""
 
-_NEEDED = [name for name, info in FIELDS.items() if info.required]
-_NUMBERS, _WHOLE, _TEXTS, _LISTS = (
-    [name for name, info in FIELDS.items() if info.kind == kind] for kind in ("number", "integer", "text", "list")
-)
 _SHARES = [name for name, hint in _HINTS.items() if Share in (hint, *get_args(hint))]
 _OTHER = [name for name, info in FIELDS.items() if info.choices or info.kind in ("list", "object", "terms")]
+_TYPES: dict[str, set[type]] = {
+    "text": {str}, "number": {int, float}, "integer": {int},
+    "list": {list, tuple}, "object": {dict}, "terms": {list, tuple},
+}  # fmt: skip
+_NAMES = tuple(FIELDS)
 
 
 def foreign(line: Any) -> str:
@@ -264,29 +267,53 @@ def foreign(line: Any) -> str:
 def fault(line: Mapping[str, Any]) -> str:
     """Say in a few words what in a parsed line no record can have; '' where it is one.
 
-    Nearly every line is right, so its figures are looked at together, and one by one only where something is wrong.
+    The lines of a run have few combinations of types, and nearly every line is right: its types are looked up together,
+    its figures compared together, and one by one only where something is wrong.
     """
-    if None in map(line.get, _NEEDED):
-        return f"no {next(name for name in _NEEDED if line.get(name) is None)}"
-    numbers, whole, texts, shares = (
-        [value for value in map(line.get, names) if value is not None] for names in (_NUMBERS, _WHOLE, _TEXTS, _SHARES)
-    )
-    if (
-        {*map(type, numbers)} <= {int, float}
-        and {*map(type, whole)} <= {int}
-        and {*map(type, texts)} <= {str}
-        # nan, which min and max may miss, makes a sum nan
-        and -LARGEST < min(numbers, default=0) <= max(numbers, default=0) < LARGEST
-        and not math.isnan(sum(numbers))
-        and 0 <= min(whole, default=0) <= max(whole, default=0) < MAX_WHOLE
-        and 0 <= min(shares, default=0) <= max(shares, default=0) <= 1
-        and sum(map(len, texts)) <= MAX_TEXT
-        and _can_be_written("".join(texts))
-    ):
-        wrong = next((name for name in _OTHER if not _right(name, line.get(name))), None)
-    else:
-        wrong = next((name for name in FIELDS if not _right(name, line.get(name))), None)
-    return "" if wrong is None else f"{wrong} {_told(wrong, line[wrong])}"
+    values = (*map(line.get, _NAMES), 0, "")
+    groups = _groups(tuple(map(type, values)))
+    if groups is not None:
+        numbers, whole, shares, texts = (take(values) for take in groups)
+        if (
+            # nan, which min and max may miss, makes a sum nan
+            -LARGEST < min(numbers) <= max(numbers) < LARGEST
+            and not math.isnan(sum(numbers) + sum(shares))
+            and 0 <= min(whole) <= max(whole) < MAX_WHOLE
+            and 0 <= min(shares) <= max(shares) <= 1
+            and len(joined := "".join(texts)) <= MAX_TEXT
+            and _can_be_written(joined)
+            and all(_right(name, line[name]) for name in _OTHER if line.get(name))
+        ):
+            return ""
+    for name, info in FIELDS.items():
+        value = line.get(name)
+        if value is None and info.required:
+            return f"no {name}"
+        if not _right(name, value):
+            return f"{name} {_told(name, value)}"
+    return "more text than a record can have" if sum(len(str(line.get(name))) for name in FIELDS) > MAX_TEXT else ""
+
+
+@functools.lru_cache(maxsize=1000)
+def _groups(types: tuple[type, ...]) -> tuple[Callable[[Any], tuple[Any, ...]], ...] | None:
+    """What takes the numbers, whole numbers, shares and texts out of the values of a line whose types are these.
+
+    None where a type is wrong. The values are those of all fields, and 0 and '' after them, which are in each group
+    of figures and of texts: so that no group is empty.
+    """
+    places: dict[str, list[int]] = {kind: [] for kind in ("number", "integer", "share", "text")}
+    for place, (found, (name, info)) in enumerate(zip(types, FIELDS.items(), strict=False)):
+        if found is type(None):
+            if info.required:
+                return None
+            continue
+        if found not in _TYPES[info.kind]:
+            return None
+        group = "share" if name in _SHARES else info.kind
+        if group in places:
+            places[group].append(place)
+    zero = len(FIELDS)
+    return tuple(itemgetter(*found, *(2 * [zero + (kind == "text")])) for kind, found in places.items())
 
 
 def _right(name: str, value: Any) -> bool:
