@@ -22,10 +22,10 @@ def load(*runs: "Path | str") -> "pd.DataFrame":
     """The repeats of one or more runs, one row each: `bench.load("results/quickstart")`.
 
     Columns are the fields of a record (docs/contracts.md; accuracies are fractions, energies J, not measured is nan;
-    `flags` and `levers` joined by ';', `options` as JSON, without `energy_terms`; `arm`, what is compared, is filled in
-    where a run lacks it) and `run` (name of its folder), `role` (single, set, full, method), `target` (the block the
-    shift calls for), `ok` (finished) and `measured` (its joules count). Net joules are between the idle baselines on
-    both sides.
+    `flags` and `levers` joined by ';', `options`, `facts`, `phases` and `phase_macs` as JSON, without `energy_terms`;
+    `arm`, what is compared, is filled in where a run lacks it) and `run` (name of its folder), `role` (single, set,
+    full, method), `target` (the block the shift calls for), `ok` (finished) and `measured` (its joules count). Net
+    joules are between the idle baselines on both sides.
 
     Args:
         runs: run folders, files of pytest-benchmark, or `paper` for the published tables.

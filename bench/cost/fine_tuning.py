@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-from bench.cost.follow import step_of
+from bench.cost.follow import trace
 from bench.cost.step import Cost
 from bench.suite.training import EngineSpec
 from bench.training.closed_form import solve_macs
+from bench.training.task import Ledger
 
 
 def fine_tuning_macs(
@@ -41,42 +44,60 @@ def fine_tuning_macs(
 
 
 def cell_costs(
-    model: nn.Module, images: Tensor, spec: EngineSpec, epochs: int, n_val: int, *, cached: bool = False
-) -> dict[str, int | None]:
+    model: nn.Module, images: Tensor, spec: EngineSpec, ledger: Mapping[str, Ledger], n_val: int
+) -> dict[str, Any]:
     """The cost fields of a cell's record; all None where the model cannot be traced.
 
     Args:
-        model: with requires_grad as it trained.
-        images: that it trained on, [N, C, H, W].
-        spec: how.
-        epochs, n_val, cached: as `fine_tuning_macs`.
+        model: that was adapted.
+        images: training images, [N, C, H, W].
+        spec: protocol and engine.
+        ledger: what was run in each phase.
+        n_val: validation images.
+
+    Returns:
+        `phase_macs` by phase, `train_macs` of all; `step_macs` and `step_bytes` of a step on a full batch, as the last
+        one was, None where none was taken.
     """
-    n_train = len(images)
-    batch = min(spec.batch_size, n_train)
+    batch = min(spec.batch_size, len(images))
     try:
-        cost = step_of(model, (batch, *images.shape[1:]))
+        followed = trace(model, (batch, *images.shape[1:]))
     except Exception:  # a user's own module: its cost is a remark in the record, not a reason to lose the repeat
         traceback.print_exc()
-        return dict.fromkeys(("forward_macs", "step_macs", "step_bytes", "train_macs"))
-    solved = spec.head == "closed_form"
-    n_views = n_train * ((spec.views or 1) - 1)
-    train_macs = fine_tuning_macs(
-        cost,
-        batch=batch,
-        epochs=0 if solved else epochs,
-        # a batch of one that is left over is not trained on
-        n_train=n_train - (n_train % batch == 1 and not solved),
-        n_val=n_val,
-        n_views=n_views,
-        n_adapt=n_train if spec.bn_mode == "adapt_once_then_eval" else 0,
-        cached=cached,
-    )
-    if solved:
-        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        train_macs += solve_macs(last, n_train + n_views, n_val)
+        return dict.fromkeys(("forward_macs", "step_macs", "step_bytes", "train_macs", "phase_macs"))
+    per_image = followed.step([]).forward_macs / batch
+    n_views = len(images) * ((spec.views or 1) - 1)
+    phases: dict[str, int] = {}
+    last: Cost | None = None
+    for phase, account in ledger.items():
+        macs = account.forward * per_image
+        for names, n_images in account.steps.items():
+            last = followed.step(names)
+            macs += n_images * last.macs / batch
+        for names, epochs, cached, first in account.tuned:
+            last = followed.step(names)
+            solved = spec.head == "closed_form"
+            macs += fine_tuning_macs(
+                last,
+                batch=batch,
+                epochs=0 if solved else epochs,
+                # a batch of one that is left over is not trained on
+                n_train=len(images) - (len(images) % batch == 1 and not solved),
+                n_val=n_val,
+                n_views=n_views,
+                n_adapt=len(images) if first and spec.bn_mode == "adapt_once_then_eval" else 0,
+                cached=cached,
+            )
+            macs += solve_macs(_head(model), len(images) + n_views, n_val) if solved else 0
+        phases[phase] = round(macs)
     return {
-        "forward_macs": cost.forward_macs // batch,
-        "step_macs": cost.macs,
-        "step_bytes": cost.bytes,
-        "train_macs": train_macs,
+        "forward_macs": int(per_image),
+        "step_macs": last.macs if last is not None else None,
+        "step_bytes": last.bytes if last is not None else None,
+        "train_macs": sum(phases.values()),
+        "phase_macs": phases,
     }
+
+
+def _head(model: nn.Module) -> nn.Linear:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]

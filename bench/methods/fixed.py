@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from bench.catalog.models import BlockMap
-from bench.models.blocks import train_only
-from bench.suite.suite import Cell
+from bench.methods import Adapted, Method, Options, Task
 
 
-def choose(cell: Cell, model: nn.Module, block_map: BlockMap) -> list[nn.Parameter]:
-    """Freeze all that the cell does not tune. Returns the parameters that train."""
-    return train_only(model, block_map, cell.blocks)
+class FixedOptions(Options):
+    """Attributes: blocks: of the model, or `full` alone."""
+
+    blocks: tuple[str, ...] = ("full",)
+
+
+METHOD = Method(
+    name="fixed",
+    about="tunes the blocks that the suite names",
+    labels="needed",
+    options=FixedOptions,
+    cite="arXiv 2403.15905",
+)
+
+
+def adapt(task: Task, options: FixedOptions) -> Adapted:
+    """Tune the parameters of the blocks by the suite's protocol."""
+    from bench.models.blocks import train_only
+
+    parameters = train_only(task.model, task.block_map, options.blocks)
+    return Adapted.by_tuning(task.tune(parameters), parameters)

@@ -29,6 +29,7 @@ class Prepared:
         data_sha256: fingerprint of the images, labels and class names.
         weights_sha256: fingerprint of the source model's tensors, before any noise.
         facts: of the noise that was put into the model, see `bench.models.block_noise`; empty without any.
+        source_facts: file of what methods may know of the source model, see `bench.models.source_facts`.
     """
 
     domain: Path
@@ -36,6 +37,7 @@ class Prepared:
     data_sha256: str
     weights_sha256: str
     facts: dict[str, Any] = field(default_factory=dict)
+    source_facts: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class CellJob:
     """Run one repeat. Answered by Ready, (GO), Trained, (RELEASE), WorkFigures; or by Failed at any point.
 
     Attributes:
-        window_s: the fine-tuning is done again until it took that long.
+        window_s: the work is done again until it took that long.
     """
 
     suite: Suite
@@ -99,11 +101,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The work is done; the child keeps still until RELEASE. Times are CLOCK_MONOTONIC seconds."""
+    """The work is done; the child keeps still until RELEASE. Times are CLOCK_MONOTONIC seconds.
+
+    Attributes:
+        spans: phase, start and end of what was done one after the other from t0_s to t1_s; empty where the phases
+            changed too often to be kept.
+    """
 
     t0_s: Finite
     t1_s: Finite
     executions: Annotated[int, Field(ge=1)]
+    spans: tuple[tuple[str, Finite, Finite], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from bench.catalog.methods import load_method
 from bench.errors import RequestError
 from bench.process.child import Parent
 from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
@@ -31,6 +32,8 @@ def prepare(parent: Parent) -> None:
     from bench.models.build import users_code
     from bench.models.checkpoint import fingerprint
     from bench.models.source import fresh_model, load_source_model, make_source_model
+    from bench.models.source_facts import make_source_facts
+    from bench.training.layers import lacks
     from bench.training.tuner import check_levers
 
     job: PrepareJob = parent.job
@@ -40,6 +43,7 @@ def prepare(parent: Parent) -> None:
     building = f"building {job.suite.model.name}"
     parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
     check_model(job.suite, job.base)  # at once: reading data and training source models may take an hour
+    methods = {arm.label: load_method(arm.method).method for arm in job.suite.arms}
     parent.send(Progress(building, 1, 1, limit_s=STEP_S))
     prepared: dict[str, Prepared] = {}
     for data in job.data:
@@ -57,13 +61,25 @@ def prepare(parent: Parent) -> None:
         check_blocks(model, job.suite.block_map)
         for cell in job.suite.cells():
             check_levers(model, job.suite.tuning(cell), device)
+        for arm, method in methods.items():
+            lack = next(filter(None, (lacks(model, need) for need in method.needs)), None)
+            if lack is not None:
+                raise RequestError(f"{arm}: {job.suite.model.name} has {lack}, so {method.name} has nothing to act on")
         facts: dict[str, Any] = {}
         if data.noised_block is not None:
             searching = _Reporter(parent, f"finding the noise for {data.noised_block}")
             weights, facts = make_noised_model(
                 model.to(device), job.suite, data, domain, weights_sha256=weights_sha256, on_step=searching
             )
-        prepared[data.label] = Prepared(folder, weights, domain.sha256, weights_sha256, facts)
+        shipped = make_source_facts(
+            {fact for method in methods.values() for fact in method.source_facts},
+            model,
+            domain,
+            pixels=job.suite.model.pixels,
+            device=device,
+            weights_sha256=fingerprint(model),
+        )
+        prepared[data.label] = Prepared(folder, weights, domain.sha256, weights_sha256, facts, shipped)
     parent.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base)))
 
 

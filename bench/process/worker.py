@@ -15,30 +15,35 @@ HEARTBEAT_S = 5.0
 
 def run_cell(parent: Parent) -> None:
     """Entry point of a repeat's process; the job is a CellJob."""
-    from bench.work.adapt import Adapt  # imports torch, which the server has and the parent, which has this module, not
+    # these import torch, which the server has and the parent, which has this module, not
+    from bench.training.task import ADAPT
+    from bench.work.adapt import Adapt
 
-    job: CellJob = parent.job
-    work = Adapt(job.suite, job.cell, job.base, job.device)
-    work.load(job.prepared.domain, job.prepared.weights)
-    work.warm_up()
-    parent.send(Ready())
-    parent.wait_for(GO)
-    executions, alive_s = 0, time.monotonic()
+    alive_s = time.monotonic()
 
-    def on_epoch(_: int) -> None:
+    def beat(_: int) -> None:
         nonlocal alive_s
         if time.monotonic() - alive_s >= HEARTBEAT_S:
             alive_s = time.monotonic()
             parent.send(Alive())
 
+    job: CellJob = parent.job
+    work = Adapt(job.suite, job.cell, job.base, job.device, beat)
+    work.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts)
+    work.warm_up()
+    parent.send(Ready())
+    parent.wait_for(GO)
+    executions, alive_s = 0, time.monotonic()
     t0 = t1 = time.monotonic()
-    while not executions or t1 - t0 < job.window_s:
+    work.spans.enter(ADAPT, t0)
+    while not executions or (t1 - t0 < job.window_s and not work.idle):
         # a cell too short for its energy source is executed again within the same window
-        work.execute(on_epoch)
+        work.execute()
         executions += 1
         t1 = time.monotonic()
+    work.spans.close(t1)
     peak_rss_mb = _peak_rss_mb()  # before the test images come in
-    parent.send(Trained(t0, t1, executions))
+    parent.send(Trained(t0, t1, executions, work.spans.take()))
     parent.wait_for(RELEASE)
     parent.send(WorkFigures(peak_rss_mb=peak_rss_mb, **work.figures()))
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import hardware
 from bench.catalog.datasets import DATASETS
+from bench.catalog.methods import load_method
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process.launcher import CellTimeoutError, Child, Launcher
 from bench.process.messages import (
@@ -31,7 +32,7 @@ from bench.process.messages import (
 from bench.process.prepare import prepare
 from bench.process.worker import run_cell
 from bench.run.metering import Meter
-from bench.run.outcome import NO_ACCURACY, cell_fields, window_fields
+from bench.run.outcome import NO_ACCURACY, cell_fields, unmeasured, window_fields
 from bench.run.plan import Plan, Repeat
 from bench.run.progress import Notice, RunProgress
 from bench.run.resume import add_fingerprints, fingerprints
@@ -205,7 +206,10 @@ class Session:
                 t1_s=trained.t1_s,
                 executions=trained.executions,
                 idle=sampler.idle_baseline,
+                spans=trained.spans,
             )
+            if load_method(cell.arm.method).method.idle:
+                result = unmeasured(result)
             child.send(RELEASE)
             evaluated = child.receive(WorkFigures, deadline_s=deadline_s)
             measured = dataclasses.asdict(evaluated) | window_fields(result)

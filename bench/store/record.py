@@ -128,12 +128,17 @@ class WorkFigures:
     cache_mb: Finite | None = _f("MB", "activations of the frozen part that were kept", read=False)
     cache_note: str | None = _f("", "why they went where they did", read=False)
     data_variant: str | None = _f("", "which copy of the data, e.g. JPEG")
+    labels: Literal["needed", "unused"] | None = _f(
+        "", "needed: the method got labelled images; unused: it got images alone", read=False
+    )
+    facts: dict[str, Any] | None = _f("", "what the method chose, and why", read=False)
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
     step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
     step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")
     train_macs: Count | None = _f(
         "MAC", "one fine-tuning as it ran, validation included; of a closed form its solution"
     )
+    phase_macs: dict[str, Any] | None = _f("MAC", "the same, phase by phase", read=False)
     peak_rss_mb: Finite | None = _f("MB", "peak resident memory of the process until the end of training")
 
 
@@ -157,6 +162,9 @@ class WindowFigures:
         of="terms",
         read=False,
         default=(),
+    )
+    phases: dict[str, Any] | None = _f(
+        "", "seconds and joules of each phase of one; null joules: the source cannot resolve it", read=False
     )
     band_s: Finite | None = _f("s", "what was integrated for one fine-tuning, guard bands included", read=False)
     lost_fraction: Finite | None = _f("fraction", "samples of the meter that are missing", read=False)

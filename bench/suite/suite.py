@@ -21,14 +21,17 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.catalog.datasets import DATASETS
+from bench.catalog.methods import method_names
 from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.suite.arm import Arm
 from bench.suite.data_axis import DataSpec, expand, n_target
+from bench.suite.methods import arms_of, is_block_set, trains
 from bench.suite.spec import Axis, Name, Portable, Seed, Spec, axis, user_path, wrong
 from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, refusal, variant_label
 
@@ -231,7 +234,7 @@ class Suite(Spec):
     model: ModelSpec
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(expand)]
     train_size: Annotated[tuple[Annotated[float | int, BeforeValidator(_train_size)], ...], Axis]
-    blocks: tuple[BlockSet, ...]
+    blocks: tuple[BlockSet, ...] = ()
     methods: tuple[Arm, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Axis]
     train: TuneSpec = TuneSpec()
@@ -298,15 +301,32 @@ class Suite(Spec):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _are_arms(cls, methods: Any) -> Any:
-        if not isinstance(methods, tuple):
-            raise wrong("this version has one method, whose block sets stand under `blocks`; drop the key")
-        return methods
+    def _are_arms(cls, entries: Any, info: ValidationInfo) -> Any:
+        if isinstance(entries, tuple) or not {"model", "data"} <= set(info.data):
+            return entries  # made in code, or refused already
+        block_map, data = info.data["model"].block_map, info.data["data"]
+        names = {*block_map, FULL, TBFT} - {*method_names()}
+        arms: dict[Arm, None] = {}
+        for number, entry in enumerate(axis(entries)):
+            if is_block_set(entry, names):
+                try:
+                    found = [*map(Arm.of_blocks, _block_sets((entry,), block_map, data))]
+                except PydanticCustomError as error:
+                    raise wrong(str(error), number) from None
+            else:
+                found = [*arms_of(entry, number, names)]
+            for arm in found:
+                if arm in arms:
+                    raise wrong(f"{arm.label} is given twice", number)
+                arms[arm] = None
+        return tuple(arms)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Check the parts against each other: arms, sizes against the data, ways of training, rules against cells."""
         labels = [arm.label for arm in self.arms]
+        if not labels:
+            raise wrong("blocks is missing, or methods")
         twice = [label for label, count in Counter(labels).items() if count > 1]
         if twice:
             raise wrong(f"two arms are called {show(twice[0])}; their results could not be told apart")
@@ -318,7 +338,9 @@ class Suite(Spec):
         for key in self.train.per_block:
             if key not in known:
                 hint = nearest(key, known)
-                raise wrong(f"no block set of the suite is called {show(key)}; {hint}", "train", "per_block", key)
+                raise wrong(
+                    f"no block set or method of the suite is called {show(key)}; {hint}", "train", "per_block", key
+                )
         entry = find_model(self.model.name)
         for data in self.data:
             self._check_sizes(data)
@@ -328,7 +350,7 @@ class Suite(Spec):
         self._check_exclude()
         last, seen = (next(reversed(self.block_map)),), set()
         for cell in self.cells():
-            if (cell.arm, cell.variant) in seen:
+            if (cell.arm, cell.variant) in seen or not trains(cell.arm):
                 continue
             seen.add((cell.arm, cell.variant))
             refused = refusal(self.tuning(cell), last_layer=cell.blocks == last)
@@ -467,8 +489,11 @@ def cell_values(cell: Cell) -> dict[str, Any]:
         "severity": cell.data.severity,
         "train_size": cell.train_size,
         "blocks": cell.blocks_label,
+        "method": cell.arm.method,
+        "arm": cell.arm.label,
         "seed": cell.seed,
     }
 
 
-EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "seed", *AXES)
+EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "method", "arm", "seed",
+                *AXES)  # fmt: skip

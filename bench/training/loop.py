@@ -67,6 +67,11 @@ class Passes:
 
 PLAIN = Passes()
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits [N, n_classes], labels [N]) -> their mean loss."""
+
+BeforeEpoch = Callable[[int, torch.optim.Optimizer], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -97,6 +102,8 @@ def fine_tune(
     *,
     seed: int,
     passes: Passes = PLAIN,
+    loss: Loss = F.cross_entropy,
+    before_epoch: BeforeEpoch | None = None,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Outcome:
     """Tune `parameters` on `train`; leave the model with the state of the epoch that validates best.
@@ -105,20 +112,27 @@ def fine_tune(
         model: what is frozen in it may have requires_grad False, which saves its gradients.
         spec: protocol.
         seed: draws the order of the batches and, with spec.augment, the changes to the images.
+        loss: that is trained; validation takes cross-entropy.
+        before_epoch: called before each epoch with its number, from 1, and the optimiser, which then has a group for
+            each parameter.
         on_epoch: called after each epoch with its number, from 1.
     """
     generator = torch.Generator().manual_seed(seed)
     if spec.bn_mode == "adapt_once_then_eval":
         adapt_batchnorm(model, train.x, spec.batch_size, passes)
     change = augment if spec.augment and not train.views else keep
-    optimizer = make_optimizer(parameters, spec)
+    optimizer = make_optimizer(parameters if before_epoch is None else [{"params": [p]} for p in parameters], spec)
     best_loss, best_epoch, best_state = float("inf"), 0, _snapshot(model)
     losses: list[float] = []
     steps = 0
     for epoch in range(1, spec.epochs + 1):
+        if before_epoch is not None:
+            before_epoch(epoch, optimizer)
         set_train_mode(model, spec.bn_mode, parameters)
         images = Batchable(train.of_epoch(epoch), train.y)
-        steps += train_epoch(model, optimizer, images, spec.batch_size, generator, change=change, passes=passes)
+        steps += train_epoch(
+            model, optimizer, images, spec.batch_size, generator, change=change, passes=passes, loss=loss
+        )
         losses.append(mean_loss(model, val, passes))
         if losses[-1] < best_loss:
             best_loss, best_epoch, best_state = losses[-1], epoch, _snapshot(model)
@@ -138,6 +152,7 @@ def train_epoch(
     *,
     change: Callable[[Tensor, torch.Generator], Tensor] = keep,
     passes: Passes = PLAIN,
+    loss: Loss = F.cross_entropy,
 ) -> int:
     """One pass over the training images in a fresh order, each batch [N, C, H, W] changed before it is learned from.
 
@@ -157,13 +172,20 @@ def train_epoch(
         size = passes.micro_batch or len(index)
         for x, y in zip(images.split(size), labels.split(size), strict=True):
             # each part weighs by its images, so that the gradients add up to those of the whole batch's mean
-            (F.cross_entropy(passes.logits(model, x), y) * (len(x) / len(index))).backward()
+            (loss(passes.logits(model, x), y) * (len(x) / len(index))).backward()
         optimizer.step()
         steps += 1
     return steps
 
 
-def make_optimizer(parameters: list[nn.Parameter], spec: TrainSpec) -> torch.optim.Optimizer:
+def make_optimizer(
+    parameters: list[nn.Parameter] | list[dict[str, list[nn.Parameter]]], spec: TrainSpec
+) -> torch.optim.Optimizer:
+    """The optimiser of a protocol.
+
+    Args:
+        parameters: those that it moves, or groups of them.
+    """
     if spec.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
     return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)

@@ -9,14 +9,24 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.errors import RequestError
-from bench.suite.training import EngineSpec, resolve
+from bench.suite.training import EngineSpec, Levers, resolve
 from bench.training import activations
 from bench.training.augment import augment
 from bench.training.closed_form import solve
 from bench.training.cut import Cut, CutError, cut, varies
-from bench.training.loop import Batchable, Outcome, Passes, adapt_batchnorm, fine_tune, set_train_mode
+from bench.training.loop import (
+    Batchable,
+    BeforeEpoch,
+    Loss,
+    Outcome,
+    Passes,
+    adapt_batchnorm,
+    fine_tune,
+    set_train_mode,
+)
 from bench.training.memory import keep_freed_memory
 
 
@@ -24,8 +34,8 @@ class Tuner:
     """Made once per process, used for every fine-tuning of the cell in it.
 
     Args:
-        model: on the device that trains, with requires_grad set for the cell.
-        parameters: those that are tuned.
+        model: on the device that trains.
+        parameters: those that are tuned; all others are frozen while they are.
         spec: not refused by `bench.suite.training.refusal`.
         scratch: folder for a cache on disk.
     """
@@ -35,27 +45,14 @@ class Tuner:
         self._parameters = parameters
         self._spec = spec
         self._scratch = scratch
-        device = next(model.parameters()).device
-        self._levers = resolve(spec, device.type)
+        self._levers = settle(model, spec)
         if self._draws():  # images that run in other company would draw other numbers
             self._levers = dataclasses.replace(self._levers, micro_batch=None)
         self._kept: str | None = None
         self._kept_mb: float | None = None
         self.note = ""
-        if not self._levers.truncated:
-            for parameter in model.parameters():
-                parameter.requires_grad_(parameter.is_floating_point())
-        if self._levers.keep_memory and not keep_freed_memory():
-            self._levers = dataclasses.replace(self._levers, keep_memory=False)
-        if self._levers.channels_last:
-            model.to(memory_format=torch.channels_last)
         self._cut = self._cut_model() if self._levers.cache != "off" or self._levers.head == "closed_form" else None
-        self._passes = Passes(
-            micro_batch=self._levers.micro_batch,
-            eval_batch=self._levers.eval_batch,
-            channels_last=self._levers.channels_last,
-            bfloat16=self._levers.bfloat16,
-        )
+        self._passes = passes_of(self._levers)
         self._compiled: dict[int, Callable[[Tensor], Tensor]] = {}
 
     @property
@@ -75,17 +72,25 @@ class Tuner:
         *,
         seed: int,
         epochs: int | None = None,
+        lr: float | None = None,
+        loss: Loss | None = None,
+        before_epoch: BeforeEpoch | None = None,
         on_epoch: Callable[[int], None] = lambda _: None,
     ) -> Outcome:
         """As `bench.training.loop.fine_tune`, which does the work.
 
         Args:
-            epochs: in place of the spec's.
+            epochs, lr: in place of the spec's.
 
         Raises:
             RequestError: the cache that the spec requires is not possible.
         """
-        spec = self._spec if epochs is None else self._spec.model_copy(update={"epochs": epochs})
+        tuned = {id(parameter) for parameter in self._parameters}
+        for parameter in self._model.parameters():
+            wanted = id(parameter) in tuned if self._levers.truncated else parameter.is_floating_point()
+            parameter.requires_grad_(wanted)
+        changes = {key: value for key, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+        spec = self._spec.model_copy(update=changes)
         if spec.augment and spec.views is not None:
             train = _changed(train, spec.views, seed)
             spec = spec.model_copy(update={"augment": False})  # done; what is kept of them must not be changed again
@@ -102,7 +107,16 @@ class Tuner:
             if self._levers.head == "closed_form":
                 return solve(self._head(self._cut), train, val)
         return fine_tune(
-            part, self._parameters, train, val, spec, seed=seed, passes=self._with_forward(part), on_epoch=on_epoch
+            part,
+            self._parameters,
+            train,
+            val,
+            spec,
+            seed=seed,
+            passes=self._with_forward(part),
+            loss=loss or F.cross_entropy,
+            before_epoch=before_epoch,
+            on_epoch=on_epoch,
         )
 
     def _cut_model(self) -> Cut | None:
@@ -167,6 +181,26 @@ class Tuner:
         for module in held:
             module.eval()
         return varies(self._model) is not None
+
+
+def settle(model: nn.Module, spec: EngineSpec) -> Levers:
+    """The levers of a cell, with those put into effect that concern the process and the model as a whole."""
+    levers = resolve(spec, next(model.parameters()).device.type)
+    if levers.keep_memory and not keep_freed_memory():
+        levers = dataclasses.replace(levers, keep_memory=False)
+    if levers.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return levers
+
+
+def passes_of(levers: Levers) -> Passes:
+    """How images run through a net with these levers."""
+    return Passes(
+        micro_batch=levers.micro_batch,
+        eval_batch=levers.eval_batch,
+        channels_last=levers.channels_last,
+        bfloat16=levers.bfloat16,
+    )
 
 
 def check_levers(model: nn.Module, spec: EngineSpec, device: torch.device) -> None:

@@ -1,22 +1,25 @@
-"""Adapt: fine-tune the source model on a cell's target images."""
+"""Adapt: the work of adapting the source model to a cell's target images with the cell's arm."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from bench.catalog.methods import Loaded, Options, load_method
 from bench.cost import cell_costs
 from bench.data.domain import load_domain
 from bench.data.splits import split_target
-from bench.methods import fixed
 from bench.models.source import load_source_model
+from bench.models.source_facts import load_source_facts
 from bench.store.cache_dir import cache_dir
 from bench.suite.suite import Cell, Suite
-from bench.training.loop import Batchable, Outcome, accuracy, to_tensors
-from bench.training.tuner import Tuner
+from bench.training.loop import Batchable, accuracy, to_tensors
+from bench.training.task import Adapted, Spans, Task, UnlabelledTask
 
 WARM_UP_IMAGES = 32
 """Enough to load every kernel; a whole batch of a large net would take longer than all else before the first step."""
@@ -27,22 +30,33 @@ class Adapt:
 
     Args:
         base: the suite's folder.
-        device: torch device that trains.
+        device: torch device that the model is adapted on.
+        beat: called now and then while it is.
+
+    Attributes:
+        spans: phases of the window; who opens it calls `Spans.enter` and `Spans.close` with its times.
+        idle: whether the method does nothing, so that there is nothing to be measured.
     """
 
-    def __init__(self, suite: Suite, cell: Cell, base: Path, device: str) -> None:
+    def __init__(self, suite: Suite, cell: Cell, base: Path, device: str, beat: Callable[[int], None]) -> None:
         self._suite = suite
         self._cell = cell
         self._base = base
+        self._beat = beat
         self._device = torch.device(device)
         self._spec = suite.tuning(cell)
+        self._loaded = load_method(cell.arm.method)
+        self._options = self._loaded.options(dict(cell.arm.options))
+        self.idle = self._loaded.method.idle
+        self.spans = Spans(torch.cuda.synchronize if self._device.type == "cuda" else lambda: None)
 
-    def load(self, folder: Path, weights: Path) -> None:
+    def load(self, folder: Path, weights: Path, source_facts: Path | None = None) -> None:
         """Read images and source model from the cache.
 
         Args:
             folder: of the prepared domain.
             weights: file of the source model's weights.
+            source_facts: file of what methods may know of it.
         """
         suite, cell = self._suite, self._cell
         if self._spec.threads is not None:
@@ -57,56 +71,92 @@ class Adapt:
             seed=cell.seed,
         )
         self._train, self._val = self._images(self._split.train), self._images(self._split.val)
-        self._model = load_source_model(suite.model, domain, weights, self._base).to(self._device)
-        self._source_state = {name: value.clone() for name, value in self._model.state_dict().items()}
-        self._parameters = fixed.choose(cell, self._model, suite.block_map)
-        self._tuner = Tuner(self._model, self._parameters, self._spec, cache_dir())
+        model = load_source_model(suite.model, domain, weights, self._base).to(self._device)
+        self._task = make_task(
+            self._loaded,
+            model,
+            self._train,
+            self._val,
+            block_map=suite.block_map,
+            spec=self._spec,
+            seed=cell.seed,
+            n_classes=len(domain.target.classes),
+            spans=self.spans,
+            source_facts=load_source_facts(source_facts, self._device),
+            beat=self._beat,
+        )
 
     def warm_up(self) -> None:
-        """Use each kernel, thread pool and allocator for the first time, which is not a part of what tuning costs."""
+        """Use each kernel, thread pool and allocator for the first time, which is not a part of what adapting costs."""
         # what is compiled is compiled for the sizes of whole batches
         few = None if self._spec.compile else WARM_UP_IMAGES
         train, val = (Batchable(images.x[:few], images.y[:few]) for images in (self._train, self._val))
-        self._tuner.fine_tune(train, val, seed=self._cell.seed, epochs=1)
-        self._model.load_state_dict(self._source_state)
+        self._use(train, val, epochs=1)
+        self.execute()
+        self._use(self._train, self._val)
+        self._task.reset()
+        self.spans.clear()
 
-    def execute(self, on_epoch: Callable[[int], None]) -> None:
-        """Fine-tune the source model once, and wait until the device has done it.
-
-        Args:
-            on_epoch: called after each epoch with its number.
-        """
-        torch.manual_seed(self._cell.seed)
-        self._model.load_state_dict(self._source_state)
-        self._outcome: Outcome = self._tuner.fine_tune(self._train, self._val, seed=self._cell.seed, on_epoch=on_epoch)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+    def execute(self) -> None:
+        """Adapt the source model once, and wait until the device has done it."""
+        self._task.begin()
+        self._adapted = adapt(self._loaded, self._task, self._options)
+        self.spans.synchronize()
 
     def figures(self) -> dict[str, Any]:
-        """What the last execution reached and what it takes by arithmetic; names as in Record."""
-        test = self._images(self._split.test)
-        after = accuracy(self._model, test)
-        self._model.load_state_dict(self._source_state)
-        cache_mb = self._tuner.cache_mb
+        """What the last execution reached and what it takes by arithmetic; names as in `Evaluated`."""
+        task, adapted, test = self._task, self._adapted, self._images(self._split.test)
+        tuner = task.tuner if isinstance(task, Task) else None
+        after = accuracy(adapted.model or task.model, test)
+        task.model.load_state_dict(task.source_state)
         return {
             "n_train": len(self._train.x),
             "n_val": len(self._val.x),
             "n_test": len(test.x),
-            "trained_parameters": sum(parameter.numel() for parameter in self._parameters),
-            "accuracy_before": accuracy(self._model, test),
+            "trained_parameters": adapted.trained_parameters,
+            "accuracy_before": accuracy(task.model, test),
             "accuracy_after": after,
-            "best_epoch": self._outcome.best_epoch,
-            "epochs_run": self._outcome.epochs_run,
-            "steps": self._outcome.steps,
-            "levers": self._tuner.levers,
-            "cache_mb": cache_mb,
-            "cache_note": self._tuner.note or None,
+            "best_epoch": adapted.best_epoch,
+            "epochs_run": adapted.epochs_run,
+            "steps": adapted.steps,
+            "levers": tuner.levers if tuner is not None else task.levers,
+            "cache_mb": tuner.cache_mb if tuner is not None else None,
+            "cache_note": (tuner.note or None) if tuner is not None else None,
             "data_variant": self._domain.variant,
-            **cell_costs(
-                self._model, self._train.x, self._spec, self._outcome.epochs_run, len(self._val.x),
-                cached=cache_mb is not None,
-            ),
-        }  # fmt: skip
+            "labels": self._loaded.method.labels,
+            # plain values, or an error that names what is none
+            "facts": json.loads(json.dumps(dict(adapted.facts), allow_nan=False)) or None,
+            **cell_costs(task.model, self._train.x, self._spec, task.ledger, len(self._val.x)),
+        }
 
     def _images(self, part: Any) -> Batchable:
         return to_tensors(self._domain.target.take(part), self._device, self._suite.model.pixels)
+
+    def _use(self, train: Batchable, val: Batchable, epochs: int | None = None) -> None:
+        if isinstance(self._task, Task):
+            self._task.use(train, val, epochs)
+        else:
+            self._task.images = train.x
+
+
+def make_task(loaded: Loaded, model: nn.Module, train: Batchable, val: Batchable, **shared: Any) -> UnlabelledTask:
+    """The task of a method: with labels only where it needs them.
+
+    Args:
+        shared: as `UnlabelledTask` takes it.
+    """
+    if loaded.method.labels == "needed":
+        return Task(model, train, val, scratch=cache_dir(), **shared)
+    return UnlabelledTask(model, train.x, **shared)
+
+
+def adapt(loaded: Loaded, task: UnlabelledTask, options: Options) -> Adapted:
+    """Let a method adapt a task's model.
+
+    Raises:
+        TypeError: it gives back something else than an Adapted.
+    """
+    adapted = loaded.adapt(task, options)
+    if not isinstance(adapted, Adapted):
+        raise TypeError(f"method {loaded.method.name!r} returned {type(adapted).__name__}; expected an Adapted")
+    return adapted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
+from bench import cost
 from bench.catalog.models import FULL, RESNET_BLOCKS, BlockMap, BlockSet, find_model
 from bench.catalog.resnet_macs import Layer, forward_macs, resnet_layers, step_macs
-from bench.cost import Cost, cell_costs, fine_tuning_macs, step_of, trace
+from bench.cost import Cost, fine_tuning_macs, step_of, trace
 from bench.models.blocks import train_only
 from bench.models.build import build_model
 from bench.models.resnet import ResNet
@@ -22,6 +24,7 @@ from bench.suite.suite import ModelSpec
 from bench.suite.training import EngineSpec
 from bench.training.closed_form import SHRINKAGES, solve, solve_macs
 from bench.training.loop import Batchable
+from bench.training.task import Ledger
 
 BLOCKS = ["block1", "block2", "block3", "fc"]
 
@@ -241,6 +244,14 @@ def test_a_model_that_needs_values_is_followed_all_the_same() -> None:
     before = model.norm.num_batches_tracked.clone()
     assert trace(model, (2, 3, 4, 4)).step([]).forward_macs == 2 * 48 * 2
     assert model.norm.num_batches_tracked == before
+
+
+def cell_costs(
+    model: nn.Module, images: Tensor, spec: EngineSpec, epochs: int, n_val: int, *, cached: bool = False
+) -> dict[str, Any]:
+    """Of one fine-tuning of what has requires_grad."""
+    names = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return cost.cell_costs(model, images, spec, {"adapt": Ledger(tuned=[(names, epochs, cached, True)])}, n_val)
 
 
 def test_what_a_record_says_of_a_cell() -> None:

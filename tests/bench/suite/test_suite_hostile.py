@@ -66,7 +66,7 @@ COSTLY = {
     ),
     "many-overrides": (
         BASE + "train: {per_block: {" + ", ".join(f"b{n}: {{}}" for n in range(25_000)) + "}}",
-        "no block set of the suite is called 'b0'",
+        "no block set or method of the suite is called 'b0'",
     ),
     "many-rules": (
         BASE.replace("[0]", many(20_000)) + "exclude:\n" + "\n".join(f"  - {{seed: {n}}}" for n in range(20_000)),

@@ -1,0 +1,139 @@
+"""Methods: how a model is adapted, by name. One file of `bench.methods` is one method. Imports no torch.
+
+Other packages bring methods by entry points in the group `jouletune.methods`: the entry point's name is the method's,
+and it points to a module with METHOD and adapt, like those in `bench.methods`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.errors import RequestError, nearest
+
+GROUP = "jouletune.methods"
+PACKAGE = "bench.methods"
+NAME = r"[a-z][a-z0-9-]{0,30}"
+"""Brackets, `=`, `,`, `+` and `/` have a meaning in the id of a cell, so no name contains them."""
+
+Need = Literal["BatchNorm", "normalisation", "linear head", "biases"]
+"""What a method acts on: BatchNorm with running statistics; scales and shifts of normalisation layers; a last layer
+that is linear; biases. A model without it is refused when the suite is prepared."""
+
+
+class Options(BaseModel):
+    """Base of a method's options. Each is a single value with a default; in a suite, a list makes one arm each."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """What is known of a method before a model is there.
+
+    Attributes:
+        name: in a suite and in the id of a cell.
+        about: one line on what it does.
+        labels: whether it gets the labels of the training images and the validation images. Where they are `unused` it
+            is handed a task without labels.
+        needs: what the model must have.
+        source_facts: of `bench.models.source_facts`, computed once while a run is prepared.
+        options: their types and defaults.
+        cite: where the method was published.
+        idle: whether nothing is done, so that there are no joules to be measured.
+    """
+
+    name: str
+    about: str
+    labels: Literal["needed", "unused"]
+    needs: tuple[Need, ...] = ()
+    source_facts: tuple[str, ...] = ()
+    options: type[Options] = Options
+    cite: str = ""
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A method with its code.
+
+    Attributes:
+        adapt: (task, options) -> Adapted, see `bench.methods`.
+        package: that brings it.
+    """
+
+    method: Method
+    adapt: Callable[..., Any]
+    package: str
+
+    def options(self, given: Mapping[str, Any]) -> Options:
+        """The options given and the defaults of the others.
+
+        Raises:
+            pydantic.ValidationError: an unknown option, or a value that it cannot have.
+        """
+        return self.method.options.model_validate(dict(given))
+
+
+def method_names() -> tuple[str, ...]:
+    """Names of the methods that can be had, those of other packages last. Imports none of them."""
+    return (*_built_in(), *(name for name in sorted(_entries()) if name not in _built_in()))
+
+
+def load_method(name: str) -> Loaded:
+    """Import a method by name.
+
+    Raises:
+        RequestError: no method has this name, or the package that brings it cannot be used.
+    """
+    if name in _built_in():
+        return _checked(importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}"), name, "jouletune")
+    found = _entries().get(name)
+    if found is None:
+        raise RequestError(f"{name!r} is not a method; {nearest(name, method_names())}")
+    packages = sorted({_package(entry) for entry in found})
+    if len(packages) > 1:
+        raise RequestError(f"several packages bring a method {name!r} ({', '.join(packages)}): uninstall all but one")
+    try:
+        module = found[0].load()
+    except (Exception, SystemExit) as error:  # code of unknown quality
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RequestError(f"method {name!r}: {packages[0]} does not load ({reason})") from None
+    return _checked(module, name, packages[0])
+
+
+def _built_in() -> dict[str, None]:
+    """Names of the files of `bench.methods`, in alphabetical order."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = (spec.submodule_search_locations if spec is not None else None) or []
+    return dict.fromkeys(sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(folders)))
+
+
+def _entries() -> dict[str, list[metadata.EntryPoint]]:
+    """Entry points of other packages by name. A package that is found twice is used once."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for entry in metadata.entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _package(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.module
+
+
+def _checked(module: Any, name: str, package: str) -> Loaded:
+    method, adapt = getattr(module, "METHOD", None), getattr(module, "adapt", None)
+    if not isinstance(method, Method) or not callable(adapt):
+        raise RequestError(
+            f"method {name!r}: {package} has no METHOD (a bench.methods.Method) and adapt(task, options)"
+        )
+    if method.name != name:
+        raise RequestError(f"method {name!r}: {package} calls it {method.name!r}; both names must be the same")
+    return Loaded(method, adapt, package)

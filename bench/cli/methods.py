@@ -1,0 +1,67 @@
+"""The command that lists the methods which a suite can name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import text
+from bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from bench.catalog.methods import Method, Options
+
+
+@click.command()
+@click.argument("name", required=False)
+def methods(name: str | None) -> None:
+    """List what a suite can name under `methods:`, what each needs, its options with their defaults and its source;
+    with NAME, what the options of that one mean.
+    """
+    from bench.catalog.methods import load_method, method_names
+
+    if name is not None:
+        kind = load_method(name).method.options
+        text.echo(*_lines(name, 0))
+        for option, meaning in _meanings(kind).items():
+            text.echo(f"  {option}: {meaning}")
+        return
+    width = max(map(len, method_names()))
+    for known in method_names():
+        try:
+            text.echo(*_lines(known, width))
+        except RequestError as error:  # a package that cannot be used; the others can
+            text.echo(f"{known:{width}}  cannot be used: {error}")
+
+
+def _lines(name: str, width: int) -> list[str]:
+    """Two lines on a method."""
+    from bench.catalog.methods import load_method
+    from bench.suite.arm import as_written
+
+    loaded = load_method(name)
+    method, package = loaded.method, loaded.package
+    options = (f"{key}: {as_written(field.default)}" for key, field in method.options.model_fields.items())
+    facts = [f"needs {_needs(method)}", ", ".join(options), method.cite, package if package != "jouletune" else ""]
+    return [f"{name:{width}}  {method.about}", f"{'':{width}}  {'; '.join(filter(None, facts))}"]
+
+
+def _needs(method: Method) -> str:
+    found = [*(["labels"] if method.labels == "needed" else []), *method.needs]
+    return ", ".join([*found, *(f"the source model's {fact}" for fact in method.source_facts)]) or "nothing"
+
+
+def _meanings(kind: type[Options]) -> dict[str, str]:
+    """What each option means, from the section Attributes of its class."""
+    _, _, section = (kind.__doc__ or "").partition("Attributes:")
+    found: dict[str, str] = {}
+    option = ""
+    for line in section.splitlines():
+        name, colon, rest = line.strip().partition(": ")
+        if colon and name in kind.model_fields:
+            option = name
+            found[option] = rest
+        elif option:
+            found[option] = f"{found[option]} {line.strip()}".strip()
+    return found
