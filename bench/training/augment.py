@@ -15,11 +15,12 @@ def keep(x: Tensor, generator: torch.Generator) -> Tensor:
     return x
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, generator: torch.Generator, *, mirror: bool = True) -> Tensor:
     """Each image mirrored or not, then moved along both axes; what moves in is 0.
 
     Args:
         x: [N, C, H, W], square.
+        mirror: whether any is mirrored; it draws the same numbers if none is.
         generator: on the CPU, whatever x lies on, so that equal seeds give equal images everywhere.
 
     Returns:
@@ -27,7 +28,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     """
     n, _, height, width = x.shape
     reach = width // MOVE
-    mirrored = torch.rand(n, generator=generator) < 0.5
+    mirrored = (torch.rand(n, generator=generator) < 0.5) & mirror
     moves = torch.randint(0, 2 * reach + 1, (2, n, 1), generator=generator)
     rows = moves[0] + torch.arange(height)
     columns = moves[1] + torch.arange(width)

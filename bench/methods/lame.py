@@ -1,0 +1,54 @@
+"""LAME: predictions brought to agree with those of similar images. The net stays as it is.
+
+Published for a batch of test images; here the images at hand are settled among themselves once, and an image that is
+classified later takes one step towards the predictions of its neighbours among them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bench.methods import Adapted, Method, Options, UnlabelledTask
+
+
+class LameOptions(Options):
+    """Attributes:
+    neighbours: images that a prediction is brought to agree with.
+    batch: images at once.
+    """
+
+    neighbours: Annotated[int, Field(ge=1, le=1000)] = 5
+    batch: Annotated[int, Field(ge=2, le=100_000)] = 64
+
+
+METHOD = Method(
+    name="lame",
+    about="brings predictions to agree with those of the nearest images, without changing the net",
+    labels="unused",
+    needs=("linear head",),
+    options=LameOptions,
+    cite="arXiv 2201.05718",
+)
+
+
+def adapt(task: UnlabelledTask, options: LameOptions) -> Adapted:
+    """Run the images through the net once and settle their predictions."""
+    import torch
+
+    from bench.training.entropy import laplacian_assignments, neighbours
+    from bench.training.layers import head_inputs, linear_head
+    from bench.training.neighbours import Neighbours
+
+    head = linear_head(task.model)
+    assert head is not None
+    task.model.eval()
+    with torch.no_grad(), head_inputs(head) as seen:
+        logits = torch.cat([task.logits(x) for x in task.batches(options.batch, shuffle=False)])
+        features = torch.cat(seen)
+        nearest = neighbours(features, features, options.neighbours, skip_self=True)
+        settled = laplacian_assignments(logits, nearest)
+    changed = float((settled.argmax(1) != logits.argmax(1)).float().mean())
+    model = Neighbours(task.model, head, features, settled, options.neighbours)
+    return Adapted(model=model, epochs_run=1, facts={"changed_share": round(changed, 4)})
