@@ -37,6 +37,7 @@ from hardware.measure.grade import (
     min_window_s,
 )
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.phases import Phase, Span, covers, seconds, split
 from hardware.measure.recorder import Interruptions
 from hardware.measure.refresh import Refresh, new_readings, of_window
 from hardware.measure.result import CrossCheck, EnergyResult
@@ -57,6 +58,7 @@ class Observation:
         closed_s: the end of the work was reported.
         quiet_until_s: the device was left alone until then.
         executions: how often the work was done between t0_s and t1_s.
+        spans: phases of the work, one after the other from t0_s to t1_s; empty for work of one piece.
         samples: of a counter or meter, over the quiet times too.
         earlier: samples from before quiet_from_s, of a minute or so.
         health: losses of the source from quiet_from_s to quiet_until_s.
@@ -74,6 +76,7 @@ class Observation:
     closed_s: float
     quiet_until_s: float
     executions: int
+    spans: Sequence[Span] = ()
     samples: Sequence[Sample] = ()
     earlier: Sequence[Sample] = ()
     health: Health | None = None
@@ -110,6 +113,7 @@ def evaluate(info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, 
         source=info.name,
         source_kind=None,
         grade=None,
+        phases=seconds(seen.spans, seen.executions),
         env_before=seen.env_before,
         env_after=seen.env_after,
         health=seen.health,
@@ -181,9 +185,23 @@ def _measured(
         # at the edges of a slow meter the load may step by all that was seen
         least_step_w=_swing_w(seen.samples) if slow and info.kind == "power" else 0.0,
     )
+    phases = result.phases
+    if len(phases) > 1 and covers(seen.spans, seen.t0_s, seen.t1_s):
+        phases = split(
+            info,
+            band,
+            seen.samples,
+            seen.spans,
+            executions=seen.executions,
+            idle_power_w=idle_power_w,
+            idle_power_u_w=idle.u_power_w if idle else None,
+            period_s=period_s,
+            terms=terms,
+        )
+        flags += ["phase_unresolved"] if any(phase.energy_gross_j is None for phase in phases) else []
     terms = tuple(_per_execution(term, seen.executions) for term in terms)
     count = seen.executions
-    return dataclasses.replace(
+    result = dataclasses.replace(
         result,
         energy_gross_j=gross_j / count,
         energy_net_j=None if net_j is None else net_j / count,
@@ -199,7 +217,9 @@ def _measured(
         lost_fraction=lost,
         longest_gap_s=gap_s,
         cross_check=checked,
+        phases=phases,
     )
+    return dataclasses.replace(result, phases=(_whole(result),)) if len(phases) == 1 else result
 
 
 def _refresh(info: SourceInfo, seen: Observation) -> Refresh:
@@ -270,6 +290,18 @@ def _band_energy_j(info: SourceInfo, seen: Observation, band: Band) -> float:
         return INTEGRALS[info.kind](seen.samples, band.a_s, band.b_s)
     except ValueError as error:
         raise UnusableError("gap", str(error)) from error
+
+
+def _whole(result: EnergyResult) -> Phase:
+    """The only phase of a window, with all of its energy."""
+    return dataclasses.replace(
+        result.phases[0],
+        energy_gross_j=result.energy_gross_j,
+        energy_net_j=result.energy_net_j,
+        energy_u_j=result.energy_u_j,
+        energy_net_u_j=result.energy_net_u_j,
+        band_s=result.band_s,
+    )
 
 
 def _per_execution(term: Term, count: int) -> Term:

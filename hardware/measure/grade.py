@@ -44,6 +44,8 @@ FLAGS: dict[str, str] = {
     "gap": "more than 1 % of the samples are missing, or too many in a row",
     "times_outside_window": "the work's times do not lie inside the window",
     "not_quiet": "as busy just before or after the work as during it: another load, or clocks that disagree",
+    "phase_unresolved": "a phase of the work is too short for the source, or the source cannot cut a window: no joules",
+    "no_work": "the method does nothing, so nothing was measured",
     "cross_check": "the meter's own energy counter disagrees with its watts",
     "slow_meter": "new readings came more rarely than the source states; period and uncertainty are the seen ones",
     "stopped": "the measuring process was stopped meanwhile, e.g. by Ctrl-Z",
@@ -69,7 +71,7 @@ FATAL = frozenset(
 LABELS = frozenset({"simulated", "replayed"})
 """Flags that label a figure and cap its grade; they are no warnings."""
 
-NOTES = frozenset({"repeated_in_window", "throttled_since_boot"})
+NOTES = frozenset({"repeated_in_window", "phase_unresolved", "throttled_since_boot"})
 """Flags that explain a figure, or name what cannot be ruled out, and leave its grade as it is."""
 
 MIN_WINDOW_S = 10.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hardware.device.machine import Snapshot
 from hardware.measure.budget import Term
 from hardware.measure.grade import Grade
+from hardware.measure.phases import Phase
 from hardware.source import Health
 
 
@@ -52,6 +53,7 @@ class EnergyResult:
         lost_fraction: share of the band without samples where there should have been some; None for what has none.
         longest_gap_s: longest time without a sample in the band; None for what has none.
         cross_check: the source's counter against its watts over the same time; None if it does not have both.
+        phases: parts of one execution that follow each other, with their own energies; empty for work of one piece.
         health: lost samples, broken frames and lost connections of the source meanwhile.
         env_before, env_after: state of the device before the quiet time ahead of the work, and right after the work.
     """
@@ -76,6 +78,7 @@ class EnergyResult:
     lost_fraction: float | None = None
     longest_gap_s: float | None = None
     cross_check: CrossCheck | None = None
+    phases: tuple[Phase, ...] = ()
     health: Health | None = None
     env_before: Snapshot | None = None
     env_after: Snapshot | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hardware.device.machine import Snapshot
 from hardware.measure.evaluation import Observation, evaluate
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.phases import Span
 from hardware.measure.recorder import KEEP_S, Recorder
 from hardware.measure.result import EnergyResult
 from hardware.measure.trace import TraceFile
@@ -48,13 +49,22 @@ class Window:
             if self._trace is not None:
                 self._trace.drop()
 
-    def close(self, *, t0_s: float, t1_s: float, executions: int = 1, idle: IdleBaseline | None = None) -> EnergyResult:
+    def close(
+        self,
+        *,
+        t0_s: float,
+        t1_s: float,
+        executions: int = 1,
+        idle: IdleBaseline | None = None,
+        spans: Sequence[Span] = (),
+    ) -> EnergyResult:
         """Wait for the guard time, then compute the energy. Never raises because of the source.
 
         Args:
             t0_s, t1_s: start and end of the work itself on this host's monotonic clock (`time.monotonic`).
             executions: how often the work was done between them; the result is for one.
             idle: the baseline to subtract.
+            spans: phases of the work, one after the other from t0_s to t1_s.
 
         Raises:
             RuntimeError: the window is not open.
@@ -80,6 +90,7 @@ class Window:
             t0_s=t0_s,
             t1_s=t1_s,
             executions=executions,
+            spans=spans,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
             earlier=tuple(recorder.samples(self._quiet_from_s - KEEP_S, self._quiet_from_s)),
             counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),

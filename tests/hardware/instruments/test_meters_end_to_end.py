@@ -61,14 +61,14 @@ def bench(source: Source, clock: SimulatedClock, *, poll_s: float | None = None)
     return Bench(clock, sampler)
 
 
-def rapl_bench(folder: Path, clock: SimulatedClock, front: FrontEnd, **tree: float) -> Bench:
+def rapl_bench(folder: Path, clock: SimulatedClock, front: FrontEnd, poll_s: float = 3.0, **tree: float) -> Bench:
     files = RaplTree(folder, front, **tree)
     found = rapl.probe("", {}, "cpu", root=folder)
     assert isinstance(found, Found)
     assert isinstance(found.source, rapl.RaplSource)
     found.source._clock = lambda: (files.update(clock.monotonic()), clock.monotonic())[1]
-    # a counter that is read less often tells the same, and files are slow
-    return bench(found.source, clock, poll_s=3.0)
+    # a counter that is read less often tells the same of a whole window, and files are slow
+    return bench(found.source, clock, poll_s=poll_s)
 
 
 METERS: dict[str, tuple[type[Instrument], Callable[..., Meter], float]] = {
