@@ -33,6 +33,7 @@ COMMANDS = {
     "dry run": "run IN/tiny.yaml --source none --dry-run --out OUT/dry",
     "ls": "ls",
     "ls NAME": "ls quickstart",
+    "methods": "methods",
     "validate": "validate IN/tiny.yaml",
     "fetch": "fetch",
     "sources": "sources",
