@@ -12,6 +12,9 @@ import traceback
 from bench.errors import JouletuneError, RequestError
 from bench.process.messages import Failed, Message, encode
 
+MAX_LOG_BYTES = 10_000_000
+"""Of worker.log: what is older is cut off."""
+
 
 class Parent:
     """The parent at the other end of a connection."""
@@ -41,7 +44,7 @@ def run(target: str, connection: int, log: int) -> None:
     Args:
         target: `module:function`, called with a Parent.
         connection: descriptor of the socket to the parent.
-        log: descriptor of the file that takes whatever libraries print, on either stream.
+        log: descriptor that takes whatever libraries print, on either stream.
     """
     os.setsid()  # a process group of its own: a timeout kills all of it, Ctrl-C reaches the parent alone
     os.dup2(log, 1)

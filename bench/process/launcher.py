@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import bench
 from bench.errors import CellFailedError, JouletuneError, RequestError
+from bench.process.child import MAX_LOG_BYTES
 from bench.process.messages import MAX_BYTES, Failed, Message, Progress, decode
 from bench.store.durable import open_append
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 JOIN_S = 10.0
 """Longest wait for a process that was killed or closed its connection; the server's own sweep takes 5 s at most."""
-
-MAX_LOG_BYTES = 10_000_000
-"""Of worker.log: what is older is cut off before the next process starts."""
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -165,7 +163,7 @@ class Child:
 
 
 class _Server:
-    """The fork server (`bench.process.server`), seen from its parent."""
+    """The fork server with its guard (`bench.process.server`), seen from their parent."""
 
     _one: _Server | None = None
 
@@ -226,10 +224,9 @@ class _Server:
         """Wait for the end of a child and of all that it started. Returns its exit code, None where the time passed."""
         deadline_s = time.monotonic() + timeout_s
         with contextlib.suppress(TimeoutError):
-            while pid not in self._codes and self.alive:
-                self._next(deadline_s, until="ended")
-        if not self.alive:
-            return self._codes.get(pid, -signal.SIGKILL)  # its children die with the server
+            while pid not in self._codes:
+                if not self._next(deadline_s, until="ended").startswith("ended "):
+                    return -signal.SIGKILL  # its children die with the server
         return self._codes.get(pid)
 
     def kill(self, pid: int) -> None:
@@ -238,13 +235,20 @@ class _Server:
             with contextlib.suppress(OSError):
                 self._control.sendall(f"kill {pid}\n".encode())
             if self.exit_code(pid, JOIN_S) is None:
-                self._process.kill()
-                self._process.wait(JOIN_S)
+                self._stop()
 
     def close(self) -> None:
         """End the server and all of its children."""
         atexit.unregister(self.close)
         self._control.close()
+        try:
+            self._process.wait(JOIN_S)
+        except subprocess.TimeoutExpired:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Let the guard kill the server and all that it started."""
+        self._process.terminate()
         try:
             self._process.wait(JOIN_S)
         except subprocess.TimeoutExpired:

@@ -1,9 +1,15 @@
 """The fork server: a process that has torch imported, forks a child for each request, and leaves none of them behind.
 
-It talks with its parent in lines over a socket. It answers `ready` or `failed REASON` once. To `run MODULE:FUNCTION`,
-which comes with two descriptors (the child's end of a connection, and the log), it answers `started PID` or `failed
-REASON`; to `kill PID` nothing. When a child has ended, and all that it started, it sends `ended PID STATUS`. It
-ends, and every child with it, when its parent closes the socket, however the parent ended.
+Above it stands a guard: a process that does nothing but wait. Orphans go to the nearest of the two that lives, so
+when one of them is killed, the other ends whatever it leaves.
+
+The server talks with its parent in lines over a socket. It answers `ready` or `failed REASON` once. To `run
+MODULE:FUNCTION`, which comes with two descriptors (the child's end of a connection, and the log), it answers `started
+PID` or `failed REASON`; to `kill PID` nothing. When a child has ended, and all that it started, it sends `ended PID
+STATUS`. It ends, and every child with it, when its parent closes the socket, however the parent ended, and when the
+guard ends.
+
+What children print comes through a pipe each, so that the log stays bounded, and a full disk stops no cell.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from collections.abc import Iterator
 import psutil
 
 from bench.process import child
+from bench.store.durable import cut_beginning
 
 PRELOAD = (
     "bench.cli",
@@ -45,9 +52,10 @@ def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent alone
     os.environ["PYTHONSAFEPATH"] = "1"  # also for the interpreters that a library starts, e.g. torch.compile
+    guard = _guarded(control)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        with _killed_by_hang_up(control):
+        with _killed_by_hang_up(control, guard):
             for name in PRELOAD:
                 importlib.import_module(name)
     except Exception as error:
@@ -55,13 +63,71 @@ def main(descriptor: int) -> None:
         os._exit(1)
     gc.freeze()  # else each child collects torch's objects anew, 0.3 s, and copies their pages
     _send(control, "ready")
-    _Server(control).serve()
+    _Server(control, guard).serve()
+
+
+def _guarded(control: socket.socket) -> socket.socket:
+    """Go on in a forked process; this one becomes its guard, which ends as it ends, or kills it at SIGTERM.
+
+    Returns:
+        A socket that becomes readable when the guard ends.
+    """
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    ours, theirs = socket.socketpair()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    pid = os.fork()
+    if pid:
+        control.close()
+        theirs.close()
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGKILL))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _sweep(set())
+        if code < 0:
+            with contextlib.suppress(OSError):  # SIGKILL has no handler to take back
+                signal.signal(-code, signal.SIG_DFL)
+            os.kill(os.getpid(), -code)
+        os._exit(code)
+    ours.close()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    return theirs
+
+
+class _Log:
+    """What a child prints, through a pipe into a bounded file."""
+
+    def __init__(self, file: int) -> None:
+        self._file = os.fdopen(file, "a+b", buffering=0)
+        self.pipe, self.end = os.pipe()
+        os.set_blocking(self.pipe, False)
+        self.ended = False
+
+    def copy(self) -> bool:
+        """Copy what has come, at most as much as a pipe holds. Returns False where there is no more for now."""
+        try:
+            content = os.read(self.pipe, 65536)
+        except BlockingIOError:
+            return False
+        self.ended = not content
+        with contextlib.suppress(OSError):  # the disk is full: a cell does not need its log
+            self._file.write(content)
+            cut_beginning(self._file, child.MAX_LOG_BYTES)
+        return bool(content)
+
+    def drain(self) -> None:
+        while self.copy():
+            pass
+
+    def close(self) -> None:
+        os.close(self.pipe)
+        self._file.close()
 
 
 class _Server:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, guard: socket.socket) -> None:
         self._control = control
-        self._children: set[int] = set()
+        self._guard = guard
+        self._children: dict[int, _Log] = {}
 
     def serve(self) -> None:
         wake, waker = socket.socketpair()
@@ -70,11 +136,17 @@ class _Server:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            readable, _, _ = select.select([self._control, wake], [], [])
-            if wake in readable:
+            logs = {log.pipe: log for log in self._children.values() if not log.ended}
+            sockets = [one.fileno() for one in (self._control, self._guard, wake)]
+            readable, _, _ = select.select([*sockets, *logs], [], [])
+            for pipe in logs.keys() & {*readable}:
+                logs[pipe].copy()
+            if wake.fileno() in readable:
                 wake.recv(4096)
                 self._reap()
-            if self._control in readable:
+            if self._guard.fileno() in readable:
+                self._end()
+            if self._control.fileno() in readable:
                 self._answer(*socket.recv_fds(self._control, 4096, 2)[:2])
 
     def _answer(self, request: bytes, descriptors: list[int]) -> None:
@@ -84,31 +156,39 @@ class _Server:
         elif verb == "run":
             self._run(word, *descriptors)
         else:  # the parent is gone
-            for pid in self._children:
-                self._kill(pid)
-            _sweep(set())
-            os._exit(0)
+            self._end()
 
-    def _run(self, target: str, connection: int, log: int) -> None:
+    def _end(self) -> None:
+        for pid in self._children:
+            self._kill(pid)
+        _sweep(set())
+        os._exit(0)
+
+    def _run(self, target: str, connection: int, file: int) -> None:
+        log = _Log(file)
         try:
             pid = os.fork()
         except OSError as error:
+            log.close()
             _send(self._control, f"failed cannot start a process ({error.strerror})")
         else:
             if pid == 0:
-                self._control.close()
+                for inherited in (self._control, self._guard):
+                    inherited.close()
+                for one in (log, *self._children.values()):
+                    one.close()
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 parent = os.getppid()
                 _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 if parent == os.getppid():
-                    child.run(target, connection, log)
+                    child.run(target, connection, log.end)
                 os._exit(1)
-            self._children.add(pid)
+            self._children[pid] = log
             _send(self._control, f"started {pid}")
         os.close(connection)
-        os.close(log)
+        os.close(log.end)
 
     def _kill(self, pid: int) -> None:
         if pid in self._children:  # not reaped, so the number is still its own
@@ -125,9 +205,12 @@ class _Server:
                     break
                 if pid in self._children:
                     ended[pid] = os.waitstatus_to_exitcode(status)
-        self._children -= set(ended)
+        logs = [self._children.pop(pid) for pid in ended]
         if ended:
-            _sweep(self._children)
+            _sweep({*self._children})
+        for log in logs:
+            log.drain()
+            log.close()
         for pid, code in ended.items():
             _send(self._control, f"ended {pid} {code}")
 
@@ -156,17 +239,19 @@ def _send(control: socket.socket, line: str) -> None:
 
 
 @contextlib.contextmanager
-def _killed_by_hang_up(control: socket.socket) -> Iterator[None]:
-    """Let SIGIO end this process when the parent closes the socket: an import cannot look for that."""
-    flags = fcntl.fcntl(control, fcntl.F_GETFL)
-    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if select.select([control], [], [], 0)[0]:  # it was closed before that
+def _killed_by_hang_up(*ends: socket.socket) -> Iterator[None]:
+    """Let SIGIO end this process when parent or guard close their sockets: an import cannot look for that."""
+    flags = [fcntl.fcntl(end, fcntl.F_GETFL) for end in ends]
+    for end, before in zip(ends, flags, strict=True):
+        fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(end, fcntl.F_SETFL, before | os.O_ASYNC)
+    if select.select(ends, [], [], 0)[0]:  # one was closed before that
         os._exit(1)
     try:
         yield
     finally:
-        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+        for end, before in zip(ends, flags, strict=True):
+            fcntl.fcntl(end, fcntl.F_SETFL, before)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -110,7 +110,7 @@ def open_append(path: Path, *, root: Path | None = None, keep: int | None = None
 
     Args:
         root: a folder above it, below which nothing may be a link.
-        keep: where it is longer than so many bytes, all but the last tenth of them is cut off first.
+        keep: bytes that it may have, see `cut_beginning`.
 
     Raises:
         OSError: it cannot be written, or is no regular file.
@@ -121,12 +121,18 @@ def open_append(path: Path, *, root: Path | None = None, keep: int | None = None
         except FileNotFoundError:
             descriptor = os.open(path.name, os.O_RDWR | os.O_APPEND | _NEW, 0o666, dir_fd=folder)
     file = os.fdopen(descriptor, "a+b", buffering=0)
-    if keep is not None and (size := file.seek(0, os.SEEK_END)) > keep:
+    if keep is not None:
+        cut_beginning(file, keep)
+    return file
+
+
+def cut_beginning(file: BinaryIO, keep: int) -> None:
+    """Cut a file open for appending, where it is longer than `keep` bytes, down to the last tenth of these."""
+    if (size := file.seek(0, os.SEEK_END)) > keep:
         file.seek(size - keep // 10)
         tail = file.read(keep // 10)
         file.truncate(0)
         file.write(b"(the beginning was cut off)\n" + tail)
-    return file
 
 
 def cut_torn_line(path: Path, *, root: Path | None = None) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process import launcher as launchers
+from bench.process.child import MAX_LOG_BYTES
 from bench.process.launcher import CellTimeoutError, Launcher
 from bench.process.messages import MAX_BYTES, Alive, Failed, Ready, Trained, decode, encode
 from bench.store.record import WorkFigures
@@ -48,6 +49,11 @@ def fork(parent):
     while not (os.path.exists(parent.job) and open(parent.job).read()):
         time.sleep(0.01)
     parent.send(Ready())
+
+def spam(parent):
+    parent.send(Ready())
+    while True:
+        os.write(1, b"x" * 65535 + b"\n")
 
 def fork_and_wait(parent): fork(parent); time.sleep(600)
 
@@ -185,6 +191,30 @@ def test_what_a_child_prints_goes_to_the_log(start: Callable[..., launchers.Chil
     assert {"to the log", "to the log too"} <= set((tmp_path / "worker.log").read_text().splitlines())
 
 
+def test_the_log_stays_bounded_while_a_child_prints(
+    start: Callable[..., launchers.Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = start("spam")
+    child.receive(Ready, deadline_s=soon())
+    log = tmp_path / "worker.log"
+    sizes, until = [0], time.monotonic() + 20
+    while not (cut := sizes[-1] < max(sizes)) and time.monotonic() < until:
+        sizes.append(log.stat().st_size)
+    child.kill()
+    assert cut, "the child has printed less than the limit"
+    assert max(*sizes, log.stat().st_size) <= MAX_LOG_BYTES + 65536
+    assert log.read_bytes().startswith(b"(the beginning was cut off)\n")
+
+
+def test_a_child_whose_log_is_on_a_full_disk_goes_on(targets: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launchers, "open_append", lambda *_, **__: open("/dev/full", "r+b", buffering=0))  # noqa: PTH123, SIM115
+        child = Launcher(tmp_path / "worker.log").start(targets.talk, None)
+    assert child._server.exit_code(child.pid, 20) == 0
+    child.close()
+
+
 def test_a_child_that_closes_its_streams_is_killed(
     start: Callable[..., launchers.Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,15 +247,21 @@ def test_a_daemon_of_a_child_is_killed_with_it(start: Callable[..., launchers.Ch
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_server_that_is_killed_takes_its_child_along_and_is_replaced(start: Callable[..., launchers.Child]) -> None:
-    child = start("sleep")
+@pytest.mark.parametrize("victim", ["guard", "server"])
+def test_a_server_that_is_killed_takes_all_along_and_is_replaced(
+    start: Callable[..., launchers.Child], tmp_path: Path, victim: str
+) -> None:
+    child = start("fork_and_wait", str(tmp_path / "pid"))
     child.receive(Ready, deadline_s=soon())
     server = launchers._Server._one
     assert server is not None
-    os.kill(server._process.pid, signal.SIGKILL)
+    guard = psutil.Process(server._process.pid)
+    (forking,) = guard.children()
+    (guard if victim == "guard" else forking).kill()
     with pytest.raises(CellFailedError, match="killed by SIGKILL"):
         child.receive(Trained, deadline_s=soon())
-    assert gone(child.pid)
+    for pid in (child.pid, guard.pid, forking.pid, int((tmp_path / "pid").read_text())):
+        assert gone(pid)
     again = start("say", 1)
     again.receive(Ready, deadline_s=soon())
     again.kill()
@@ -247,6 +283,21 @@ def test_a_server_that_dies_while_it_starts_is_an_error_with_its_reason(
         Launcher(tmp_path / "worker.log").start(os.getpid, None)  # type: ignore[arg-type]
     assert refused.value.exit_status == 1
     assert not isinstance(refused.value, KeyboardInterrupt)
+
+
+def test_a_server_that_does_not_answer_is_killed_with_all_that_it_started(
+    start: Callable[..., launchers.Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = start("fork_and_wait", str(tmp_path / "pid"))
+    child.receive(Ready, deadline_s=soon())
+    server = launchers._Server._one
+    assert server is not None
+    (forking,) = psutil.Process(server._process.pid).children()
+    forking.suspend()
+    with monkeypatch.context() as patch:
+        patch.setattr(launchers, "JOIN_S", 0.5)
+        child.kill()
+    assert all(map(gone, (child.pid, forking.pid, int((tmp_path / "pid").read_text()))))
 
 
 def test_heartbeats_are_passed_on(start: Callable[..., launchers.Child]) -> None:

@@ -184,18 +184,22 @@ def test_outputs_that_are_not_finite_fail_the_repeat(work: Path) -> None:
 def pick(work: Path, parent: int, role: str) -> psutil.Process | None:
     """A process of a run by its role, None where there is none now."""
     try:
-        if role == "parent":
-            return psutil.Process(parent)
-        servers = psutil.Process(parent).children()
-        found = servers if role == "server" else [child for server in servers for child in server.children()]
-        return found[0] if found else None
-    except psutil.NoSuchProcess:
+        process = psutil.Process(parent)
+        for _ in range(("parent", "guard", "server", "child").index(role)):
+            process = process.children()[0]
+        return process
+    except (psutil.NoSuchProcess, IndexError):
         return None
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("role", ["parent", "server", "child"])
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("kills", "role"),
+    [
+        *((3, role) for role in ("parent", "server", "child")),
+        *(pytest.param(100, role, marks=pytest.mark.long) for role in ("parent", "guard", "server", "child")),
+    ],
+)
 def test_kills_lose_no_finished_record_and_leave_no_process(work: Path, role: str, kills: int) -> None:
     assert run(work, "run", "tiny.yaml", "--source", "none").returncode == 0
     whole = {(row["cell_id"], row["repeat"]): row["accuracy_after"] for row in rows(work)}
