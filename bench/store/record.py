@@ -156,9 +156,10 @@ class WindowFigures:
     source_kind: str | None = _f("", "counter, power or estimate")
     grade: Grade | None = _f("", "A, B, C or X: how far the joules can be trusted")
     flags: tuple[str, ...] = _f("", "what a reader of the figure must know", default=())
+    rules: Count | None = _f("", "version of the rules of flags, grade and uncertainty; null: 1", read=False)
     energy_terms: tuple[dict[str, Any], ...] = _f(
         "J",
-        "uncertainty budget: name, gross_j, net_j (k = 1) and basis of each term",
+        "uncertainty budget: name, gross_j, net_j (k = 1), basis of each term, and what it is common to",
         of="terms",
         read=False,
         default=(),

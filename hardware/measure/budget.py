@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hardware.measure.energy import Band
 from hardware.source import SourceInfo
@@ -17,14 +18,28 @@ COVERAGE_FACTOR = 2.0
 """k: expanded uncertainties are k standard ones."""
 
 
+Common = Literal["source", "idle"]
+COMMON: dict[str, Common] = {"gain": "source", "offset": "source", "idle": "idle"}
+"""Terms whose deviation is not drawn anew in each window."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One cause. ``gross_j`` and ``net_j`` are standard uncertainties (k = 1); ``net_j`` is None without a baseline."""
+    """One cause of uncertainty.
+
+    Attributes:
+        name: of the cause.
+        gross_j, net_j: standard uncertainties (k = 1); ``net_j`` is None without a baseline.
+        basis: where the figure comes from, in words.
+        common: what the same deviation is common to: ``source``, all windows of a source, by the same factor or the
+            same watts; ``idle``, all windows from which the same idle baseline was taken off; None, this window alone.
+    """
 
     name: str
     gross_j: float
     net_j: float | None
     basis: str
+    common: Common | None = None
 
 
 def budget(
@@ -77,7 +92,7 @@ def budget(
         "idle": (idle_u_w * (band.span_s - band.work_s), idle_u_w * band.span_s, "scatter of the idle baseline"),
     }
     return tuple(
-        Term(name=name, gross_j=gross, net_j=None if net_j is None else net, basis=basis)
+        Term(name=name, gross_j=gross, net_j=None if net_j is None else net, basis=basis, common=COMMON.get(name))
         for name, (gross, net, basis) in causes.items()
     )
 

@@ -17,6 +17,12 @@ from hardware.source import SourceInfo
 
 Grade = Literal["A", "B", "C", "X"]
 
+RULES = 2
+"""Version of the rules behind figures, uncertainties, flags and grades. It rises with each change of one.
+
+1: records without a version. What each of the others added: docs/sources.md, Versions of the rules.
+"""
+
 FLAGS: dict[str, str] = {
     "simulated": "nothing was measured: a simulation",
     "replayed": "a recorded trace was played back: not the energy of this work",

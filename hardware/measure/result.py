@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hardware.device.machine import Snapshot
 from hardware.measure.budget import Term
-from hardware.measure.grade import Grade
+from hardware.measure.grade import RULES, Grade
 from hardware.measure.phases import Phase
 from hardware.source import Health
 
@@ -44,6 +44,7 @@ class EnergyResult:
         source: its name.
         source_kind: counter, power or estimate; None when nothing was to be measured.
         grade: A, B, C or X; None when nothing was to be measured.
+        rules: version of the rules that graded it, `hardware.measure.grade.RULES`.
         flags: see `hardware.measure.grade.FLAGS`.
         error: why the grade is X, or why there is no trace, in words.
         n_samples: readings inside the integrated band; 1 for an estimate.
@@ -70,6 +71,7 @@ class EnergyResult:
     source_kind: str | None
     grade: Grade | None
     flags: tuple[str, ...] = ()
+    rules: int = RULES
     error: str | None = None
     n_samples: int = 0
     trace_file: str | None = None
