@@ -52,7 +52,7 @@ def fetch(name: str, console: Console) -> Path:
     released = CHECKPOINTS[name]
     path = folder / released.file
     if not path.is_file() or _digest(path, "sha256") != released.sha256:
-        console.print(f"downloading {name}: {released.about}")
+        console.print(f"downloading {name}: {released.about}", soft_wrap=True)
         _download(name, released.url, path, ("sha256", released.sha256), console)
     return path
 

@@ -6,9 +6,12 @@ pytest-benchmark's table and JSON, and a table of our own. `jouletune_pytest` re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
+import io
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,7 +21,6 @@ from rich.console import Console
 
 import hardware
 from bench.errors import JouletuneError, RequestError
-from bench.pytest_plugin.config import Lines, benchmarks_run, benchmarks_skipped, turn, why_not
 from bench.pytest_plugin.items import CellItem, SuiteFile, replay_times
 from bench.pytest_plugin.joules import Joules
 from bench.pytest_plugin.report import Entry, summary_lines
@@ -34,6 +36,34 @@ from bench.text import console, shown
 
 OWN = "joules"
 """Name of the run that functions of one's own make up."""
+
+
+class _Lines(io.TextIOBase):
+    """A file that writes whole lines between the dots of pytest's progress, past its capturing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__()
+        self._config = config
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        plugins = self._config.pluginmanager
+        reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+        if lines and reporter is not None and self._config.option.verbose >= 0:
+            with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+                reporter.ensure_newline()
+                for line in lines:
+                    reporter.write_line(line.rstrip())
+        return len(text)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that several processes share."""
+    with (folder / "jouletune.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class JoulesPlugin:
@@ -52,6 +82,15 @@ class JoulesPlugin:
         self._unmeasured = 0
         self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self._finished = True
+
+    @property
+    def _parallel(self) -> bool:
+        return "PYTEST_XDIST_WORKER" in os.environ or self._config.getoption("dist", "no") != "no"
+
+    @property
+    def _measures(self) -> bool:  # as pytest-benchmark decides it
+        option = self._config.option
+        return not self._parallel and (option.benchmark_enable or not option.benchmark_disable)
 
     # -- collection --------------------------------------------------------------------------------
 
@@ -108,7 +147,7 @@ class JoulesPlugin:
         """Before the first test: is the data here, is the source usable, is the folder ours?"""
         option = session.config.option
         stops = session.testsfailed and not option.continue_on_collection_errors
-        if option.collectonly or stops or benchmarks_skipped(session.config):
+        if option.collectonly or stops or (option.benchmark_skip and not option.benchmark_only):
             return
         for name, loaded in self._suites.items():
             ids = frozenset(item.name for item in session.items if self._is_cell_of(item, loaded))
@@ -117,7 +156,7 @@ class JoulesPlugin:
             options = RunOptions(
                 out=self._folder(name), source=self._source, device=self._device, cells=ids, retry=True
             )
-            if not benchmarks_run(session.config):
+            if not self._measures:
                 options = dataclasses.replace(options, source="none")
             try:
                 check(loaded, options)
@@ -132,7 +171,7 @@ class JoulesPlugin:
             JouletuneError: see `Campaign.finish`.
         """
         campaign = self._campaign(item)
-        self._let_go(but=campaign)
+        self._release(but=campaign)
         return campaign.finish(item.name)
 
     def execute(self, item: CellItem, base: Path) -> list[dict[str, Any]]:
@@ -148,7 +187,7 @@ class JoulesPlugin:
         single = Campaign(loaded, options, console(quiet=True))
         try:
             # xdist's workers share the parent folder: one of them trains the source model, the others find it made
-            with turn(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
+            with _locked(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base):
                 single.begin()
             return single.finish(item.name)
         finally:
@@ -160,7 +199,6 @@ class JoulesPlugin:
 
     def joules(self, item: pytest.Item, benchmark: Any) -> Joules:
         """Make what the fixture `joules` gives a test."""
-
         settings = {key: value for mark in [*item.iter_markers("joules")][::-1] for key, value in mark.kwargs.items()}
         where, _, name = item.nodeid.partition("::")
         try:
@@ -170,7 +208,9 @@ class JoulesPlugin:
 
     def why_not(self) -> str:
         """Give the reason why nothing is measured in this session, where that is so."""
-        return why_not(self._config)
+        if self._parallel:
+            return "under xdist every worker would measure all joules; run without -n to measure"
+        return "--benchmark-disable"
 
     def _own_sampler(self, idle_s: float) -> hardware.Sampler:
         """The sampler for functions of one's own, with an idle baseline that still holds.
@@ -180,7 +220,7 @@ class JoulesPlugin:
             JouletuneError: it does not open.
         """
         __tracebackhide__ = True
-        self._let_go(but=self._meter)
+        self._release(but=self._meter)
         if not self._meter.is_open:
             own = self._own or surroundings(self._meter.choice, torch_device=self._device)
             self._meter.open(own)
@@ -207,8 +247,8 @@ class JoulesPlugin:
         extra_info |= {"run": run, "records": records}
         self._entries.append(Entry(nodeid, run, records, extra_info))
 
-    def _let_go(self, *, but: Campaign | Meter | None = None, finished: bool = True) -> None:
-        """A meter on a port can be open once, and two windows at a time would each see the other's joules."""
+    def _release(self, *, but: Campaign | Meter | None = None, finished: bool = True) -> None:
+        """Close all energy sources but one: a port opens once, and joules of two windows would add up."""
         for campaign in self._campaigns.values():
             if campaign is not but:
                 campaign.close(finished=finished)
@@ -225,7 +265,7 @@ class JoulesPlugin:
 
     def _console(self) -> Console:
         return console(
-            file=cast(IO[str], Lines(self._config)),
+            file=cast(IO[str], _Lines(self._config)),
             force_terminal=False,
             width=self._config.get_terminal_writer().fullwidth,
         )
@@ -238,7 +278,7 @@ class JoulesPlugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         """Before pytest-benchmark writes its file: the last idle baseline, and the figures that hang on it."""
-        self._let_go(finished=self._finished)
+        self._release(finished=self._finished)
         manifests = self._manifests()
         for entry in self._entries:
             entry.complete(manifests.get(entry.run, Manifest()))
@@ -263,7 +303,7 @@ class JoulesPlugin:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         folders = {name: campaign.folder.path for name, campaign in self._campaigns.items() if campaign.begun}
         lines = summary_lines(self._entries, self._manifests(), folders)
-        idle = self._unmeasured or (self._suites and not benchmarks_run(self._config))
+        idle = self._unmeasured or (self._suites and not self._measures)
         if idle and not self._config.option.collectonly:
             lines.append(f"Cells were executed once each, and nothing was measured: {self.why_not()}.")
         if lines:
