@@ -1,4 +1,4 @@
-"""What a run's records say: results -> accuracy, savings -> findings -> tables, sentences, the terminal.
+"""Analyse records: results -> accuracy, savings -> findings -> tables, sentences, the terminal.
 
 `load` reads run folders or the published tables, `analyse` makes everything that tables and figures show.
 """

@@ -1,4 +1,4 @@
-"""Accuracy per block over seeds: Block Avg, accuracy gain, and which block wins. All accuracies are fractions."""
+"""Compute accuracy per arm over seeds, Block Avg, the accuracy gain and the best block. Accuracies are fractions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.read.results import AVERAGE, GROUP
 
 
 def by_seed(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per (data, train_size, arm, seed): accuracy_after and _before, averaged over the seed's repeats.
+    """Average accuracy_after and _before over the repeats of each (data, train_size, arm, seed); one row each.
 
     Averaging first makes the seed the unit of repetition: repeats of one seed see the same images.
     """
@@ -21,12 +21,12 @@ def by_seed(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def single_blocks(records: pd.DataFrame) -> pd.Series:
-    """Number of single blocks that each (data, train_size) has tried, failures included."""
+    """Count the single blocks that each (data, train_size) has tried, failures included."""
     return records[records["role"] == "single"].groupby(GROUP, sort=False)["arm"].nunique().rename("tried")
 
 
 def block_average(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
-    """Block Avg per (data, train_size, seed).
+    """Compute Block Avg per (data, train_size, seed).
 
     Only seeds on which every single block has a result: a mean over the blocks that happened to finish would
     favour or punish the target. One block has no average. A published table's own average goes before ours.
@@ -41,7 +41,7 @@ def block_average(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy gain per (data, train_size, seed): the target block's accuracy minus Block Avg's, same seed."""
+    """Compute the accuracy gain per (data, train_size, seed): the target block's accuracy minus Block Avg's."""
     target = seeds[(seeds["role"] == "single") & (seeds["arm"] == seeds["target"])]
     pairs = target.merge(block_average(records, seeds), on=[*GROUP, "seed"], suffixes=("", "_average"))
     pairs["gain"] = pairs["accuracy_after"] - pairs["accuracy_after_average"]
@@ -81,7 +81,7 @@ def gain_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def winners(values: pd.DataFrame, value: str, pair: list[str], prefix: str) -> pd.DataFrame:
-    """Which arm has the largest mean of `value` in each (data, train_size), and by how much over the second.
+    """Find the arm with the largest mean of `value` in each (data, train_size), and its margin over the second.
 
     Args:
         values: long table with GROUP, arm, `pair` and `value`.

@@ -1,4 +1,4 @@
-"""Frame: the records of runs as a table for other programs: pandas, CSV, Parquet."""
+"""Export the records of runs as a table for other programs: pandas, CSV, Parquet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
 
 
 def load_frame(*runs: Path | str) -> pd.DataFrame:
-    """See `bench.load`."""
+    """Load runs as `bench.load` describes."""
     results = load_every_field(*runs)
     for sentence in results.damage:
         warnings.warn(sentence, stacklevel=3)
@@ -33,7 +33,7 @@ def load_frame(*runs: Path | str) -> pd.DataFrame:
 
 
 def load_every_field(*runs: Path | str) -> Results:
-    """Results whose records have all columns; what is damaged is left out and named.
+    """Load results with every column of a record; what is damaged is left out and named in `damage`.
 
     Raises:
         RequestError: nothing of it can be read.
@@ -42,7 +42,7 @@ def load_every_field(*runs: Path | str) -> Results:
 
 
 def repeats(results: Results) -> pd.DataFrame:
-    """One row per repeat, with the columns that `bench.load` promises.
+    """Make the table that `bench.load` promises: one row per repeat.
 
     A run has no printed standard deviation of its accuracies; only the published tables do.
     """

@@ -1,4 +1,4 @@
-"""From results to findings: per cell, per block, per shift, and the headlines.
+"""Compute the findings of results: tables per cell, per block and per shift, and the headlines.
 
 The unit of repetition is the seed
 for accuracy and the pair (seed, repeat) for joules; what is compared is compared within it.
@@ -22,7 +22,7 @@ from bench.read.results import AVERAGE, GROUP, Results
 
 @dataclass(frozen=True, kw_only=True)
 class Headlines:
-    """What a run, or several runs of different data, come down to: means over their shifts and train sizes.
+    """Main figures of a run, or of several runs of different data: means over their shifts and train sizes.
 
     Attributes:
         run: name of the run; '' where they are over all that was read.
@@ -43,7 +43,7 @@ class Headlines:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What the records say. All tables keep the order in which the data labels came.
+    """Tables and figures of a set of results. All tables keep the order in which the data labels came.
 
     Attributes:
         cells: one row per cell: n, mean, sd and interval over its repeats, see `cell_table`.
@@ -69,7 +69,7 @@ _UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameter
 
 
 def analyse(results: Results) -> Analysis:
-    """All tables of a set of results."""
+    """Compute all tables of a set of results."""
     records = results.records.drop(columns=_UNUSED)
     # a number for each data label, in order of appearance: grouping is faster, and sorting keeps the order
     codes, labels = pd.factorize(records["data"])
@@ -113,7 +113,7 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
-    """Published rows are means over a number of runs that the tables do not state: every n of theirs is nan."""
+    """Set every n of published rows to nan: how many runs a printed mean is over is not stated."""
     published = table["data"].isin(records.loc[records["run"] == PUBLISHED, "data"].unique())
     for column in table.columns[table.columns.str.endswith("_n")]:
         table[column] = table[column].astype(float).mask(published)
@@ -121,7 +121,7 @@ def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFr
 
 
 def arm_key(arm: str, role: str) -> tuple[int, bool, list[tuple[int, str]]]:
-    """Where an arm stands in a table: single blocks, Block Avg, full, sets, methods; a classifier after blocks."""
+    """Sort key of an arm: single blocks, Block Avg, full, sets, methods; a classifier comes after the other blocks."""
     rank = ("single", "average", "full", "set", "method").index(role)
     head = arm in ("fc", "classifier", "head")
     return (
@@ -132,7 +132,7 @@ def arm_key(arm: str, role: str) -> tuple[int, bool, list[tuple[int, str]]]:
 
 
 def arm_order(blocks: pd.DataFrame) -> list[str]:
-    """The arms of a block table in the order of `arm_key`."""
+    """List the arms of a block table in the order of `arm_key`."""
     arms = blocks[["arm", "role"]].drop_duplicates("arm")
     return [arm for _, arm in sorted((arm_key(arm, role), arm) for arm, role in arms.itertuples(index=False))]
 
@@ -175,7 +175,7 @@ def _headlines(records: pd.DataFrame, seeds: pd.DataFrame, run: str = "") -> Hea
 
 
 def _over_groups(values: pd.DataFrame, value: str, pair: list[str]) -> Estimate:
-    """Mean of the groups' means; the interval is over pairs that every group has, averaged over groups first.
+    """Average the groups' means; the interval is over pairs that every group has, averaged over groups first.
 
     Groups are not repetitions of each other, so they do not add to n.
     """
@@ -247,7 +247,7 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _saving(table: pd.DataFrame, column: str) -> pd.Series:
-    """1 less the cell's figure over that of the full fine-tuning with the same data, train size and seed."""
+    """Compute 1 - cell / full, full being the full fine-tuning with the same data, train size and seed."""
     keys = ["run", *GROUP, "seed"]
     full = table[table["role"] == "full"].drop_duplicates(keys).set_index(keys)[column]
     of = pd.MultiIndex.from_frame(table[keys])
@@ -256,7 +256,7 @@ def _saving(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _distinct(frame: pd.DataFrame, keys: list[str], column: str) -> pd.Series:
-    """The different texts of a column per group, joined; nearly always there is one, so joining is rare."""
+    """Join the different texts of a column per group; nearly always there is one, so few are joined."""
     pairs = frame.loc[frame[column].fillna("") != "", [*keys, column]].drop_duplicates().sort_values(column)
     several = pairs.duplicated(keys, keep=False)
     single = pairs[~several].set_index(keys)[column]

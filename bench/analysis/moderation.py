@@ -25,7 +25,7 @@ _NEWTON_STEPS = 50
 
 
 def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Floats, Floats]:
-    """Variances of samples and their degrees of freedom, each drawn towards what the samples have in common.
+    """Draw variances of samples, and their degrees of freedom, towards what the samples have in common.
 
     With s² of d degrees, and a common s₀² that is worth d₀ of them:
 
@@ -55,7 +55,7 @@ def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Flo
     common, seen, certain = _common(variance[usable], degrees[usable])
     mean_degrees = float(degrees[usable].mean())
     worth = max(0.0, min(certain, (independent - 1) * mean_degrees))
-    # what is told apart is told by the fit as it is; an infinite d₀ is as good as that of all the samples
+    # where variances differ, d₀ is that of the fit; an infinite d₀ counts as that of all the samples
     against = min(seen, float(degrees[usable].sum()))
     odd = fdtrc(degrees, against, variance / common) < ODD_LEVEL
     shared = np.where(odd, 0.0, worth)
@@ -63,7 +63,7 @@ def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Flo
 
 
 def independent_number(residuals: Floats) -> float:
-    """How many independent samples those amount to that share part of their noise: m / (1 + (m - 1) r²).
+    """Number of independent samples that samples with shared noise amount to: m / (1 + (m - 1) r²).
 
     Repeats of one block lie close in time, so what disturbs the device moves all of them. Squares of two normal values
     of correlation r have the correlation r²; the number is that of independent variances whose mean is as sure as the

@@ -1,4 +1,4 @@
-"""Quality: what was left out of the figures, how far the joules can be trusted, and where they come from."""
+"""Assess results: what was left out of the figures, where the joules come from, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CAVEATS = {"simulated": "simulat", "replayed": "replay", "estimate": "estimate"}
 
 
 def assess(records: pd.DataFrame, cells: pd.DataFrame) -> Quality:
-    """Quality of a run; `cells` is analysis.cell_table of the same records."""
+    """Assess the quality of a run; `cells` is `cell_table` of the same records."""
     done = records[records["ok"]]
     joules = measured(records)
     flags = records.loc[records["flags"] != "", "flags"].str.split(";").explode().value_counts()
@@ -97,7 +97,7 @@ def assess(records: pd.DataFrame, cells: pd.DataFrame) -> Quality:
 
 
 def provenance(records: pd.DataFrame) -> str:
-    """Source, kind and grade of the joules that count, in words; NO_ENERGY where there are none."""
+    """Describe source, kind and grade of the joules that count; NO_ENERGY where there are none."""
     joules = measured(records)
     joules = joules.assign(caveat=row_caveats(joules))
     parts = []
@@ -115,20 +115,20 @@ def provenance(records: pd.DataFrame) -> str:
 
 
 def _warnings(flags: pd.Series) -> list[str]:
-    """The warnings that at least half of these joules carry, as 'flags: ...'."""
+    """List the warnings that at least half of these joules carry, as 'flags: ...'."""
     counts = flags.str.split(";").explode().value_counts()
     names = [name for name, n in counts.items() if name in FLAGS and name not in LABELS | NOTES and 2 * n >= len(flags)]
     return [f"flags: {', '.join(map(str, names))}"] if names else []
 
 
 def _reasons(unusable: pd.DataFrame) -> dict[str, int]:
-    """Meaning of the flag that made joules unusable -> repeats."""
+    """Count repeats by the meaning of the flag that made their joules unusable."""
     flags = unusable["flags"].str.split(";").explode()
     return {FLAGS[str(name)]: int(n) for name, n in flags[flags.isin(list(FATAL))].value_counts().items()}
 
 
 def caveat_label(records: pd.DataFrame) -> str:
-    """What a heading over joules must say: '', 'simulated', 'partly estimate'."""
+    """Caveat for a heading over joules: '', 'simulated', 'partly estimate'."""
     made = caveats(records)
     if not made:
         return ""
@@ -136,17 +136,17 @@ def caveat_label(records: pd.DataFrame) -> str:
 
 
 def caveats(records: pd.DataFrame) -> tuple[str, ...]:
-    """Why joules that count are not a measurement of this run: simulated, replayed, estimate."""
+    """List why joules that count are not a measurement of this run: simulated, replayed, estimate."""
     found = ";".join(row_caveats(measured(records)).unique())
     return tuple(word for word in CAVEATS if word in found)
 
 
 def row_caveats(records: pd.DataFrame) -> pd.Series:
-    """The same per record, '' for a measurement; a source or a flag says so by its name."""
-    said = (records["source"].fillna("") + ";" + records["flags"]).str.lower()
+    """Caveats per record, joined by ';', '' for a measurement; they follow from source, kind and flags."""
+    source_and_flags = (records["source"].fillna("") + ";" + records["flags"]).str.lower()
     text = pd.Series("", index=records.index)
     for word, stem in CAVEATS.items():
-        made = said.str.contains(stem, regex=False)
+        made = source_and_flags.str.contains(stem, regex=False)
         if word == "estimate":
             made = records["source_kind"] == "estimate"
         text = text.where(~made, text + ";" + word)

@@ -1,4 +1,4 @@
-"""Joules per block and energy-saving rates, paired with the full fine-tuning of the same seed and repeat."""
+"""Compute joules per arm and energy-saving rates, paired with the full fine-tuning of the same seed and repeat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASES = {"gross": "energy_gross_j", "net": "energy_net_j"}
 
 
 def measured(records: pd.DataFrame) -> pd.DataFrame:
-    """Records whose joules count: finished, with an energy, and not of grade X."""
+    """Select the records whose joules count: finished, with an energy, and not of grade X."""
     return records[records["measured"]]
 
 
@@ -84,7 +84,7 @@ def saving_table(records: pd.DataFrame, basis: str) -> pd.DataFrame:
 
 
 def theory_table(records: pd.DataFrame) -> pd.DataFrame:
-    """Per (data, train_size, arm), Block Avg included: what the multiply-accumulates alone say; fractions.
+    """Saving rates by multiply-accumulates, per (data, train_size, arm), Block Avg included; fractions.
 
     saving_theory is the rate of whole fine-tunings as they ran, their epochs and validation included, to set beside
     the measured one; saving_step is that of a training step.

@@ -1,4 +1,4 @@
-"""Sentences that say what a run found."""
+"""Describe what a run found, in sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.read.results import AVERAGE
 
 
 def shift_sentences(analysis: Analysis, *, limit: int | None = None) -> list[str]:
-    """One sentence per data label, the first `limit`, on accuracy; labels without any result say so."""
+    """Describe the accuracies of the first `limit` data labels, a sentence each; also those without a result."""
     labels = analysis.shifts["data"].unique()[:limit]
     shifts = analysis.shifts[analysis.shifts["data"].isin(labels)]
     blocks = analysis.blocks[analysis.blocks["data"].isin(labels)].set_index(["data", "train_size", "arm"])
@@ -89,7 +89,7 @@ def _many_sizes(rows: pd.DataFrame) -> str:
 
 
 def headline_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:
-    """What each run comes down to, most important first; says what is missing and why."""
+    """Describe the headlines of each run, most important first; also what is missing, and why."""
     if analysis.apart:
         return [
             f"{head.run}: {sentence}"
@@ -134,9 +134,9 @@ def _basis(estimate: Estimate, noun: str, published: bool) -> str:
 
 
 def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:
-    """What was left out and what a reader must know; [] where there is nothing to say."""
+    """Describe what was left out and what a reader must know; [] where there is nothing."""
     quality = analysis.quality
-    said = [*NOTES] if published else []
+    sentences = [*NOTES] if published else []
     for caveat in quality.caveats:
         meaning = {
             "simulated": "come from a simulated source",
@@ -144,23 +144,23 @@ def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[st
             "estimate": "are a model's estimate",
         }[caveat]
         who = "Some joules" if quality.caveat_label.startswith("partly") else "Joules"
-        said.append(f"{who} {meaning}; they are not a measurement of this run.")
+        sentences.append(f"{who} {meaning}; they are not a measurement of this run.")
     for status, words in (("failed", "failed"), ("timeout", "ran out of time")):
         n = quality.statuses.get(status, 0)
         if n:
-            said.append(f"{count(n, 'repeat')} {words}; in no average.")
+            sentences.append(f"{count(n, 'repeat')} {words}; in no average.")
     if quality.excluded_x:
         why = "; ".join(f"{reason} ({n})" for reason, n in quality.reasons_x.items())
-        said.append(
+        sentences.append(
             f"{count(quality.excluded_x, 'repeat')} of grade X, joules left out, accuracy kept"
             + (f": {why}." if why else ".")
         )
     elif not quality.has_joules:
-        said.append("No energy measured: all joules are blank, and so are the energy-saving rates.")
+        sentences.append("No energy measured: all joules are blank, and so are the energy-saving rates.")
     if quality.has_joules and quality.without_joules and not published:
-        said.append(f"{count(quality.without_joules, 'finished repeat')} without joules.")
+        sentences.append(f"{count(quality.without_joules, 'finished repeat')} without joules.")
     if quality.net_not_positive:
-        said.append(f"{count(quality.net_not_positive, 'repeat')} with net joules of 0 or less: not in net rates.")
+        sentences.append(f"{count(quality.net_not_positive, 'repeat')} with net joules of 0 or less: not in net rates.")
     if quality.unstable:
-        said.append(f"{count(len(quality.unstable), 'cell')} with joules that vary by more than 10 %.")
-    return said
+        sentences.append(f"{count(len(quality.unstable), 'cell')} with joules that vary by more than 10 %.")
+    return sentences

@@ -1,6 +1,6 @@
 """Intervals and tests for few repeats: one sample, two, pairs, the log scale, one proportion, many tests at once.
 
-Every interval is two-sided, 95 % unless told. With fewer than two values there is none: it stays None.
+Every interval is two-sided, 95 % by default. With fewer than two values there is none: it stays None.
 """
 
 from __future__ import annotations
@@ -77,13 +77,8 @@ def paired_log_ratio(
         raise ValueError(f"pairs need equal lengths, not {len(a)} and {len(b)}")
     usable = (a > 0) & (b > 0)
     logs = t_interval(np.log(a[usable] / b[usable]), confidence)
-    return Estimate(
-        n=logs.n,
-        mean=None if logs.mean is None else math.exp(logs.mean),
-        sd=logs.sd,
-        lo=None if logs.lo is None else math.exp(logs.lo),
-        hi=None if logs.hi is None else math.exp(logs.hi),
-    )
+    mean, lo, hi = (None if value is None else math.exp(value) for value in (logs.mean, logs.lo, logs.hi))
+    return Estimate(n=logs.n, mean=mean, sd=logs.sd, lo=lo, hi=hi)
 
 
 def independent_error(

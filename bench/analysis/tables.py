@@ -1,4 +1,4 @@
-"""Tables in the paper's form: rows are data x train size, columns the blocks, Block Avg and full."""
+"""Make tables in the paper's form (rows data x train size, columns the arms), as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.text import shown
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value of a table: its text, and whether it is the row's best and the target block's."""
+    """One value of a table: its text, whether it is the row's best, and whether it is the target block's."""
 
     text: str
     best: bool = False
@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table before it is Markdown, LaTeX or HTML.
+    """A table, independent of its format.
 
     Attributes:
         name: file name without ending.
@@ -47,7 +47,7 @@ class Grid:
 
 
 def grids(results: Results, analysis: Analysis) -> list[Grid]:
-    """The paper's tables that these results can fill: accuracy, saving gross and net, joules."""
+    """Make the tables that these results can fill: accuracy, saving gross and net, joules."""
     made = [accuracy_grid(analysis)]
     if analysis.quality.has_joules:
         made += [saving_grid(results, analysis, "gross"), joule_grid(results, analysis)]
@@ -57,7 +57,7 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
 
 
 def accuracy_grid(analysis: Analysis) -> Grid:
-    """Rows data x train size, columns the blocks, Block Avg, full, and the gain."""
+    """Make the table of accuracies: columns are the blocks, Block Avg, full, and the gain."""
     blocks = analysis.blocks
     digits = 2 if blocks["accuracy_sd"].notna().any() and blocks["accuracy_n"].isna().all() else 1
 
@@ -82,7 +82,7 @@ def accuracy_grid(analysis: Analysis) -> Grid:
 
 
 def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
-    """Energy-saving rate (E_full - E) / E_full per block and Block Avg, in %."""
+    """Make the table of energy-saving rates (E_full - E) / E_full per block and Block Avg, in %."""
     value = f"saving_{basis}"
     digits = 2 if results.published else 1
 
@@ -108,7 +108,7 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
 
 
 def joule_grid(results: Results, analysis: Analysis) -> Grid:
-    """Gross joules of one fine-tuning, or of the step that the published tables give."""
+    """Make the table of gross joules of one fine-tuning, or of the step that the published tables give."""
 
     def entry(row: pd.Series) -> str:
         joules, half = row["energy_gross_j"], (row["energy_gross_hi_j"] - row["energy_gross_lo_j"]) / 2
@@ -130,7 +130,7 @@ _STEP = "one training step on one image"
 
 
 def costed(results: Results) -> str:
-    """What the joules of these results are of: 'one fine-tuning', or the step of the published tables."""
+    """Name what the joules are of: 'one fine-tuning', or the step of the published tables."""
     if results.published:
         return _STEP
     return "one fine-tuning" + (f" (published: {_STEP})" if PUBLISHED in results.runs else "")
@@ -201,7 +201,7 @@ def _grid(
 
 
 def to_markdown(grid: Grid) -> str:
-    """The grid as a heading, a pipe table and its note."""
+    """Format the grid as a heading, a pipe table and its note."""
 
     def cell(entry: Entry) -> str:
         text = escape_markdown(entry.text)
@@ -214,7 +214,7 @@ def to_markdown(grid: Grid) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it stands, HTML and table pipes included."""
+    """Escape text so that Markdown shows it as it stands, HTML and table pipes included; on one line."""
     return re.sub(r"[\\`*_{}\[\]<>|#&~]", r"\\\g<0>", shown(" ".join(text.split())))
 
 
@@ -240,12 +240,12 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Escape text so that LaTeX prints it as it stands; on one line."""
     return "".join(_LATEX.get(character, character) for character in shown(" ".join(text.split())))
 
 
 def to_latex(grid: Grid) -> str:
-    """A booktabs table to \\input; needs \\usepackage{booktabs}."""
+    """Format the grid as a booktabs table to \\input; needs \\usepackage{booktabs}."""
 
     def cell(entry: Entry) -> str:
         text = escape_latex(entry.text)
@@ -305,7 +305,7 @@ _SUMMARY = {
 
 
 def summary(analysis: Analysis) -> pd.DataFrame:
-    """One row per cell with units in the names; not measured is empty."""
+    """Make the table of summary.csv: one row per cell, units in the names; not measured is empty."""
     cells = analysis.cells
     names = [
         "run",
@@ -329,12 +329,12 @@ def summary(analysis: Analysis) -> pd.DataFrame:
 
 
 def summary_csv(analysis: Analysis) -> str:
-    """summary as text."""
+    """Format `summary` as CSV."""
     return to_csv(summary(analysis))
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV in which no text begins like a spreadsheet's formula: such a text gets an apostrophe before it.
+    """Format a table as CSV in which no text begins like a spreadsheet's formula: such a text gets an apostrophe.
 
     Numbers stay as they are, also those that stand in a column of texts. Control characters are written as visible
     escapes, but for tabs and newlines: a carriage return within a field would break its row.

@@ -1,4 +1,4 @@
-"""The table at the end of a run: per block accuracy, joules and energy saving, in 80 columns."""
+"""Print the table at the end of a run: accuracy, joules and energy saving per arm, in 80 columns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARMS_PER_TABLE = 6
 
 
 def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
-    """The results as a rich renderable: table, one sentence per shift, what to know.
+    """Make the rich renderable of results: table, one sentence per shift, and notes.
 
     Args:
         results: of one or more runs.
@@ -41,8 +41,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     if left_out > 0:
         parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
     parts.append(Text())
-    told = sentences.shift_sentences(analysis, limit=MAX_ROWS)
-    parts += [Text(sentence) for sentence in told]
+    parts += [Text(sentence) for sentence in sentences.shift_sentences(analysis, limit=MAX_ROWS)]
     parts += [Text(sentence) for sentence in sentences.headline_sentences(analysis, published=results.published)]
     parts += _ways_of_training(results)
     parts += [
@@ -53,7 +52,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
 
 
 def _ways_of_training(results: Results) -> list[Table | Text]:
-    """What each way of training costs, where a run has several: one table per shift and train size."""
+    """Make a table of costs per shift and train size, where a run trained in several ways."""
     found = sides(results)
     letters = {variant: chr(ord("A") + number) for number, variant in enumerate(variant_order(results)[:26])}
     parts: list[Table | Text] = []
@@ -105,7 +104,7 @@ def _table(analysis: Analysis, arms: list[str]) -> Table:
 
 
 def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tuple[float, str]) -> Text:
-    """Accuracy, joules and saving of one arm, one below the other; a line without a figure is left out."""
+    """Text of one entry: accuracy, joules and saving, one below the other, those that there are."""
     if row is None:
         return Text(f"{wording.MISSING}{_PAD}", style="dim")
     text = Text()

@@ -1,4 +1,4 @@
-"""Variants: the same cells trained in several ways, e.g. by several engines, set against the first of them.
+"""Compare ways of training, e.g. engines, over the same cells; the first way is the reference.
 
 What is compared is paired by seed and repeat; the runner shuffles all cells of one repeat, so that no
 way has the best hour to itself.
@@ -27,7 +27,7 @@ GROUP = ["plain", "train_size"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One block set trained in one way.
+    """Costs and accuracy of one arm trained in one way.
 
     Attributes:
         data: label of the data; size, n_train: training images as the suite gives them, and their number.
@@ -52,7 +52,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What tuning one block in a cheaper way saves against tuning everything in the first way.
+    """What an arm trained in a cheaper way saves against tuning everything in the first way.
 
     Attributes:
         of: `energy` (gross), or `time` where no energy was measured.
@@ -73,7 +73,7 @@ class Share:
 
 
 def sides(results: Results) -> list[Side]:
-    """Every block set of every variant, in order of data, size, block set and variant; empty with one variant only."""
+    """Compute the costs of every arm in every way, ordered by data, size, arm and way; [] with one way only."""
     order = variant_order(results)
     if len(order) < 2:
         return []
@@ -109,7 +109,7 @@ def sides(results: Results) -> list[Side]:
 
 
 def shares(results: Results) -> list[Share]:
-    """How much of each saving comes from the choice of the block; empty where nothing was tuned in full."""
+    """Split each saving into the parts of choice and training; [] where nothing was tuned in full."""
     order = variant_order(results)
     records = results.records[results.records["ok"]]
     if len(order) < 2 or not len(records):
@@ -147,7 +147,7 @@ def shares(results: Results) -> list[Share]:
 
 
 def variant_order(results: Results) -> list[str]:
-    """Labels of the variants that ran, in the order of the suite's axes."""
+    """List the ways of training that ran, in the order of the suite's axes."""
     there = set(results.records["variant"].fillna("").unique())
     known = [label for manifest in results.manifests for label in variant_labels(manifest) if label in there]
     return list(dict.fromkeys([*known, *sorted(there)]))
@@ -159,7 +159,7 @@ def _mean(values: pd.Series) -> float | None:
 
 
 def _ratio_of_means(part: pd.Series, whole: pd.Series) -> Estimate:
-    """mean(part) / mean(whole) over complete pairs, with the t interval of its first-order expansion.
+    """Estimate mean(part) / mean(whole) over complete pairs, with the t interval of its first-order expansion.
 
     r + (part - r whole) / mean(whole) has r as its mean (delta method; Cochran, Sampling Techniques, 1977, 6.4). The
     mean of the pairs' own ratios would be drawn away by one pair with a small whole. No estimate where nothing is there
@@ -183,26 +183,26 @@ def _ratio(first: pd.DataFrame | None, rows: pd.DataFrame, column: str) -> Estim
 
 
 def variant_grids(results: Results) -> list[Grid]:
-    """Both tables; none where a run trained in one way only."""
+    """Make the tables of costs and of shares; [] where a run trained in one way only."""
     made = [_cost_grid(results, sides(results)), _share_grid(shares(results))]
     return [grid for grid in made if grid.rows]
 
 
 def share_sentences(results: Results) -> list[str]:
-    """One sentence per variant: what tuning single blocks saves, and how much of that is the choice."""
+    """Describe per way of training what tuning single blocks saves, and how much of that is the choice."""
     found = shares(results)
-    said = []
+    sentences = []
     for variant in dict.fromkeys(share.variant for share in found):
         part = [share for share in found if share.variant == variant]
         saved, choice = _mean_of(part, lambda share: share.saved), _mean_of(part, lambda share: share.choice)
         if saved is None or choice is None:
             continue
-        said.append(
+        sentences.append(
             f"Tuning part of the net with {variant} saves {percent(saved)} of the {part[0].of} of tuning all of it "
             f"with {variant_order(results)[0]}, on average over {len(part)} cases: {percent(choice, 0)} of that comes "
             f"from the choice of what to tune, {percent(1 - choice, 0)} from the way of training."
         )
-    return said
+    return sentences
 
 
 def _cost_grid(results: Results, found: list[Side]) -> Grid:

@@ -1,4 +1,4 @@
-"""Wording: figures and findings as a person reads them. A missing value is a dash, never 0."""
+"""Format figures and findings for people. A missing value is a dash, never 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIXES = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
 
 
 def missing(value: object) -> bool:
-    """None or nan."""
+    """Whether a value is None or nan."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -40,7 +40,7 @@ def _number(value: float, digits: int, *, sign: bool = False) -> str:
 
 
 def joule_unit(joules: float | None) -> tuple[float, str]:
-    """Factor and name of the unit in which a figure of this size reads best."""
+    """Factor and name of the unit that suits a figure of this size."""
     size = 0.0 if missing(joules) else abs(float(joules or 0))
     return next(((factor, name) for factor, name in _PREFIXES if size >= factor), (1.0, "J"))
 

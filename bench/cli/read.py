@@ -64,7 +64,7 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
     from bench.compare import compare as comparison_of
     from bench.compare import load_run, make_rules, show
 
-    rules = make_rules(**options)  # a wrong option is told before anything is read
+    rules = make_rules(**options)  # a wrong option is refused before anything is read
     comparison = comparison_of(load_run(run), load_run(base), rules)
     written: list[Path] = []
     if out is not None:
@@ -109,7 +109,7 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
     others = [load(base, skip_damaged=True) for base in bases]
     comparisons = [compare(results, other) for other in others]  # what is refused is refused before a file is written
     if PUBLISHED not in bases and of_the_paper(results):
-        with contextlib.suppress(RequestError):  # nobody asked for it: a part of the suite may have nothing in common
+        with contextlib.suppress(RequestError):  # it is an extra: a part of the suite may have nothing in common
             comparisons.append(compare(results, load(PUBLISHED)))
     damage = dict.fromkeys(sentence for one in (results, *others) for sentence in one.damage)
     results = dataclasses.replace(results, damage=tuple(damage))
@@ -252,7 +252,7 @@ def _finish(console: Console, shown: RenderableType, width: int, written: list[P
 
 
 def _rules(fail_on: str | None, margin: str | None, net: bool, across: bool, since: str | None, **_: Any) -> Any:
-    """Rules and the day; a wrong option is told before anything is read.
+    """Make the rules and the day of the options, before anything is read.
 
     Raises:
         RequestError: an option is wrong.

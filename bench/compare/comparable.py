@@ -76,7 +76,8 @@ def _work(results: Results) -> pd.DataFrame:
 
 
 def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
-    """The same per condition, '' or the reason: joules by another source, or of another grade. Takes measured records.
+    """Say by condition why joules may not be compared, '' or the reason: another source or grade. Takes measured
+    records.
 
     A condition's grade is the worst of its repeats: a mean is as good as its weakest part.
     """
@@ -96,7 +97,7 @@ def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
 
 
 def other_changes(run: Results, base: Results) -> list[str]:
-    """What a reader must know besides: settings of the suite and versions of libraries, 'key old -> new'."""
+    """List other differences: settings of the suite and versions of libraries, as 'key old -> new'."""
     new, old = (_settings(side.manifests[0]) for side in (run, base))
     return changes(old, new) if new and old else []
 

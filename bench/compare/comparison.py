@@ -1,4 +1,4 @@
-"""Comparison: the outcome of setting one run against another, and what fails a check."""
+"""Hold the outcome of a comparison of two runs, and tell what fails a check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIGURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """RUN against BASE.
+    """Outcome of comparing RUN with BASE.
 
     Attributes:
         run, base: what they are called.
@@ -52,7 +52,7 @@ class Comparison:
         return {word: int(found[word]) for word in ORDER if word in found}
 
     def failing(self) -> pd.DataFrame:
-        """Conditions that are worse by at least what `fail_on` allows: CONDITION, n_train, measure, change."""
+        """List conditions that are worse by at least what `fail_on` allows: CONDITION, n_train, measure, change."""
         columns = [*CONDITION, "n_train", "measure", "change"]
         parts = []
         for measure in self.measures:
@@ -90,7 +90,7 @@ def assemble(facts: pd.DataFrame, judged: dict[Measure, pd.DataFrame], *, publis
 
 
 def _severity(table: pd.DataFrame, measure: Measure, published: bool) -> pd.Series:
-    """How much worse, in practical margins, so that points and percent can be put in one order."""
+    """Size of a change for the worse in practical margins, so that points and percent have one order."""
     change = table[f"{measure.name}_change"].astype(float) / table[f"{measure.name}_margin"].astype(float)
     if published:
         return change.abs()

@@ -19,7 +19,7 @@ CONDITION_FACTS = [*CONDITION, "level", "n_train", "role"]
 """What is known of a condition before its figures."""
 
 MIN_REPETITIONS = 3
-"""Pairs, or values a side, below which nothing is said. The t interval of two is 13 standard deviations wide."""
+"""Pairs, or values a side, below which there is no verdict. The t interval of two is 13 standard deviations wide."""
 
 _ALIKE = 1e-9
 """Spread of values that are the same but for their last digits."""

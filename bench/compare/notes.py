@@ -1,4 +1,4 @@
-"""Left out: what a comparison does not use or must not hide, counted and named, in sentences."""
+"""Describe what a comparison leaves out or refuses, counted and named, in sentences."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _CHANGES = 5
 
 
 def refusal_warnings(run: Results, base: Results, conditions: pd.DataFrame, rules: Rules, refused: str) -> list[str]:
-    """Why accuracy or joules are not compared, or what a reader must know where --across compared them all the same."""
+    """Describe why accuracy or joules are not compared, or what --across compared all the same."""
     has_joules = "joules_verdict" in conditions
     if rules.across:
         crossed = [comparable.refusal(run, base)] if has_joules else []
-        told = [f"Joules are compared across: {why}." for why in crossed if why]
+        warnings = [f"Joules are compared across: {why}." for why in crossed if why]
         reasons = comparable.work_refusals(run, base)
-        return [*told, *(f"Compared across: {why}." for why in reasons[reasons != ""].unique())]
+        return [*warnings, *(f"Compared across: {why}." for why in reasons[reasons != ""].unique())]
     way_out = "--across compares them all the same."
-    told = [f"Joules are not compared: {refused}. {way_out}"] if refused and has_joules else []
+    warnings = [f"Joules are not compared: {refused}. {way_out}"] if refused and has_joules else []
     for name in ("accuracy", *(() if refused else ("joules",))):
         if f"{name}_verdict" in conditions:
             parts = conditions[conditions[f"{name}_verdict"] == ""].groupby(f"{name}_why", sort=False)
-            told += [
+            warnings += [
                 f"{name.capitalize()} of {count(len(part), 'condition')} {'is' if name == 'accuracy' else 'are'} not "
                 f"compared: {why}. {way_out}"
                 for why, part in parts
             ]
-    return told
+    return warnings
 
 
 def run_notes(
     run: Results, base: Results, conditions: pd.DataFrame, unmatched: pd.DataFrame, rules: Rules
 ) -> list[str]:
-    """What else a reader of one run against another must know."""
+    """Describe what else a reader of one run against another must know."""
     notes = unmatched_notes(unmatched)
     for name, side in (("RUN", run), ("BASE", base)):
         notes += excluded_notes(name, side, rules)
@@ -58,13 +58,13 @@ def run_notes(
 
 
 def unmatched_notes(unmatched: pd.DataFrame) -> list[str]:
-    """Conditions that only one side has, counted and named."""
+    """Count and name the conditions that only one side has."""
     parts = unmatched.groupby("only_in", sort=False)
     return [f"{count(len(part), 'condition')} only in {side}: {name_conditions(part, NAMED)}." for side, part in parts]
 
 
 def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
-    """Repeats of one side that are in no figure, or in no joules."""
+    """Count the repeats of one side that are in no figure, or in no joules."""
     records, joules = results.records, measured(results.records)
     done = records[records["ok"]]
     statuses = records["status"].value_counts()
@@ -77,8 +77,8 @@ def excluded_notes(name: str, results: Results, rules: Rules) -> list[str]:
         parts.append((int(done["energy_gross_j"].isna().sum()), "without joules"))
     if rules.basis == "net":
         parts.append((int((~(joules["energy_net_j"] > 0)).sum()), "without positive net joules"))
-    said = [f"{count(n, 'repeat')} {what}" for n, what in parts if n]
-    return [f"{name}: {', '.join(said)}."] if said else []
+    counts = [f"{count(n, 'repeat')} {what}" for n, what in parts if n]
+    return [f"{name}: {', '.join(counts)}."] if counts else []
 
 
 def name_conditions(conditions: pd.DataFrame, limit: int) -> str:

@@ -97,8 +97,8 @@ def _detail(row: dict[Hashable, Any], measure: Measure) -> str:
         return ""
     n = row[f"{measure.name}_n"]
     known = not missing(n) and row[f"{measure.name}_test"]
-    said = f"{verdict}, n = {n:.0f}" if known else verdict
-    return f"{said} ({why.split(',')[0]})" if verdict == NOT_ENOUGH and not known and why else said
+    text = f"{verdict}, n = {n:.0f}" if known else verdict
+    return f"{text} ({why.split(',')[0]})" if verdict == NOT_ENOUGH and not known and why else text
 
 
 def _heading(comparison: Comparison, measure: Measure) -> str:

@@ -44,67 +44,46 @@ JOULES = Measure(name="joules", heading="joules", unit="%", more_is_better=False
 SAVING = Measure(name="saving", heading="energy saving", unit="points", more_is_better=True, per="pair")
 
 
-def judge(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+def judge(table: pd.DataFrame, measure: Measure, *, narrow: float | None = None) -> pd.DataFrame:
     """Add lo, hi, p, p_holm, verdict and why to a table of contrasts.
 
     worse or better: the whole interval lies beyond the margin, and p, adjusted by Holm for the number of conditions, is
-    at most 0.05. same: the whole interval lies within the practical margin. Else: not enough data.
+    at most 0.05. same: the whole interval lies within the practical margin. Else: not enough data. Against published
+    figures: differs, as worse and better; agrees: the interval meets the margin and its half width is at most `narrow`.
 
     Args:
         table: change, error, degrees, n, test and two margins, all on the scale of the test: `practical`, as asked
             for, and `margin`, the same or more where less cannot be seen. Where nothing as small as the practical
             margin can be seen, nothing can be called the same either: there it is nan.
+        narrow: given where the contrasts are with published figures: half width up to which an interval can agree; a
+            wider one would agree with anything.
     """
-    table = _tested(table)
-    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
-    within = (table["lo"] >= -table["practical"]) & (table["hi"] <= table["practical"])
-    good = (table["change"] > 0) == measure.more_is_better
-    changed = np.where(good, BETTER, WORSE)
-    return _worded(table, beyond=beyond, changed=changed, within=within, settled=SAME, per=measure.per)
-
-
-def judge_published(table: pd.DataFrame, measure: Measure, *, narrow: float) -> pd.DataFrame:
-    """The same against published figures.
-
-    differs: as worse and better, with `margin` alone. agrees: the interval meets the margin around the published
-    figure, and its half width is at most `narrow`; a wider one would agree with anything.
-    """
-    table = _tested(table.assign(practical=table["margin"]))
-    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
-    meets = ~beyond & ((table["hi"] - table["lo"]) / 2 <= narrow)
-    return _worded(
-        table, beyond=beyond, changed=np.full(len(table), DIFFERS), within=meets, settled=AGREES, per=measure.per
-    )
-
-
-def _tested(table: pd.DataFrame) -> pd.DataFrame:
     change, error, degrees = (table[name].to_numpy(dtype=float) for name in ("change", "error", "degrees"))
     lo, hi, p = t_test(change, error, degrees)
-    return table.assign(lo=lo, hi=hi, p=p, p_holm=holm(p))
-
-
-def _worded(
-    table: pd.DataFrame, *, beyond: pd.Series, changed: np.ndarray, within: pd.Series, settled: str, per: str
-) -> pd.DataFrame:
+    table = table.assign(lo=lo, hi=hi, p=p, p_holm=holm(p))
+    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
+    if narrow is None:
+        within = (table["lo"] >= -table["practical"]) & (table["hi"] <= table["practical"])
+        changed, settled = np.where((table["change"] > 0) == measure.more_is_better, BETTER, WORSE), SAME
+    else:
+        within = ~beyond & ((table["hi"] - table["lo"]) / 2 <= narrow)
+        changed, settled = np.full(len(table), DIFFERS), AGREES
     known, clear = table["p"].notna(), table["p_holm"] <= LEVEL
-    blind = table["practical"].isna()
-    few = table["n"].map(lambda n: f"{n:g} {per}{'' if n == 1 else 's'}, {MIN_REPETITIONS} are the least")
     verdict = np.select([known & beyond & clear, known & within], [changed, settled], NOT_ENOUGH)
-    why = np.select(
-        [~known, known & beyond & ~clear, (verdict == NOT_ENOUGH) & blind, verdict == NOT_ENOUGH],
-        [
-            few,
-            "beyond the margin, but not certain among so many conditions",
-            "too coarse a meter",
-            "too wide an interval",
-        ],
-        "",
-    )
+    open_ = verdict == NOT_ENOUGH
+    reasons = {
+        "beyond the margin, but not certain among so many conditions": known & beyond & ~clear,
+        "too coarse a meter": open_ & table.get("practical", table["margin"]).isna(),
+        "too wide an interval": open_,
+    }
+    per = measure.per
+    few = table["n"].map(lambda n: f"{n:g} {per}{'' if n == 1 else 's'}, {MIN_REPETITIONS} are the least")
+    why = np.select([~known, *reasons.values()], [few, *reasons], "")
     return table.assign(verdict=verdict, why=why)
 
 
 def worst(verdicts: pd.DataFrame) -> pd.Series:
-    """One verdict of several columns: the worst of each row, in ORDER."""
+    """Take the worst verdict of each row of several columns, in ORDER."""
     rank = verdicts.map(ORDER.index).min(axis=1)
     words: pd.Series = rank.map(dict(enumerate(ORDER)))
     return words

@@ -1,4 +1,4 @@
-"""A run against the published tables, or the other way round: accuracies, energy-saving rates and the headlines.
+"""Compare a run with the published tables: accuracies, energy-saving rates and the headlines.
 
 The published joules are of one step on one image on another device. What can be compared are the rates they give.
 """
@@ -22,7 +22,7 @@ from bench.compare.comparison import Comparison, assemble
 from bench.compare.differences import CONDITION, CONDITION_FACTS, MIN_REPETITIONS
 from bench.compare.paper_terms import cost_labels, in_published_terms, plain_label, published_label
 from bench.compare.rules import Rules
-from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge_published
+from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge
 from bench.errors import RequestError
 from bench.read.published import DATA, PIXELS, cost_label
 from bench.read.results import AVERAGE, GROUP, Results
@@ -34,7 +34,7 @@ NARROW = {ACCURACY: 0.05, SAVING: 0.07}
 
 
 def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
-    """Every condition that the run shares with the published tables; one of the two is `paper`, or both.
+    """Compare every condition that the run shares with the published tables; one of the two is `paper`, or both.
 
     Raises:
         RequestError: nothing in common, or a check on joules.
@@ -88,7 +88,7 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
 
 
 def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
-    """Data label of the run -> of the published accuracies, and -> of the published costs at its resolution.
+    """Map data labels of the run to those of the published accuracies, and of the published costs.
 
     By dataset and shift, or by the plain label: without the copy of the data, e.g. ' (JPEG)', that it may carry.
     """
@@ -116,7 +116,7 @@ def _facts(analysis: Analysis) -> pd.DataFrame:
 
 
 def _accuracies(results: Results) -> pd.DataFrame:
-    """mean, u (standard uncertainty), degrees and n of the accuracy per condition, Block Avg included."""
+    """Compute mean, u (standard uncertainty), degrees and n of the accuracy per condition, Block Avg included."""
     records = results.records
     table = accuracy_table(records, by_seed(records))
     table = table[["accuracy", "accuracy_sd", "accuracy_n"]].set_axis(["mean", "sd", "n"], axis=1)
@@ -124,7 +124,7 @@ def _accuracies(results: Results) -> pd.DataFrame:
 
 
 def _savings(results: Results, basis: str) -> pd.DataFrame:
-    """The same of the energy-saving rate; first-order expansion of the pairs, as in analysis.savings."""
+    """Compute the same of the energy-saving rate, from the first-order expansion of `linear_savings`."""
     ratios = log_ratios(results.records, basis)
     pairs = linear_savings(ratios)[[*CONDITION, *PAIR, "saving"]]
     average = average_savings(results.records, ratios).assign(arm=AVERAGE)
@@ -144,7 +144,7 @@ def _uncertain(table: pd.DataFrame, published: bool) -> pd.DataFrame:
 
 
 def _matched(mine: pd.DataFrame, theirs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Conditions of `mine` that `theirs` has too; a cost has one train size and stands for all."""
+    """Join conditions of `mine` with those of `theirs`; a published cost has no train size and goes with each."""
     mine = mine.reset_index()
     mine = mine.assign(label=mine["data"].map(labels).astype("str"))
     other = theirs.reset_index().rename(columns={"data": "label"})
@@ -163,7 +163,7 @@ def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) ->
     )
     few = table["u"].isna().to_numpy()
     name = "accuracy" if measure is ACCURACY else "joules"
-    judged = judge_published(
+    judged = judge(
         pd.DataFrame(
             {
                 "change": sign * (table["mean"] - table["mean_other"]),
@@ -239,19 +239,19 @@ def headline_sentences(
     rules: Rules,
     sign: float,
 ) -> list[str]:
-    """One sentence for each of the two that the run has; the published mean goes over the run's cases only.
+    """Describe gain and saving of the run beside the published means over the run's cases.
 
     Args:
         labels: data label of the run -> published label, per measure.
         sign: -1 where RUN is the published side, so that the difference is RUN - BASE.
     """
-    said = []
+    sentences = []
     for measure, find in ((ACCURACY, _gain), (SAVING, _saving)):
         found = find(mine, analysis, published, labels[measure])
         if found is not None:
             whole = _whole(published, measure)
-            said.append(_sentence(measure, found, whole, rules=rules, sign=sign, paper_itself=mine.published))
-    return said
+            sentences.append(_sentence(measure, found, whole, rules=rules, sign=sign, paper_itself=mine.published))
+    return sentences
 
 
 Found = tuple[Estimate, float, float, int]
@@ -317,7 +317,7 @@ def _sentence(
     margin = rules.margins["accuracy" if measure is ACCURACY else "joules"]
     change = sign * ((own.mean or 0.0) - printed)
     row = pd.DataFrame({"change": [change], "error": error, "degrees": degrees, "n": [own.n], "margin": [margin]})
-    judged = judge_published(row, measure, narrow=NARROW[measure]).iloc[0]
+    judged = judge(row, measure, narrow=NARROW[measure]).iloc[0]
     name, show = ("Accuracy gain", points) if measure is ACCURACY else ("Energy saved by Block Avg, gross", percent)
     text = f"{name}: {show(own.mean, 2)} against {show(printed, 2)} published over the same {count(cases, 'case')}"
     if whole[1] != cases and not missing(whole[0]):

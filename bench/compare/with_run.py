@@ -1,4 +1,4 @@
-"""A run against another: accuracy paired by seed, joules by seed and repeat, wherever both have them."""
+"""Compare two runs: accuracy paired by seed, joules by seed and repeat, wherever both have them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.read.results import Results
 
 
 def compare_runs(run: Results, base: Results, rules: Rules) -> Comparison:
-    """Every condition that both runs have.
+    """Compare every condition that both runs have.
 
     Raises:
         RequestError: they share no condition, or what `fail_on` asks for cannot be compared.
@@ -92,13 +92,13 @@ def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd
 
 
 def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
-    """Averaged over a seed's repeats first, which see the same images: the seed is the unit."""
+    """Average accuracy over the repeats of a seed, which see the same images: the seed is the unit."""
     usable = records[records["ok"] & records["accuracy_after"].notna()]
     return usable.groupby(["condition", "seed"])["accuracy_after"].mean().reset_index()
 
 
 def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.DataFrame:
-    """The table with its verdicts; a condition with a reason in `refused` has none, and no change."""
+    """Judge a table; a condition with a reason in `refused` gets no verdict and no change."""
     why = refused.reindex(table.index).fillna("")
     table.loc[why != "", ["change", "error", "degrees"]] = np.nan
     table = judge(table, measure)
@@ -135,7 +135,7 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.S
 
 
 def _with_means(table: pd.DataFrame, run: pd.DataFrame, base: pd.DataFrame, value: str) -> pd.DataFrame:
-    """With the mean of each side, also in conditions that only one side has figures of."""
+    """Add the mean of each side, also for conditions that only one side has figures of."""
     means = [side.groupby("condition")[value].mean() for side in (run, base)]
     conditions = means[0].index.union(means[1].index, sort=False)
     table = table.reindex(conditions)

@@ -1,4 +1,4 @@
-"""Changes: the proven steps of all series as a lab reads them, worst first, and what else changed that night."""
+"""Make changes of proven steps: worst first, with what else changed that night."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAP_DAYS = 7
 """Days without a run, before a change, from which they are worth telling."""
 
 _HEALTH = {"idle_power_w": ("idle power", "W", 0.05), "temperature_before_c": ("temperature before", "°C", 3.0)}
-"""Median of the nights around a change: its words, its unit, and from which difference it is told."""
+"""Median of the nights around a change: its name, its unit, and from which difference it is listed."""
 
 MAX_NEAR = 10
 """Nights besides its own whose manifests are searched for what came with a change."""
@@ -69,77 +69,55 @@ class Change:
 
 
 def changes_of(table: Table, found: Found, nights: Sequence[Night], margin: float) -> list[Change]:
-    """Every step of a measure as a Change, in the order of the table; one that takes an earlier one back is its end.
+    """Make a Change of every step, in the order of the table; a step that takes an earlier one back ends that one.
 
     Args:
         margin: what is too small to matter: a fraction of joules, or of accuracy.
     """
-    scale = math.log1p(margin) if table.measure == JOULES else margin
+    measure, is_joules = table.measure, table.measure == JOULES
+    scale = math.log1p(margin) if is_joules else margin
+    shown, level = (math.expm1, math.exp) if is_joules else (float, float)
     reasons: dict[tuple[int, int, int], tuple[str, ...]] = {}
     made = []
     for series, steps in enumerate(found.steps):
         ends = [_recovered(steps, place, scale) for place in range(len(steps))]
         for place, step in enumerate(steps):
             if place in ends:
-                continue  # told by the change that it takes back
+                continue  # it is the end of an earlier change
             when = step.earliest, step.night, step.latest
             if when not in reasons:
                 reasons[when] = tuple(_reasons(nights, *when))
             end = ends[place]
-            recovered = None if end is None else steps[end].night
-            seconds = _seconds(table, series, steps, place, found) if table.measure == JOULES else None
+            seconds = _seconds(table, series, steps, place, found) if is_joules else None
             made.append(
-                _change(
-                    step,
-                    table,
-                    series,
-                    night=nights[step.night],
-                    recovered=recovered,
-                    seconds=seconds,
+                Change(
+                    measure=measure,
+                    condition=table.conditions[series],
+                    series=series,
+                    n_train=float(table.n_train[series]),
+                    night=step.night,
+                    run=nights[step.night].name,
+                    date=nights[step.night].date,
+                    earliest=step.earliest,
+                    latest=step.latest,
+                    change=shown(step.change),
+                    lo=shown(step.lo),
+                    hi=shown(step.hi),
+                    p=step.p,
+                    before=level(step.before),
+                    after=level(step.after),
+                    worse=(step.change > 0) != measure.more_is_better,
+                    recovered=None if end is None else steps[end].night,
+                    seconds=None if seconds is None else math.expm1(seconds),
+                    power=None if seconds is None else math.expm1(step.change - seconds),
                     reasons=reasons[when],
                 )
             )
     return made
 
 
-def _change(
-    step: Step,
-    table: Table,
-    series: int,
-    *,
-    night: Night,
-    recovered: int | None,
-    seconds: float | None,
-    reasons: tuple[str, ...],
-) -> Change:
-    measure = table.measure
-    shown, level = (math.expm1, math.exp) if measure == JOULES else (float, float)
-    return Change(
-        measure=measure,
-        condition=table.conditions[series],
-        series=series,
-        n_train=float(table.n_train[series]),
-        night=step.night,
-        run=night.name,
-        date=night.date,
-        earliest=step.earliest,
-        latest=step.latest,
-        change=shown(step.change),
-        lo=shown(step.lo),
-        hi=shown(step.hi),
-        p=step.p,
-        before=level(step.before),
-        after=level(step.after),
-        worse=(step.change > 0) != measure.more_is_better,
-        recovered=recovered,
-        seconds=None if seconds is None else math.expm1(seconds),
-        power=None if seconds is None else math.expm1(step.change - seconds),
-        reasons=reasons,
-    )
-
-
 def _recovered(steps: list[Step], place: int, margin: float) -> int | None:
-    """Place of the later step after which those since this one add up to no more than the margin, or their doubt."""
+    """Find the later step after which the steps since this one add up to no more than margin or uncertainty."""
     step = steps[place]
     moved, square = step.change, ((step.hi - step.lo) / 2) ** 2
     for number, later in enumerate(steps[place + 1 :], start=place + 1):
@@ -151,7 +129,7 @@ def _recovered(steps: list[Step], place: int, margin: float) -> int | None:
 
 
 def _seconds(table: Table, series: int, steps: list[Step], place: int, found: Found) -> float | None:
-    """Change of the training time with a step of joules, as a logarithm: medians of the nights around it."""
+    """Compute the change of training time with a step of joules, as a logarithm: medians of the nights around it."""
     night = steps[place].night
     since = steps[place - 1].night if place else 0
     until = steps[place + 1].night if place + 1 < len(steps) else table.values.shape[1]
@@ -163,7 +141,7 @@ def _seconds(table: Table, series: int, steps: list[Step], place: int, found: Fo
 
 
 def _reasons(nights: Sequence[Night], earliest: int, night: int, latest: int) -> list[str]:
-    """What the manifests say changed on a night, or on those on which it may as well have been; and the device."""
+    """List what manifests and device state say changed on a night, or on those on which the step may have begun."""
     found = _differences(nights, night)
     near = [other for other in range(earliest, latest + 1) if other not in (0, night)]
     for other in sorted(near, key=lambda other: abs(other - night))[:MAX_NEAR]:
@@ -182,7 +160,7 @@ def _reasons(nights: Sequence[Night], earliest: int, night: int, latest: int) ->
 
 
 def _differences(nights: Sequence[Night], night: int) -> list[str]:
-    """Of a night from the one before."""
+    """List what differs in a night's manifest from that of the night before."""
     old, new = nights[night - 1], nights[night]
     found = differences(old.summary.environment, new.summary.environment)
     for part in ("settings", "device", "meter"):
@@ -192,7 +170,7 @@ def _differences(nights: Sequence[Night], night: int) -> list[str]:
 
 
 def worst_first(changes: Sequence[Change], margins: Mapping[str, float]) -> list[Change]:
-    """Those for the worse that stand, then those for the better, then the recovered ones; each largest first.
+    """Sort changes: standing ones for the worse, standing ones for the better, recovered ones; each largest first.
 
     Sizes of joules and accuracy are made alike by what of each is too small to matter.
     """

@@ -1,4 +1,4 @@
-"""Folders: which run folders lie under the given ones, and what lies there that is none."""
+"""Find the run folders under given folders, and name what lies there that is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DEPTH = 4
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that is not in the history.
+    """A run or folder that is not in the history.
 
     Attributes:
         name: of the folder, as it is shown.
@@ -30,7 +30,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that claims to hold a run.
+    """A folder that has the files of a run.
 
     Attributes:
         path: the folder.
@@ -44,7 +44,7 @@ class Folder:
 
 
 def find_folders(given: Sequence[Path | str]) -> tuple[list[Folder], list[LeftOut]]:
-    """Run folders among and under the given ones, each once; links inside of them are not followed.
+    """Find run folders among and under the given ones, each once; links inside of them are not followed.
 
     Raises:
         RequestError: a given folder is not there, cannot be read, or holds no run.

@@ -1,4 +1,4 @@
-"""History: what the nights of one device say, from the folders to the list of changes."""
+"""Make the history of one device: from folders of runs to the list of changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.history.steps import LEVEL, Found, find_steps
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fresh:
-    """A series whose last nights lie far off, too few of them yet to prove anything.
+    """A series whose last nights lie far off, too few of them to prove a change.
 
     Attributes:
         table, series: which one.
@@ -34,7 +34,7 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What many runs say.
+    """The history of many runs.
 
     Attributes:
         nights: the runs, and what was left out.
@@ -55,7 +55,7 @@ class History:
     rules: Rules
 
     def failing(self, since: str | None = None) -> list[Change]:
-        """Changes for the worse that stand and are at least as large as the rules' limits.
+        """List changes for the worse that stand and are at least as large as the rules' limits.
 
         Args:
             since: a day (ISO 8601); only changes that began then or later.
@@ -106,7 +106,7 @@ def history(
 
 
 def _fresh(measures: Sequence[Table], found: Sequence[Found], margins: Mapping[str, float]) -> list[Fresh]:
-    """Series that have a value on the last night, and it is odd; worst first."""
+    """List series whose value of the last night is odd; worst first."""
     made = []
     for table, steps in zip(measures, found, strict=True):
         seen = ~np.isnan(table.values)

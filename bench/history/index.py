@@ -82,7 +82,7 @@ class Stamp:
 
 @dataclass(slots=True)
 class Index:
-    """The file and what was read of it.
+    """The index file and its entries.
 
     Attributes:
         path: of the file.
@@ -160,7 +160,7 @@ class Index:
         return known[1] if known is not None and known[0] == stamp else None
 
     def add(self, name: str, stamp: Stamp, summary: Summary) -> None:
-        """Keep a summary, and wait until it is on the disk. Without a place to write it is kept in memory only."""
+        """Add a summary and wait until it is on the disk; where nothing can be written it stays in memory."""
         self._entries[name] = stamp, summary
         self._lines += 1
         if not self._writable:
@@ -186,7 +186,7 @@ class Index:
             self._write_all()
 
     def _write_all(self) -> None:
-        """The whole file, with what another process has added to it meanwhile. Call it with the lock held."""
+        """Write the whole file, with what another process has added meanwhile. Call it with the lock held."""
         newest = Index(self.path, chosen=False)
         with contextlib.suppress(FileNotFoundError):
             newest._take(newest._read())

@@ -1,4 +1,4 @@
-"""Local level: a level that drifts slowly from night to night, under noise that remembers; and what a step would add.
+"""Model series as a slowly drifting level under autocorrelated noise: estimate the noise, and test for steps.
 
     y_t = level_t + a_t,   level_t = level_{t-1} + drift_t (+ a step),   a_t = phi a_{t-1} + e_t
 
@@ -7,7 +7,7 @@ Many series at once, one row each, nights in columns. A night without a value is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ _DIFFUSE = 1e7
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What a series does while nothing happens, one value per series.
+    """Noise of each series while nothing changes, one value per series.
 
     Attributes:
         sd: stationary standard deviation of the noise a_t, in the unit of the values.
@@ -35,17 +35,17 @@ class Noise:
     drift: Floats
 
     def of(self, series: NDArray[np.intp]) -> Noise:
-        """That of some series."""
+        """Select some series."""
         return Noise(self.sd[series], self.phi[series], self.drift[series])
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A pass over all series. Arrays are series x nights; everything but `level` is in units of the noise's sd.
+    """Result of a pass over all series. Arrays are series x nights; all but `level` are in units of the noise's sd.
 
     Attributes:
         score, information: a step that starts at a night is estimated at score / information, with the standard
-            error 1 / sqrt(information); information is 0 where nothing can be said.
+            error 1 / sqrt(information); information is 0 where the data tell nothing.
         innovation: value less its forecast from the nights before, standardised; nan where there is none, and where
             nothing was known of the level.
         level: the smoothed level, in the unit of the values.
@@ -58,18 +58,12 @@ class Fit:
     level: Floats
 
     def of(self, series: NDArray[np.intp]) -> Fit:
-        """That of some series."""
-        return Fit(
-            self.score[series],
-            self.information[series],
-            self.passing[series],
-            self.innovation[series],
-            self.level[series],
-        )
+        """Select some series."""
+        return Fit(*(getattr(self, spec.name)[series] for spec in fields(self)))
 
 
 def fit(values: Floats, noise: Noise, steps: NDArray[np.bool_], passing: NDArray[np.bool_]) -> Fit:
-    """Kalman filter and smoother with a diffuse start and a diffuse shock at each accepted step.
+    """Run a Kalman filter and smoother with a diffuse start and a diffuse shock at each accepted step.
 
     The score r and the information N of a shock to the level are those of de Jong and Penzer 1998, "Diagnosing shocks
     in time series", equations 5 and 6: r/N is its generalised least squares estimate, r/sqrt(N) the t statistic, for
@@ -125,7 +119,7 @@ def fit(values: Floats, noise: Noise, steps: NDArray[np.bool_], passing: NDArray
 
 
 class _Forward(NamedTuple):
-    """What the filter leaves for the smoother, nights first."""
+    """Arrays that the smoother takes over from the filter, nights first."""
 
     seen: NDArray[np.bool_]
     innovations: Floats
@@ -185,7 +179,7 @@ _PHIS = np.linspace(0.0, MAX_PHI, 10)
 
 
 def odd_nights(values: Floats, floor: Floats) -> NDArray[np.bool_]:
-    """Nights far off the median of themselves and their neighbours (the identifier of Hampel 1974).
+    """Find nights far off the median of themselves and their neighbours (the identifier of Hampel 1974).
 
     A step is not odd, from its third night on: the median goes with it. The last night of a step that is younger is;
     it is left out until there is more to go by.
@@ -210,7 +204,7 @@ def odd_nights(values: Floats, floor: Floats) -> NDArray[np.bool_]:
 
 
 def spreads(values: Floats, floor: Floats, steps: NDArray[np.bool_]) -> Floats:
-    """Robust variances of the differences over 1, 2, ... nights, lags x series; nan where there are none.
+    """Estimate robust variances of differences over 1, 2, ... nights, lags x series; nan where there are none.
 
     The spreads are taken as medians of absolute values, which a few odd differences hardly move.
 
@@ -231,7 +225,7 @@ def spreads(values: Floats, floor: Floats, steps: NDArray[np.bool_]) -> Floats:
 
 
 def estimate(spread: Floats, floor: Floats) -> Noise:
-    """Noise of each series from its `spreads`.
+    """Estimate the noise of each series from its `spreads`.
 
     With noise of variance s2 and autocorrelation phi, and a drift of variance d2 a night, a difference over k nights
     has the variance k d2 + 2 s2 (1 - phi^k); phi, s2 and d2 are those that fit best (Romano, Rigaill, Runge and
@@ -269,7 +263,7 @@ def median(values: Floats) -> Floats:
 
 
 def _shared(spread: Floats) -> Floats:
-    """Spreads (lags x series) whose shape over the lags is drawn towards the mean shape; a missing one is filled."""
+    """Draw the shape of spreads (lags x series) over the lags towards the mean shape; fill missing ones."""
     lags = np.arange(1, len(spread) + 1)
     usual = lags * USUAL_DRIFT**2 + 2 * (1 - USUAL_PHI**lags)
     usual = (usual / usual[:_SHORT].mean())[:, None]

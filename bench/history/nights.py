@@ -1,4 +1,4 @@
-"""Nights: the runs of one device in their order, and what was left out and why. One run is one night."""
+"""Collect the runs of one device in their order, and name what was left out and why. One run is one night."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Night:
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """What was read.
+    """The runs of a history.
 
     Attributes:
         nights: oldest first; at least one.
@@ -108,7 +108,7 @@ def collect(given: Sequence[Path | str], index_file: Path | None, choice: Choice
 def _summaries(
     folders: list[Folder], index_file: Path | None, left_out: list[LeftOut], progress: Progress
 ) -> tuple[list[tuple[Folder, Night]], list[str], int]:
-    """The runs that can be read; the others go to `left_out`."""
+    """Read the summaries of runs, from the index where it has them; runs that cannot be read go to `left_out`."""
     indexes: dict[Path, Index] = {}
     known: list[tuple[Folder, Index, str, Stamp | None, Summary | None]] = []
     for folder in folders:
@@ -177,7 +177,7 @@ def _is_whole(night: Night, partial: bool, left_out: list[LeftOut]) -> bool:
 
 
 def _of_one_device(nights: list[Night], wanted: Night | None, left_out: list[LeftOut]) -> list[Night]:
-    """The largest group of runs alike, or that of `wanted`; of two as large, the one with the newest run."""
+    """Select the largest group of like runs, or that of `wanted`; of two as large, the one with the newest run."""
     if not nights:
         return []
     groups: dict[str, list[Night]] = defaultdict(list)
@@ -205,7 +205,7 @@ def _differs(reference: dict[str, dict[str, object]], other: dict[str, dict[str,
 
 
 def _lost(nights: list[Night]) -> list[str]:
-    """What is missing in runs that count."""
+    """Describe what is missing in runs that count."""
     notes = []
     unusable = [night.name for night in nights if set(night.summary.grades) == {"X"}]
     if unusable:

@@ -1,4 +1,4 @@
-"""Series: per condition and measure one value a night, from the summaries of the nights."""
+"""Make the series of each condition and measure, one value a night, from the summaries of the nights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Table:
 
 
 def tables(nights: list[Night], basis: str = "gross") -> list[Table]:
-    """Joules and accuracy, each where any night has it.
+    """Make the tables of joules and accuracy, each where any night has it.
 
     A night's value of a condition is the mean over its seeds of the medians over repeats. A seed that a night lacks
     must not move it: each seed's own level, its median over the nights, is taken off first and their mean put back.
@@ -88,7 +88,7 @@ def _conditions(rows: dict[str, list[object]]) -> list[Condition]:
 
 
 def _axes(nights: list[Night]) -> tuple[list[Condition], list[int]]:
-    """Conditions and seeds of all nights, the newest night's first and in its order."""
+    """List conditions and seeds of all nights, the newest night's first and in its order."""
     conditions: dict[Condition, None] = {}
     seeds: set[int] = set()
     for night in reversed(nights):
@@ -98,7 +98,7 @@ def _axes(nights: list[Night]) -> tuple[list[Condition], list[int]]:
 
 
 def _over_seeds(values: Floats) -> Floats:
-    """Conditions x seeds x nights -> conditions x nights."""
+    """Average over seeds: conditions x seeds x nights -> conditions x nights."""
     n_conditions, n_seeds, n_nights = values.shape
     own = median(values.reshape(n_conditions * n_seeds, n_nights)).reshape(n_conditions, n_seeds, 1)
     n = (~np.isnan(values)).sum(axis=1)

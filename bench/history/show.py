@@ -1,4 +1,4 @@
-"""Show: a history in the terminal, and as history.csv and history.md. Everything from the same sentences."""
+"""Show a history in the terminal, and write it as history.csv and history.md, from the same sentences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BINS = 60
 
 
 def terminal(history: History) -> Group:
-    """Scope, verdict, the nights on which much changed, one entry per change with its series, and what to know."""
+    """Make the renderable: scope, verdict, nights of many changes, an entry per change with its series, notes."""
     parts: list[Text | Table] = [
         Text(wording.title(history), style="bold"),
         Text(wording.scope(history), style="dim"),
@@ -84,7 +84,7 @@ def _entries(history: History) -> Table:
 
 
 def picture(values: Floats, night: int) -> str:
-    """A series in one line, a bar between the nights before a change and those from it on."""
+    """Draw a series in one line, with a bar between the nights before a change and those from it on."""
     n = len(values)
     share = night / n
     left = min(max(round(_BINS * share), 1), _BINS - 1) if n > _BINS else night
@@ -100,7 +100,7 @@ def _binned(values: Floats, bins: int) -> list[float | None]:
 
 
 def failing_sentence(failing: Sequence[Change], history: History) -> str:
-    """What fell short; '' where nothing did."""
+    """Describe the changes that fail a check; '' where there are none."""
     if not failing:
         return ""
     limits = ",".join(limit_text(name, limit) for name, limit in history.rules.fail_on.items())

@@ -1,4 +1,4 @@
-"""Steps: the nights from which on a series lies elsewhere. Nothing is called a step that may be chance."""
+"""Find steps: nights from which on a series has another level. What may be chance is no step."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bench.history.local_level import Fit, Floats, Noise, estimate, fit, median,
 LEVEL = 1 - CONFIDENCE
 
 MIN_NIGHTS = 10
-"""Nights with a value below which nothing is said of a series."""
+"""Nights with a value below which a series is not searched."""
 
-LEAST_ASKED = 100
+LEAST_COUNTED = 100
 """Nights for which a series' p counts, at least: a young history is looked at every night, each time as a new one."""
 
 MAX_STEPS = 20
@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in many series.
+    """Steps, levels and noise of many series.
 
     Attributes:
         steps: of each series, in the order of their nights.
@@ -71,11 +71,11 @@ class Found:
 
 
 def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
-    """Steps of many series that share their nights; their false alarms are controlled together.
+    """Find steps of many series that share their nights; the chance of any false alarm is controlled for all together.
 
-    In each round every series is asked for its likeliest night of a step, the p of its t statistic is multiplied by
-    the number of nights asked (Bonferroni) and adjusted for the number of series (Holm); what stays at or below `level`
-    is accepted, and the series is asked again with that step given (the iteration of Chen and Liu 1993, "Joint
+    In each round the likeliest night of a step is found in every series, the p of its t statistic is multiplied by the
+    number of nights tested (Bonferroni) and adjusted for the number of series (Holm); what stays at or below `level`
+    is accepted, and the series is searched again with that step given (the iteration of Chen and Liu 1993, "Joint
     estimation of model parameters and outlier effects in time series"). Where a shock that fades explains that night
     as well, it is taken for that and not for a step (their innovational outlier).
 
@@ -90,10 +90,10 @@ def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
     constant = np.fmax.reduce(kept, axis=1) == np.fmin.reduce(kept, axis=1)
     search = _Search(kept, floor)
     last = np.where(enough, 1.0, np.nan)
-    asking = enough & ~constant  # accuracies often are; they count among the series all the same
+    searched = enough & ~constant  # accuracies often are; they count among the series all the same
     p_of: dict[tuple[int, int], float] = {}
     for _ in range(MAX_STEPS):
-        rows = np.flatnonzero(asking)
+        rows = np.flatnonzero(searched)
         if not len(rows):
             break
         night, size, fading, p = search.likeliest(rows)
@@ -105,12 +105,12 @@ def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
         search.passing[rows[accepted & fades], night[accepted & fades]] = True
         for series, step, value in zip(*(part[accepted & ~fades] for part in (rows, night, adjusted)), strict=True):
             p_of[int(series), int(step)] = float(value)
-        asking[rows[~accepted]] = False
+        searched[rows[~accepted]] = False
     return search.measured(p_of, odd, enough)
 
 
 class _Search:
-    """The series with the steps accepted so far.
+    """Series with the steps accepted so far.
 
     Attributes:
         steps, passing: series x nights, the first nights of accepted steps and of excursions that fade.
@@ -129,7 +129,7 @@ class _Search:
         self._spread[:, rows] = spreads(self._values[rows], self._floor[rows], self.steps[rows])
 
     def likeliest(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
-        """Of some series: the likeliest night of a step, |t| there, |t| of a shock that fades, p over all nights.
+        """Per series: the likeliest night of a step, |t| there, |t| of a shock that fades, and p over all nights.
 
         The noise that a step is held against is judged with the likeliest step given, or it would count as noise.
         """
@@ -153,14 +153,14 @@ class _Search:
         night = np.abs(t).argmax(axis=1)
         place = np.arange(len(rows))
         size = np.abs(t[place, night])
-        asked = np.maximum(nights.allowed.sum(axis=1), LEAST_ASKED)
-        p = np.minimum(1.0, asked * 2 * stdtr(degrees, -size))
+        n_tests = np.maximum(nights.allowed.sum(axis=1), LEAST_COUNTED)
+        p = np.minimum(1.0, n_tests * 2 * stdtr(degrees, -size))
         return night, size, np.abs(result.passing[place, night]) / scale, p
 
     def _scale(
         self, result: Fit, values: Floats, noise: Noise, steps: NDArray[np.bool_], rows: NDArray[np.intp]
     ) -> tuple[Floats, Floats, Floats]:
-        """What the noise is to be multiplied by, its degrees of freedom, and the t that a slope gives each night."""
+        """Compute the factor of the noise, its degrees of freedom, and the t that a slope gives each night."""
         scale, degrees = scale_of(result, noise, self._floor[rows])
         allowed = Nights(values, steps).allowed
         t = ratio(result, allowed)
@@ -168,7 +168,7 @@ class _Search:
         return scale * overdispersion((t - slope) / scale[:, None], allowed), degrees, slope
 
     def measured(self, p_of: dict[tuple[int, int], float], odd: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Found:
-        """Size and place of each accepted step, given the others."""
+        """Estimate size and place of each accepted step, given the others."""
         noise = estimate(self._spread, self._floor)
         final = fit(self._values, noise, self.steps, self.passing)
         found: list[list[Step]] = [[] for _ in self._values]
@@ -206,7 +206,7 @@ class _Search:
 
 
 def _place(squares: Floats, night: int, nights: NDArray[np.intp]) -> tuple[int, int]:
-    """First and last of the nights around `night` that fit about as well."""
+    """Find the first and the last of the nights around `night` that fit about as well."""
     good = squares[nights] > squares[night] - _PLACE
     centre = int(np.searchsorted(nights, night))
     low = high = centre
@@ -254,7 +254,7 @@ class Nights:
 
 
 def ratio(result: Fit, allowed: NDArray[np.bool_]) -> Floats:
-    """t of a step at each night but for the scale of the noise; 0 where none may be."""
+    """Compute t of a step at each night, up to the scale of the noise; 0 where no step may be."""
     usable = allowed & (result.information > 1e-9)
     return np.where(usable, result.score / np.sqrt(np.where(usable, result.information, 1.0)), 0.0)
 
@@ -279,7 +279,8 @@ def slope_of(t: Floats, allowed: NDArray[np.bool_]) -> Floats:
 
 
 def scale_of(result: Fit, noise: Noise, floor: Floats) -> tuple[Floats, Floats]:
-    """Size of the innovations against what the noise says, robust to a few large ones, and degrees of freedom.
+    """Estimate the size of the innovations relative to the noise, robust to a few large ones, with its degrees of
+    freedom.
 
     The standard deviation of values clipped at twice itself (Huber 1964, "Robust estimation of a location parameter",
     proposal 2), at least `floor`.
@@ -294,7 +295,7 @@ def scale_of(result: Fit, noise: Noise, floor: Floats) -> tuple[Floats, Floats]:
 
 
 def overdispersion(t: Floats, allowed: NDArray[np.bool_]) -> Floats:
-    """How much wider than a standard normal the t of all nights are, at least 1.
+    """Estimate how much wider than a standard normal the t of all nights are, at least 1.
 
     Most nights have no step, so the spread of their statistics shows what a misjudged noise does to them (the
     empirical null of Efron 2004, "Large-scale simultaneous hypothesis testing").

@@ -1,4 +1,4 @@
-"""Summary: what a history keeps of one run. Reading a run costs far more than reading its summary."""
+"""Summarise a run for a history: reading a run costs far more than reading its summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pandas as pd
 
 from bench.analysis.savings import measured
 from bench.analysis.wording import missing
-from bench.compare import check_ranges
 from bench.compare.comparable import device_facts, meter_facts, suite_settings
 from bench.errors import RequestError
 from bench.read.results import GROUP, Results, load
@@ -73,10 +72,8 @@ def summarise(run: RunDir) -> Summary:
     try:
         _check_whole(run)
         results = load(run, skip_damaged=True)
-        check_ranges(results)
         return _summary(results, results.manifests[0])
     except RequestError as error:
-        # the files are named by their own names: the reader is told the folder once
         raise RequestError(str(error).replace(f"{run.path}/", "").removeprefix(f"{run.path}: ")) from None
     except OSError as error:
         raise RequestError(f"cannot be read ({error.strerror or error})") from None
@@ -161,7 +158,7 @@ def _rows(records: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _short(value: Any) -> Any:
-    """No figure is known to more than seven digits, and a year of them is read each night."""
+    """Round to seven digits: no figure is known better, and a year of them is read each night."""
     if isinstance(value, float):
         return None if missing(value) else float(f"{value:.7g}")
     return value

@@ -1,4 +1,4 @@
-"""Wording: a history in sentences. The terminal, the files and the page take them all from here."""
+"""Describe a history in sentences, for the terminal, the files and the page."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def label(condition: Condition, n_train: float) -> str:
 
 
 def sentence(change: Change, history: History) -> str:
-    """What changed, by how much and since which run."""
+    """Describe a change: its size and its first run."""
     who = label(change.condition, change.n_train)
     since = f"{change.date} (run {change.run})"
     if change.recovered is not None:
@@ -81,7 +81,7 @@ def _verb(change: Change, *, past: bool) -> str:
 
 
 def detail(change: Change, history: History) -> str:
-    """Levels before and after, what a change of joules is made of, and when it may have begun."""
+    """Describe the levels before and after, the parts of a change of joules, and when it may have begun."""
     parts = [f"{figure(change.measure, change.before)} -> {figure(change.measure, change.after)}"]
     if change.seconds is not None and change.power is not None:
         parts.append(f"training time {points(change.seconds)} %, mean power {points(change.power)} %")
@@ -92,7 +92,7 @@ def detail(change: Change, history: History) -> str:
 
 
 def reason(change: Change) -> str:
-    """What else changed with it."""
+    """List what else changed with it."""
     return "with it: " + "; ".join(change.reasons) if change.reasons else NOTHING
 
 
@@ -102,16 +102,16 @@ def figure(measure: Measure, value: float) -> str:
 
 
 def event_sentences(history: History) -> list[str]:
-    """Nights on which several conditions changed together, most first: one cause, likely, and not many."""
-    told = []
+    """Describe nights on which several conditions changed together, most first: their cause is likely one."""
+    events = []
     left = list(history.changes)
     while left:
         night, _ = Counter(change.night for change in left).most_common(1)[0]
         together = [change for change in left if change.earliest <= night <= change.latest]
         left = [change for change in left if change not in together]
         if len(together) > 1:
-            told.append((together, night))
-    return [_event(history, together, night) for together, night in sorted(told, key=lambda one: -len(one[0]))]
+            events.append((together, night))
+    return [_event(history, together, night) for together, night in sorted(events, key=lambda one: -len(one[0]))]
 
 
 def _event(history: History, together: Sequence[Change], night: int) -> str:
@@ -129,50 +129,53 @@ def _event(history: History, together: Sequence[Change], night: int) -> str:
 
 
 def fresh_sentences(history: History) -> list[str]:
-    """What the last nights show and do not prove."""
-    said = []
+    """Describe what the last nights show but do not prove."""
+    sentences = []
     for one in history.fresh:
         who = label(one.table.conditions[one.series], float(one.table.n_train[one.series]))
         unit = "% of joules" if one.table.measure == JOULES else "points of accuracy"
         nights = "last night" if one.nights == 1 else f"last {one.nights} nights"
-        said.append(f"{who}: {points(one.change)} {unit} on the {nights}.")
-    return said
+        sentences.append(f"{who}: {points(one.change)} {unit} on the {nights}.")
+    return sentences
 
 
 def notes(history: History) -> list[str]:
-    """What was left out, and what a reader must know besides."""
-    said = [*history.nights.notes]
+    """Describe what was left out, and what else a reader must know."""
+    sentences = [*history.nights.notes]
     reasons: dict[str, list[str]] = {}
     for lost in history.nights.left_out:
         reasons.setdefault(lost.reason, []).append(lost.name)
-    said += [f"Left out, {named(names)}: {why}." for why, names in reasons.items()]
+    sentences += [f"Left out, {named(names)}: {why}." for why, names in reasons.items()]
     if history.small:
         limits = " and ".join(
             f"{100 * history.rules.margins[name]:g} {unit}" for name, unit in (("joules", "%"), ("accuracy", "points"))
         )
         n = history.small
-        said.append(f"{count(n, 'proven change')} below {limits} {'is' if n == 1 else 'are'} not listed; see --margin.")
+        sentences.append(
+            f"{count(n, 'proven change')} below {limits} {'is' if n == 1 else 'are'} not listed; see --margin."
+        )
     for table, found in zip(history.tables, history.found, strict=True):
+        heading = table.measure.heading
         few = int((~found.enough).sum())
         if few:
             of = len(table.conditions)
-            said.append(f"{table.measure.heading}: {few} of {of} conditions have fewer than {MIN_NIGHTS} nights.")
+            sentences.append(f"{heading}: {few} of {of} conditions have fewer than {MIN_NIGHTS} nights.")
         gone = np.isnan(table.values[:, -1])
         if gone.any():
             n = int(gone.sum())
-            said.append(f"{table.measure.heading}: {count(n, 'condition')} without a figure in the newest run.")
+            sentences.append(f"{heading}: {count(n, 'condition')} without a figure in the newest run.")
         odd = int(found.odd.sum())
         if odd:
             night = int(found.odd.sum(axis=0).argmax())
             most = int(found.odd[:, night].sum())
             worst = history.nights.nights[night]
             tail = f", {most} of them on {worst.date} (run {worst.name})" if most > 1 else ""
-            said.append(f"{table.measure.heading}: {count(odd, 'value')} far off their neighbours, left out{tail}.")
-    return said
+            sentences.append(f"{heading}: {count(odd, 'value')} far off their neighbours, left out{tail}.")
+    return sentences
 
 
 def legend(history: History) -> str:
-    """What is called a change, in one paragraph."""
+    """Define, in one paragraph, what counts as a change."""
     return (
         "A change is a step of a condition's nightly value against its own level, which may drift slowly, and its "
         "noise, which may last for some nights. The chance of any false one among all conditions and nights is meant "

@@ -1,1 +1,1 @@
-"""Runs and published tables -> one frame."""
+"""Read runs and published tables into one frame."""

@@ -1,4 +1,4 @@
-"""Columns: from the lines of a run to one row per repeat, with what is compared and whether it counts."""
+"""Make columns from the lines of a run: one row per repeat, with its arm and whether it counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _INDICES = ("seed", "repeat")
 
 
 def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]:
-    """The values of a line of cells.jsonl under these names, None for what it lacks.
+    """Take the values of a line of cells.jsonl under these names, None for what it lacks.
 
     A hundred thousand lines fit into memory as such tuples, and hardly as dictionaries.
     """
@@ -39,7 +39,7 @@ def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]
 
 
 def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] = READ) -> pd.DataFrame:
-    """One row per repeat, with what `bench.read.results.Results` says of its columns.
+    """Make the frame of one run: one row per repeat, with the columns that `bench.read.results.Results` describes.
 
     Args:
         rows: of `row`, with the same names.

@@ -1,4 +1,4 @@
-"""Damage: lines read from a run, without those that cannot be what they claim to be, which are named."""
+"""Read manifest and records of a run, and name what cannot be right, which is left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 
 def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> Manifest:
-    """The manifest of a run, an empty one without. What of it cannot be read is named in `damage`.
+    """Read the manifest of a run, an empty one where there is none; what is wrong in it is named in `damage`.
 
     Raises:
         RequestError: it cannot be read and `damage` is None.
@@ -32,16 +32,18 @@ def read_manifest(folder: RunDir, name: str, damage: list[str] | None) -> Manife
     return manifest
 
 
-def read_rows(folder: RunDir, name: str, keep: Callable[[dict[str, Any]], Row], damage: list[str] | None) -> list[Row]:
-    """What `keep` takes of each record; what cannot be read is named in `damage`, or raised where that is None.
+def read_rows(
+    folder: RunDir, name: str, to_row: Callable[[dict[str, Any]], Row], damage: list[str] | None
+) -> list[Row]:
+    """Make a row of each record; what cannot be read is named in `damage`, or raised where that is None.
 
     Raises:
         RequestError: something cannot be read and `damage` is None, or no record can.
     """
     wrong: list[str] | None = None if damage is None else []
     # a newer line of a repeat replaces an older one, also where the newer is of no use
-    kept = {key: line if line is None else keep(line) for key, line in folder.each_record(wrong)}
-    rows = [row for row in kept.values() if row is not None]
+    made = {key: line if line is None else to_row(line) for key, line in folder.each_record(wrong)}
+    rows = [row for row in made.values() if row is not None]
     if wrong and damage is not None:
         wrong.sort(key=lambda one: not one.startswith("line "))  # what is no record at all is named first
         damage.append(summary_of_damage(f"cells.jsonl of {name}", wrong))
@@ -51,5 +53,5 @@ def read_rows(folder: RunDir, name: str, keep: Callable[[dict[str, Any]], Row], 
 
 
 def summary_of_damage(what: str, wrong: Sequence[str]) -> str:
-    """One sentence: how many were skipped, and the first of them."""
+    """Describe how many records were left out, and the first of them."""
     return f"{what}: {len(wrong)} skipped, in no figure: {first_few(wrong)}."

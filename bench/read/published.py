@@ -1,4 +1,4 @@
-"""The published tables of TBFT (target block fine-tuning), made to look like the records of a run."""
+"""Present the published tables of TBFT (target block fine-tuning) as the records of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIXELS = {"cifar10": 32, "living17": 128}
 
 
 def load_records() -> list[dict[str, Any]]:
-    """Accuracies of the three shifts and energies of the two resolutions, as lines of cells.jsonl.
+    """Load accuracies of the three shifts and energies of the two resolutions, as lines of cells.jsonl.
 
     A line stands for all the runs behind a printed mean, whose number the tables do not give; `accuracy_sd`
     (a fraction) is the printed standard deviation. The energies are of one step on one image; they have a train size
@@ -50,7 +50,7 @@ def load_records() -> list[dict[str, Any]]:
 
 
 def load_motivation() -> list[dict[str, Any]]:
-    """The experiment that motivates target blocks: noise put into one block, each block tuned in turn.
+    """Load the experiment that motivates target blocks: noise put into one block, each block tuned in turn.
 
     `target` names the noised block. These lines have no level, and so stay out of the headlines, and a train
     size of 0: the table does not state it.
@@ -113,7 +113,7 @@ def _costs() -> list[dict[str, Any]]:
 
 
 def _macs(pixels: int, outputs: int, block: str) -> dict[str, Any]:
-    """Of the one step on one image, in closed form."""
+    """Compute the multiply-accumulates of one step on one image, in closed form."""
     layers = resnet_layers("resnet26", width=16, in_channels=3, image_size=pixels, n_classes=outputs)
     assert layers is not None
     step = step_macs(layers, (block,))

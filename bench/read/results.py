@@ -1,4 +1,4 @@
-"""Results: the records of one or more runs, or of the published tables, in one frame."""
+"""Load the records of one or more runs, or of the published tables, into one frame."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AVERAGE = published.AVERAGE
 
 @dataclass(frozen=True)
 class Results:
-    """What was read.
+    """Records of runs, with their manifests.
 
     Attributes:
         records: one row per repeat with the columns of a record (accuracies are fractions, energies joules,
@@ -111,7 +111,7 @@ def load(*runs: RunDir | Path | str, skip_damaged: bool = False, columns: Sequen
 
 
 def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Results:
-    """Results of lines at hand, e.g. of a published table.
+    """Make results of lines at hand, e.g. of a published table.
 
     Raises:
         RequestError: a line with text where a number belongs.
@@ -120,14 +120,14 @@ def from_records(lines: Iterable[dict[str, Any]], title: str = "results") -> Res
 
 
 def motivation() -> Results:
-    """The published experiment in which the noise sits in a block of the model itself."""
+    """Load the published experiment with noise in a block of the model itself."""
     rows = [row(line) for line in published.load_motivation()]
     return Results(make_frame(rows, PUBLISHED), (Manifest(),), "Noise put into one block, as published", (PUBLISHED,))
 
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Reading 100,000 lines makes millions of objects and no cycle; looking for cycles takes half of the time."""
+    """Switch the cyclic garbage collector off: 100,000 lines make millions of objects and no cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -149,7 +149,7 @@ class _Run:
 
 
 def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns: Sequence[str]) -> list[_Run]:
-    """A run, or the several that a file of pytest-benchmark may hold."""
+    """Read a run, or the several that a file of pytest-benchmark may hold."""
     if run == PUBLISHED:
         rows = [row(line, columns) for line in published.load_records()]
         return [_Run(name, make_frame(rows, name, columns), Manifest(), published.TITLE, None)]
@@ -158,7 +158,7 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     folder = run if isinstance(run, RunDir) else RunDir.existing(run)
     notes: list[str] | None = None if damage is None else []
     manifest = read_manifest(folder, name, notes)
-    rows = read_rows(folder, name, _keep(Brackets(manifest), columns), damage)
+    rows = read_rows(folder, name, _row_maker(Brackets(manifest), columns), damage)
     if damage is not None:
         damage += notes or []
     if not rows:
@@ -166,14 +166,14 @@ def _read(run: RunDir | Path | str, name: str, damage: list[str] | None, columns
     return [_run(name, rows, manifest, columns, folder)]
 
 
-def _keep(brackets: Brackets, columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+def _row_maker(brackets: Brackets, columns: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
     """Make a row of each line as it is read, so that no more than one is ever in memory as a whole."""
 
-    def keep(line: dict[str, Any]) -> tuple[Any, ...]:
+    def to_row(line: dict[str, Any]) -> tuple[Any, ...]:
         brackets.move(line)
         return row(line, columns)
 
-    return keep
+    return to_row
 
 
 def _run(
@@ -198,7 +198,7 @@ def _read_json(path: Path, name: str, damage: list[str] | None, columns: Sequenc
     return [
         _run(
             name if len(found) == 1 else f"{name} ({run})",
-            [*map(_keep(Brackets(manifest), columns), lines)],
+            [*map(_row_maker(Brackets(manifest), columns), lines)],
             manifest,
             columns,
             None,
@@ -228,7 +228,7 @@ def variant_labels(manifest: Manifest) -> list[str]:
 
 
 def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
-    """Names of the folders, made unique."""
+    """Name the runs after their folders or files, each differently."""
     names: list[str] = []
     for run in runs:
         path = run.path if isinstance(run, RunDir) else Path(run)
@@ -242,7 +242,7 @@ def _names(runs: Sequence[RunDir | Path | str]) -> list[str]:
 
 
 def _told_apart(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
-    """All records, data labels that several runs share with the run's name before them, and whether there are any."""
+    """Join records; a data label that several runs share gets the run's name before it. Also: whether any is shared."""
     if len(frames) == 1:
         return frames[0], False
     records = pd.concat(frames, ignore_index=True)

@@ -287,6 +287,7 @@ def fault(line: Mapping[str, Any]) -> str:
             # nan, which min and max may miss, makes a sum nan
             -LARGEST < min(numbers) <= max(numbers) < LARGEST
             and not math.isnan(sum(numbers) + sum(shares))
+            and line["train_size"] >= 0
             and 0 <= min(whole) <= max(whole) < MAX_WHOLE
             and 0 <= min(shares) <= max(shares) <= 1
             and len(joined := "".join(texts)) <= MAX_TEXT
@@ -341,7 +342,7 @@ def _right(name: str, value: Any) -> bool:
     fits = type(value) in (int, float) and -LARGEST < value < LARGEST  # in one: nan, infinity, integers beyond a float
     if fits and info.kind == "integer":
         return type(value) is int and 0 <= value < MAX_WHOLE
-    return fits and (name not in _SHARES or 0 <= value <= 1)
+    return fits and (name not in _SHARES or 0 <= value <= 1) and (name != "train_size" or value >= 0)
 
 
 def _told(name: str, value: Any) -> str:

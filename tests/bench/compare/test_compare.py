@@ -307,10 +307,12 @@ def test_nothing_in_common() -> None:
 @pytest.mark.parametrize(
     "damage", [{"accuracy_after": 7.0}, {"energy_gross_j": math.inf}, {"train_size": None}, {"repeat": 1e400}]
 )
-def test_damaged_records_are_refused(damage: dict[str, Any]) -> None:
+def test_damaged_records_are_refused(damage: dict[str, Any], tmp_path: Path) -> None:
     good = results(*accuracies([0.5] * 3))
-    with pytest.raises(RequestError, match=r"cells\.jsonl is damaged") as told:
-        compare(results(line("fc", 0.5, 9.0) | damage), good)
+    run = RunDir(tmp_path)
+    run.cells_path.write_text(json.dumps(line("fc", 0.5, 9.0) | damage) + "\n")
+    with pytest.raises(RequestError, match=r"cells\.jsonl: no usable record") as told:
+        compare(load_run(tmp_path), good)
     assert "\n" not in str(told.value)
 
 
