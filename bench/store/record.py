@@ -347,7 +347,7 @@ def _right(name: str, value: Any) -> bool:
 
 def _told(name: str, value: Any) -> str:
     nouns = {"list": "that are no list", "terms": "that are no budget", "object": "that are no object"}
-    bare = name in _SHARES and type(value) in (int, float)
+    bare = name in [*_SHARES, "train_size"] and type(value) in (int, float)
     return nouns.get(FIELDS[name].kind) or (str(value) if bare else show(str(value), 40))
 
 

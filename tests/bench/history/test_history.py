@@ -219,7 +219,8 @@ def test_what_is_no_run_of_this_device_is_named_and_left_out(year: Any) -> None:
     (year.write(110, name="bad-manifest") / "manifest.json").write_text("{]")
     (year.write(111, name="no-cells") / "cells.jsonl").unlink()
     year.write(112, name="failed", record={"status": "failed", "accuracy_after": None, "energy_gross_j": None})
-    year.write(113, name="impossible", record={"train_size": -1.0})
+    impossible = year.write(113, name="impossible") / "cells.jsonl"
+    impossible.write_text(impossible.read_text().replace('"train_size": 0.1', '"train_size": -1'))
     year.write(114, name="unending", manifest={"sessions": []}, keep=7)
     wrong = year.write(115, name="wrong-types") / "cells.jsonl"
     wrong.write_text(wrong.read_text().replace('"energy_gross_j": ', '"energy_gross_j": "much", "x": '))
