@@ -107,6 +107,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+_SCALES = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "\N{MICRO SIGN}J"))
+
+
+def joule_scale(largest_j: float) -> tuple[float, str]:
+    """The unit in which energies up to this one read best, kJ to µJ, and its size in J."""
+    size = abs(largest_j) * 1.0005  # what three digits round up to 1000 is 1 of the next unit
+    return next((one for one in _SCALES if size >= one[0]), _SCALES[-1] if size > 0 else _SCALES[1])
+
+
+def joules(value_j: float) -> str:
+    """Write an energy with three digits and the unit that suits it: 0.00123 -> `1.23 mJ`."""
+    size, unit = joule_scale(value_j)
+    return f"{value_j / size:.3g} {unit}"
+
+
 def spark(values: Sequence[float | None]) -> str:
     """Draw one bar per value, from the lowest to the highest; a blank for None."""
     known = [value for value in values if value is not None]

@@ -133,6 +133,8 @@ def costed(results: Results) -> str:
     """Name what the joules are of: 'one fine-tuning', or the step of the published tables."""
     if results.published:
         return _STEP
+    if all(manifest.commands for manifest in results.manifests):
+        return "one run of the command, or one of its units"
     return "one fine-tuning" + (f" (published: {_STEP})" if PUBLISHED in results.runs else "")
 
 

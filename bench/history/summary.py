@@ -86,7 +86,9 @@ def _check_whole(run: RunDir) -> None:
     if manifest.schema_version is not None and manifest.schema_version > SCHEMA:
         upgrade = f"this version reads {SCHEMA}; upgrade jouletune"
         raise RequestError(f"manifest.json has schema {manifest.schema_version}, {upgrade}")
-    if manifest.schema_version != SCHEMA or not (manifest.suite and manifest.device and manifest.source):
+    if manifest.schema_version != SCHEMA or not (
+        (manifest.suite or manifest.commands) and manifest.device and manifest.source
+    ):
         raise RequestError("manifest.json is not that of a run")
     if not run.cells_path.is_file():
         raise RequestError("cells.jsonl is missing: no repeat was finished")
@@ -103,7 +105,7 @@ def _summary(results: Results, manifest: Manifest) -> Summary:
     records, suite = results.records, _suite(manifest)
     statuses = records["status"].value_counts()
     grades = records.loc[records["ok"], "grade"].fillna("none").value_counts()
-    name = manifest.suite and manifest.suite.name
+    name = manifest.suite.name if manifest.suite else manifest.title
     device = manifest.device.to_dict() if manifest.device else {}
     return Summary(
         started_at=_first_moment([*(session.started_at for session in manifest.sessions), *records["started_at"]]),
@@ -111,7 +113,8 @@ def _summary(results: Results, manifest: Manifest) -> Summary:
         title=results.title,
         identity={
             "suite": {"name": name},
-            "settings": suite_settings(manifest.content if suite is None else suite.content()),
+            "settings": suite_settings(manifest.content if suite is None else suite.content())
+            | {name: " ".join(argv) for name, argv in (manifest.commands or {}).items()},
             "device": device_facts(manifest),
             "meter": {"name": manifest.source and manifest.source.name} | meter_facts(manifest),
         },

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.errors import RequestError
 from bench.process.messages import PrepareDone
 from bench.store.difference import changes
-from bench.store.manifest import Fingerprints, Manifest, SuiteText
+from bench.store.manifest import Device, EnergySource, Fingerprints, Manifest, SuiteText
 from bench.suite.suite import Suite
 from bench.text import first_few
 
@@ -27,17 +27,14 @@ def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manife
     Raises:
         RequestError: the suite, the torch device, the energy source, its calibration or the machine is another.
     """
-    if old.suite is None or old.device is None or old.source is None or new.source is None or new.device is None:
+    if old.suite is None or old.device is None or old.source is None:
         raise RequestError(f"{where}: its manifest is not one of this version of jouletune; {_WAY_OUT}")
     grown = old.suite.sha256 != (new.suite and new.suite.sha256)
     _refuse(
         where,
         [
             *(_suite_changes(old.suite, suite) if grown else []),
-            *_differs("device", old.torch_device, new.torch_device),
-            *_differs("energy source", old.source.name, new.source.name),
-            *_differs("calibration profile", _short(old.source.profile_sha256), _short(new.source.profile_sha256)),
-            *_differs("machine", old.device.machine, new.device.machine),
+            *_device_changes(old, new),
         ],
     )
     if grown:
@@ -45,6 +42,42 @@ def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manife
             session.suite = session.suite or old.suite
         old.suite, old.seeds = new.suite, new.seeds
     return old
+
+
+def continued_commands(old: Manifest, new: Manifest, where: Path) -> Manifest:
+    """The manifest of a run of wrapped commands that goes on: the old one, with the commands of the new one added.
+
+    Args:
+        old, new, where: as in `continued`.
+
+    Raises:
+        RequestError: it is a suite's, a name stands for another command, or device, source or machine are others.
+    """
+    known = old.commands
+    if old.suite is not None or known is None or old.device is None or old.source is None:
+        raise RequestError(f"{where}: not a run of wrapped commands; choose another --out")
+    added = new.commands or {}
+    _refuse(
+        where,
+        [
+            *(f"{name} was {' '.join(known[name])}" for name in added if known.get(name, added[name]) != added[name]),
+            *_device_changes(old, new),
+        ],
+        "choose another --name or another --out",
+    )
+    old.commands = known | added
+    return old
+
+
+def _device_changes(old: Manifest, new: Manifest) -> list[str]:
+    """What of device, energy source and machine is not as it was."""
+    then, now = ((one.source or EnergySource(), one.device or Device()) for one in (old, new))
+    return [
+        *_differs("device", old.torch_device, new.torch_device),
+        *_differs("energy source", then[0].name, now[0].name),
+        *_differs("calibration profile", _short(then[0].profile_sha256), _short(now[0].profile_sha256)),
+        *_differs("machine", then[1].machine, now[1].machine),
+    ]
 
 
 def fingerprints(done: PrepareDone) -> Fingerprints:
@@ -82,9 +115,9 @@ def add_fingerprints(manifest: Manifest, found: Fingerprints, where: Path) -> No
 _WAY_OUT = "choose another --out, or --fresh to set the old run aside and start anew"
 
 
-def _refuse(where: Path, differences: list[str]) -> None:
+def _refuse(where: Path, differences: list[str], way_out: str = _WAY_OUT) -> None:
     if differences:
-        raise RequestError(f"{where} holds another run ({first_few(differences)}); {_WAY_OUT}")
+        raise RequestError(f"{where} holds another run ({first_few(differences)}); {way_out}")
 
 
 def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:

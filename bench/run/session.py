@@ -85,7 +85,7 @@ class Session:
     def execute(self) -> bool:
         """Do all pending repeats. Returns False when a person stopped it."""
         try:
-            with _terminate_is_interrupt(), self:
+            with terminate_is_interrupt(), self:
                 for repeat in self.plan.pending:
                     self.run(repeat)
                 self.end()
@@ -261,7 +261,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _terminate_is_interrupt() -> Iterator[None]:
+def terminate_is_interrupt() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -201,6 +201,7 @@ class Manifest(Part):
         torch_device: that trains.
         seeds: of the suite.
         noise: label of the data -> facts of the noise that was put into its source model.
+        commands: name -> program and arguments, of a run of wrapped commands; None in every other.
     """
 
     schema_version: int | None = Field(default=None, alias="schema")
@@ -216,6 +217,7 @@ class Manifest(Part):
     seeds: list[int] | None = None
     noise: dict[str, dict[str, Any]] = Field(default_factory=dict)
     fingerprints: Fingerprints | None = None
+    commands: dict[str, list[str]] | None = None
 
     @classmethod
     def of(cls, content: object, damage: list[str]) -> Manifest:
@@ -236,7 +238,7 @@ class Manifest(Part):
         """Title of the suite, else its name, else None."""
         named = self.suite or SuiteText()
         loose = self.model_extra or {}  # of functions measured in a test session, which have no suite
-        words = (named.title, named.name, loose.get("title"), loose.get("name"))
+        words = (named.title, named.name, loose.get("title"), loose.get("name"), ", ".join(self.commands or ()))
         return next((word for word in words if isinstance(word, str) and word.strip()), None)
 
     @property

@@ -140,6 +140,8 @@ class WorkFigures:
     )
     phase_macs: dict[str, Any] | None = _f("MAC", "the same, phase by phase", read=False)
     peak_rss_mb: Finite | None = _f("MB", "peak resident memory of the process until the end of training")
+    unit: str | None = _f("", "of a wrapped command: what times and energies are per, one of these", read=False)
+    units: Finite | None = _f("", "how many of them one execution did", read=False)
 
 
 @dataclass(frozen=True, kw_only=True)

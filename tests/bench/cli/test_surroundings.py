@@ -31,6 +31,7 @@ timeout_s: 120
 COMMANDS = {
     "run": "run IN/tiny.yaml --source none --out OUT/run",
     "dry run": "run IN/tiny.yaml --source none --dry-run --out OUT/dry",
+    "wrap": "wrap --source none --idle 0 --guard 0 --quiet --out OUT/wrap -- true",
     "ls": "ls",
     "ls NAME": "ls quickstart",
     "methods": "methods",
@@ -94,7 +95,7 @@ SURROUNDINGS = {
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     ),
     "stdin, stdout and stderr closed": Surroundings(shell="exec <&- >&- 2>&-; "),
-    "stdout on a full disk": Surroundings(streams=_full, status=ALL),
+    "stdout on a full disk": Surroundings(streams=_full, status=ALL | {"wrap": {0}}),
     "stdout without a reader": Surroundings(streams=_no_reader),
     "the current folder deleted": Surroundings(
         shell="mkdir gone; cd gone; rmdir ../gone; ", status=ALL | {"help": {0}}
