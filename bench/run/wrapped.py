@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,7 +140,7 @@ class Wrapped:
             raise RequestError(f"{self.folder.path}: not empty and not a run's folder; choose another --out")
         return self._new
 
-    def records(self) -> Iterator[tuple[Record, Ended]]:
+    def records(self) -> Generator[tuple[Record, Ended], None, None]:
         """Run the command in one window after the other; each record is on the disk when it comes.
 
         It stops after an execution that failed, or that a signal to this process ended.
