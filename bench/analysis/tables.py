@@ -14,6 +14,7 @@ from bench.analysis.findings import Analysis, arm_order
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
 from bench.catalog.paper import PUBLISHED
 from bench.read.results import GROUP, Results
+from bench.suite.work import ADAPT
 from bench.text import shown
 
 
@@ -127,6 +128,7 @@ def joule_grid(results: Results, analysis: Analysis) -> Grid:
 
 
 _STEP = "one training step on one image"
+_COSTED = {ADAPT: "one fine-tuning", "infer": "one pass over the images", "stream": "one pass of the stream"}
 
 
 def costed(results: Results) -> str:
@@ -135,7 +137,9 @@ def costed(results: Results) -> str:
         return _STEP
     if all(manifest.commands for manifest in results.manifests):
         return "one run of the command, or one of its units"
-    return "one fine-tuning" + (f" (published: {_STEP})" if PUBLISHED in results.runs else "")
+    works = {str(work).partition("(")[0] for work in results.records["work"].fillna(ADAPT).unique()}
+    what = _COSTED[works.pop()] if len(works) == 1 and works <= _COSTED.keys() else "one execution of the work"
+    return what + (f" (published: {_STEP})" if PUBLISHED in results.runs else "")
 
 
 _MARKS = "Bold: best single block. †: target block."

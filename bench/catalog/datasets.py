@@ -52,6 +52,7 @@ SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
         "flip": ShiftEntry("output"),
         "permute": ShiftEntry("output"),
         "block_noise": ShiftEntry(None),
+        "continual": ShiftEntry(None),
     }
 )  # fmt: skip
 
@@ -62,6 +63,9 @@ SHIFT_LEVELS: Mapping[str, Level] = MappingProxyType(
 
 BLOCK_NOISE = "block_noise"
 """Shifts the model, not the data: noise in one block's parameters. Its level is that whose target the block is."""
+
+CONTINUAL = "continual"
+"""Several corruptions in a row, each of all target images: what a stream meets. At input level."""
 
 NO_SHIFT = "none"
 SEVERITIES = range(1, 6)
@@ -136,7 +140,7 @@ _ENTRIES = (
             small=("bird", "frog"),
         ),
     ),
-    DatasetEntry(name="cifar10c", classes=_CIFAR10, n_target=10_000, shifts=ARCHIVED, takes_source=False),
+    DatasetEntry(name="cifar10c", classes=_CIFAR10, n_target=10_000, shifts=(*ARCHIVED, CONTINUAL), takes_source=False),
     # its classes differ in size, from 732 images to 1,300
     DatasetEntry(name="imagenet", image_size=128, shifts=("subpopulation",)),
     DatasetEntry(name="tiny_imagenet", n_target=10_000, shifts=("subpopulation",), own_table=True),

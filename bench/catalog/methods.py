@@ -67,11 +67,13 @@ class Loaded:
     Attributes:
         adapt: (task, options) -> Adapted, see `bench.methods`.
         package: that brings it.
+        online: (task, options) -> what predicts a batch and adapts to it; None: the method has no form for streams.
     """
 
     method: Method
     adapt: Callable[..., Any]
     package: str
+    online: Callable[..., Any] | None = None
 
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options given and the defaults of the others.
@@ -85,6 +87,11 @@ class Loaded:
 def method_names() -> tuple[str, ...]:
     """Names of the methods that can be had, those of other packages last. Imports none of them."""
     return (*_built_in(), *(name for name in sorted(_entries()) if name not in _built_in()))
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a method is one of jouletune's own."""
+    return name in _built_in()
 
 
 def load_method(name: str) -> Loaded:
@@ -136,4 +143,5 @@ def _checked(module: Any, name: str, package: str) -> Loaded:
         )
     if method.name != name:
         raise RequestError(f"method {name!r}: {package} calls it {method.name!r}; both names must be the same")
-    return Loaded(method, adapt, package)
+    online = getattr(module, "online", None)
+    return Loaded(method, adapt, package, online if callable(online) else None)

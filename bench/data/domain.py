@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
         assert located.path is not None
         assert clean is not None
         severity = data.severity or DEFAULT_SEVERITY
-        return clean.source, read_cifar10c(located.path, data.shift, severity, clean.source.classes)
+        made = (read_cifar10c(located.path, shift, severity, clean.source.classes) for shift in data.parts)
+        return clean.source, _in_a_row(made)
     if clean is not None:
         source, target = clean.source, clean.target
         if data.shift != "subpopulation":
@@ -152,15 +154,26 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
             )
         return source, Images(target.x, permute(target.y, data.permutation), target.classes)
     severity = data.severity or DEFAULT_SEVERITY
-    return source, Images(corrupt(target.x, data.shift, severity, data.dataset), target.y, target.classes)
+    made = (Images(corrupt(target.x, shift, severity, data.dataset), target.y, target.classes) for shift in data.parts)
+    return source, _in_a_row(made)
+
+
+def _in_a_row(parts: Iterable[Images]) -> Images:
+    """The images of several shifts, one after the other."""
+    first, *more = parts
+    if not more:
+        return first
+    every = (first, *more)
+    return Images(np.concatenate([one.x for one in every]), np.concatenate([one.y for one in every]), first.classes)
 
 
 def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
     # noise in the model leaves the data alone
     what = data.model_dump(mode="json", exclude={"label", "level", "noised_block", "noised_accuracy"})
-    if data.classes is None:
-        del what["classes"]  # only random images have a number of them
+    for key in ("classes", "corruptions"):  # that few data have; without it the key is as before there was one
+        if what[key] is None:
+            del what[key]
     files = _inputs(data, located)
     if source_only:
         what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses", "classes") if key in what}
@@ -191,7 +204,8 @@ def _inputs(data: DataSpec | None, located: Located) -> list[Path]:
         return sorted((located.path / CIFAR10_PICKLES).glob("*_batch*"))
     if located.form == "npy":
         assert data is not None
-        return [located.path / f"{data.shift}.npy", located.path / "labels.npy", *clean]
+        return [*(located.path / f"{shift}.npy" for shift in dict.fromkeys(data.parts)), located.path / "labels.npy",
+                *clean]  # fmt: skip
     if located.form == "imagenet":
         assert data is not None
         sides = superclasses_of(data, located).values()

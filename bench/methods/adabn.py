@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AdabnOptions(Options):
@@ -35,3 +38,18 @@ def adapt(task: UnlabelledTask, options: AdabnOptions) -> Adapted:
         for x in task.batches(options.batch, shuffle=False):
             task.logits(x)
     return Adapted(epochs_run=1)
+
+
+def online(task: UnlabelledTask, options: AdabnOptions) -> Predictor:
+    """Normalise each batch by its own statistics (prediction-time BatchNorm, arXiv 2006.10963)."""
+    import torch
+
+    from bench.training.layers import batch_statistics
+
+    task.hold(batch_statistics(task.model, keep=False))
+
+    def predict(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return task.logits(x)
+
+    return predict

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 from bench.suite.spec import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CottaOptions(Options):
@@ -43,48 +46,91 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: CottaOptions) -> Adapted:
     """Take steps on the cross-entropy to the teacher; the teacher answers in the end."""
-    import copy
+    from bench.training.layers import batch_statistics
 
-    import torch
-
-    from bench.training.augment import augment
-    from bench.training.entropy import cross_entropies
-    from bench.training.layers import batch_statistics, follow, freeze_but, restore, statistics_unkept
-
-    student = task.model
-    teacher, source = copy.deepcopy(student), copy.deepcopy(student)
-    freeze_but(teacher, ())
-    freeze_but(source, ())
-    source.eval()
-    parameters = list(student.parameters())
-    freeze_but(student, parameters)
-    optimizer, steps, averaged = torch.optim.Adam(parameters, lr=options.lr), 0, 0
+    step = _Step(task, options)
     for _ in range(options.epochs):
-        with batch_statistics(student, keep=False), batch_statistics(teacher):
+        with batch_statistics(task.model, keep=False), batch_statistics(step.teacher):
             for x in task.batches(options.batch):
-                with torch.no_grad():
-                    target = task.logits(x, teacher)
-                    with batch_statistics(source, keep=False):
-                        confidence = task.logits(x, source).softmax(1).max(1).values.mean()
-                    if confidence < options.unsure:
-                        averaged += 1
-                        with statistics_unkept(teacher):
-                            views = [
-                                task.logits(augment(x, task.generator, mirror=options.mirror), teacher)
-                                for _ in range(options.views)
-                            ]
-                        target = torch.stack(views).mean(0)
-                loss = cross_entropies(task.logits(x), target).mean()
-                optimizer.zero_grad()
-                task.backward(loss, len(x))
-                optimizer.step()
-                follow(teacher, student, options.average)
-                restore(student, task.source_state, options.restore, task.generator)
-                steps += 1
+                step(x)
     return Adapted(
-        model=teacher,
+        model=step.teacher,
         epochs_run=options.epochs,
-        steps=steps,
-        trained_parameters=sum(p.numel() for p in parameters),
-        facts={"averaged_batches": averaged},
+        steps=step.steps,
+        trained_parameters=sum(p.numel() for p in task.model.parameters()),
+        facts={"averaged_batches": step.averaged},
     )
+
+
+def online(task: UnlabelledTask, options: CottaOptions) -> Predictor:
+    """Give the teacher's predictions of a batch, by its own statistics, then take the step, as published."""
+    from bench.training.layers import batch_statistics
+
+    step = _Step(task, options)
+    task.hold(batch_statistics(task.model, keep=False))
+    task.hold(batch_statistics(step.teacher, keep=False))
+    return step
+
+
+class _Step:
+    """The step of a batch; called, it gives the teacher's predictions before it.
+
+    Attributes:
+        teacher: slow average of the model.
+        steps: that were taken.
+        averaged: batches of which the teacher averaged several views.
+    """
+
+    def __init__(self, task: UnlabelledTask, options: CottaOptions) -> None:
+        import copy
+
+        import torch
+
+        from bench.training.layers import freeze_but
+
+        self._task, self._options = task, options
+        self.teacher, self._source = copy.deepcopy(task.model), copy.deepcopy(task.model)
+        freeze_but(self.teacher, ())
+        freeze_but(self._source, ())
+        self._source.eval()
+        parameters = list(task.model.parameters())
+        freeze_but(task.model, parameters)
+        self._optimizer = torch.optim.Adam(parameters, lr=options.lr)
+        self.steps = self.averaged = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        from bench.training.entropy import cross_entropies
+        from bench.training.layers import follow, restore
+
+        task, options = self._task, self._options
+        target = self._target(x)
+        loss = cross_entropies(task.logits(x), target).mean()
+        self._optimizer.zero_grad()
+        task.backward(loss, len(x))
+        self._optimizer.step()
+        follow(self.teacher, task.model, options.average)
+        restore(task.model, task.source_state, options.restore, task.generator)
+        self.steps += 1
+        return target
+
+    def _target(self, x: Tensor) -> Tensor:
+        """The teacher's logits; the mean over views of the images where the source model is unsure of the batch."""
+        import torch
+
+        from bench.training.augment import augment
+        from bench.training.layers import batch_statistics, statistics_unkept
+
+        task, options, teacher = self._task, self._options, self.teacher
+        with torch.no_grad():
+            target = task.logits(x, teacher)
+            with batch_statistics(self._source, keep=False):
+                confidence = task.logits(x, self._source).softmax(1).max(1).values.mean()
+            if confidence >= options.unsure:
+                return target
+            self.averaged += 1
+            with statistics_unkept(teacher):
+                views = [
+                    task.logits(augment(x, task.generator, mirror=options.mirror), teacher)
+                    for _ in range(options.views)
+                ]
+            return torch.stack(views).mean(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 from bench.suite.spec import NonNegative, Positive
 
 if TYPE_CHECKING:
@@ -45,40 +45,70 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: EataOptions) -> Adapted:
     """Take steps on mean of weight x entropy + fisher x sum F (theta - theta_source)^2."""
-    import torch
+    from bench.training.layers import batch_statistics, scales_and_shifts
 
-    from bench.training.entropy import entropies, reliable_and_new
-    from bench.training.layers import batch_statistics, freeze_but, scales_and_shifts
-
-    parameters = scales_and_shifts(task.model)
-    freeze_but(task.model, parameters)
-    names = {id(parameter): name for name, parameter in task.model.named_parameters()}
-    anchors = [
-        (parameter, task.source_state[names[id(parameter)]], task.source_facts["fisher"][names[id(parameter)]])
-        for parameter in parameters
-    ]
-    optimizer = torch.optim.SGD(parameters, lr=options.lr, momentum=0.9)
-    mean: Tensor | None = None
-    seen = learned = steps = 0
+    step = _Step(task, options)
     for _ in range(options.epochs):
         with batch_statistics(task.model):
             for x in task.batches(options.batch):
-                logits = task.logits(x)
-                chosen, weights, mean = reliable_and_new(
-                    logits, mean, margin=options.margin * math.log(task.n_classes), max_cosine=options.max_cosine
-                )
-                seen, learned = seen + len(x), learned + len(weights)
-                if not len(weights):
-                    continue
-                pull = torch.stack([(f * (p - source).square()).sum() for p, source, f in anchors]).sum()
-                loss = (entropies(logits[chosen]) * weights).mean() + options.fisher * pull
-                optimizer.zero_grad()
-                task.backward(loss, len(x))
-                optimizer.step()
-                steps += 1
+                step(x)
     return Adapted(
         epochs_run=options.epochs,
-        steps=steps,
-        trained_parameters=sum(p.numel() for p in parameters),
-        facts={"learned_share": round(learned / seen, 4)},
+        steps=step.steps,
+        trained_parameters=sum(parameter.numel() for parameter in scales_and_shifts(task.model)),
+        facts={"learned_share": round(step.learned / step.seen, 4)},
     )
+
+
+def online(task: UnlabelledTask, options: EataOptions) -> Predictor:
+    """Predict a batch by its own statistics, then take the step, as published."""
+    from bench.training.layers import batch_statistics
+
+    task.hold(batch_statistics(task.model, keep=False))
+    return _Step(task, options)
+
+
+class _Step:
+    """The step of a batch; called, it gives the predictions before it.
+
+    Attributes:
+        seen, learned: images so far, and those among them that were learned from.
+        steps: that were taken.
+    """
+
+    def __init__(self, task: UnlabelledTask, options: EataOptions) -> None:
+        import torch
+
+        from bench.training.layers import freeze_but, scales_and_shifts
+
+        parameters = scales_and_shifts(task.model)
+        freeze_but(task.model, parameters)
+        names = {id(parameter): name for name, parameter in task.model.named_parameters()}
+        self._anchors = [
+            (parameter, task.source_state[names[id(parameter)]], task.source_facts["fisher"][names[id(parameter)]])
+            for parameter in parameters
+        ]
+        self._optimizer = torch.optim.SGD(parameters, lr=options.lr, momentum=0.9)
+        self._task, self._options = task, options
+        self._mean: Tensor | None = None
+        self.seen = self.learned = self.steps = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        import torch
+
+        from bench.training.entropy import entropies, reliable_and_new
+
+        task, options = self._task, self._options
+        logits = task.logits(x)
+        chosen, weights, self._mean = reliable_and_new(
+            logits, self._mean, margin=options.margin * math.log(task.n_classes), max_cosine=options.max_cosine
+        )
+        self.seen, self.learned = self.seen + len(x), self.learned + len(weights)
+        if len(weights):
+            pull = torch.stack([(f * (p - source).square()).sum() for p, source, f in self._anchors]).sum()
+            loss = (entropies(logits[chosen]) * weights).mean() + options.fisher * pull
+            self._optimizer.zero_grad()
+            task.backward(loss, len(x))
+            self._optimizer.step()
+            self.steps += 1
+        return logits.detach()

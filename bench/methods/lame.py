@@ -6,11 +6,14 @@ classified later takes one step towards the predictions of its neighbours among 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LameOptions(Options):
@@ -52,3 +55,26 @@ def adapt(task: UnlabelledTask, options: LameOptions) -> Adapted:
     changed = float((settled.argmax(1) != logits.argmax(1)).float().mean())
     model = Neighbours(task.model, head, features, settled, options.neighbours)
     return Adapted(model=model, epochs_run=1, facts={"changed_share": round(changed, 4)})
+
+
+def online(task: UnlabelledTask, options: LameOptions) -> Predictor:
+    """Settle the predictions of each batch among themselves, as published."""
+    import torch
+
+    from bench.training.entropy import laplacian_assignments, neighbours
+    from bench.training.layers import head_inputs, linear_head
+
+    head = linear_head(task.model)
+    assert head is not None
+    task.model.eval()
+    seen = task.hold(head_inputs(head))
+
+    def predict(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen.clear()
+            logits = task.logits(x)
+            features = torch.cat(seen)
+            nearest = neighbours(features, features, options.neighbours, skip_self=True)
+            return laplacian_assignments(logits, nearest).clamp_min(1e-30).log()
+
+    return predict

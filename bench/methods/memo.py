@@ -1,17 +1,21 @@
 """MEMO: the whole net moved until all views of an image are classified alike, and surely.
 
-Published for one test image at a time, with AugMix and a reset after each; here over the images at hand without a
-reset, a few per step, with views that are moved and mirrored, and BatchNorm at its source statistics.
+Published for one test image at a time, with AugMix and a reset after each, which is its form for streams; over the
+images at hand there is no reset, and a few are taken per step. Views are moved and mirrored here, and BatchNorm keeps
+its source statistics.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 from bench.suite.spec import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MemoOptions(Options):
@@ -59,3 +63,32 @@ def adapt(task: UnlabelledTask, options: MemoOptions) -> Adapted:
         optimizer.step()
         steps += 1
     return Adapted(epochs_run=1, steps=steps, trained_parameters=sum(p.numel() for p in parameters))
+
+
+def online(task: UnlabelledTask, options: MemoOptions) -> Predictor:
+    """Adapt to each image of a batch from the source model on, and predict it, as published."""
+    import torch
+
+    from bench.training.augment import augment
+    from bench.training.entropy import marginal_entropy
+    from bench.training.layers import freeze_but
+
+    named = dict(task.model.named_parameters())
+    freeze_but(task.model, named.values())
+    task.model.eval()
+    optimizer = torch.optim.SGD(named.values(), lr=options.lr)
+
+    def predict(x: Tensor) -> Tensor:
+        found = []
+        for image in x.split(1):
+            many = augment(image.repeat_interleave(options.views, dim=0), task.generator, mirror=options.mirror)
+            optimizer.zero_grad()
+            task.backward(marginal_entropy(task.logits(many)), len(many))
+            optimizer.step()
+            with torch.no_grad():
+                found.append(task.logits(image))
+                for name, parameter in named.items():
+                    parameter.copy_(task.source_state[name])
+        return torch.cat(found)
+
+    return predict

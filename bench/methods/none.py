@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from typing import TYPE_CHECKING
+
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHOD = Method(name="none", about="leaves the source model as it is", labels="unused", idle=True)
 
@@ -10,3 +15,16 @@ METHOD = Method(name="none", about="leaves the source model as it is", labels="u
 def adapt(task: UnlabelledTask, options: Options) -> Adapted:
     """Do nothing."""
     return Adapted()
+
+
+def online(task: UnlabelledTask, options: Options) -> Predictor:
+    """Classify only."""
+    import torch
+
+    task.model.eval()
+
+    def predict(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return task.logits(x)
+
+    return predict

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 from bench.suite.spec import NonNegative, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SarOptions(Options):
@@ -43,54 +46,92 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: SarOptions) -> Adapted:
     """Take steps with the gradient at theta + rho g / |g|, g the gradient of the mean entropy at theta."""
-    import torch
+    from bench.training.layers import batch_statistics
 
-    from bench.training.entropy import entropies
-    from bench.training.layers import batch_statistics, freeze_but, lower_blocks, scales_and_shifts
-
-    within = lower_blocks(task.model, task.block_map) if options.layers == "lower" else None
-    parameters = scales_and_shifts(task.model, within) or scales_and_shifts(task.model)
-    freeze_but(task.model, parameters)
-    optimizer = torch.optim.SGD(parameters, lr=options.lr, momentum=0.9)
-    margin = options.margin * math.log(task.n_classes)
-    seen = learned = steps = resets = 0
-    moving: float | None = None
+    step = _Step(task, options)
     for _ in range(options.epochs):
         with batch_statistics(task.model):
             for x in task.batches(options.batch):
-                entropy = entropies(task.logits(x))
-                chosen = entropy < margin
-                seen, learned = seen + len(x), learned + int(chosen.sum())
-                if not chosen.any():
-                    continue
-                optimizer.zero_grad()
-                task.backward(entropy[chosen].mean(), len(x))
-                length = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
-                moves = [options.rho * p.grad / (length + 1e-12) for p in parameters if p.grad is not None]
-                with torch.no_grad():
-                    for parameter, move in zip(parameters, moves, strict=True):
-                        parameter.add_(move)
-                again = entropies(task.logits(x))[chosen]
-                reliable = again[again < margin]
-                optimizer.zero_grad()
-                if len(reliable):
-                    task.backward(reliable.mean(), len(x))
-                    value = float(reliable.detach().mean())
-                    moving = value if moving is None else 0.9 * moving + 0.1 * value
-                with torch.no_grad():
-                    for parameter, move in zip(parameters, moves, strict=True):
-                        parameter.sub_(move)
-                optimizer.step()  # nothing where no image was reliable the second time
-                steps += 1
-                if moving is not None and moving < options.reset:
-                    with torch.no_grad():
-                        for name, parameter in task.model.named_parameters():
-                            parameter.copy_(task.source_state[name])
-                    optimizer.state.clear()
-                    moving, resets = None, resets + 1
+                step(x)
     return Adapted(
         epochs_run=options.epochs,
-        steps=steps,
-        trained_parameters=sum(p.numel() for p in parameters),
-        facts={"learned_share": round(learned / seen, 4), "resets": resets},
+        steps=step.steps,
+        trained_parameters=step.trained_parameters,
+        facts={"learned_share": round(step.learned / step.seen, 4), "resets": step.resets},
     )
+
+
+def online(task: UnlabelledTask, options: SarOptions) -> Predictor:
+    """Predict a batch by its own statistics, then take the step, as published."""
+    from bench.training.layers import batch_statistics
+
+    task.hold(batch_statistics(task.model, keep=False))
+    return _Step(task, options)
+
+
+class _Step:
+    """The step of a batch; called, it gives the predictions before it.
+
+    Attributes:
+        seen, learned: images so far, and those among them that were reliable.
+        steps: that were taken.
+        resets: how often the source model was taken up again.
+    """
+
+    def __init__(self, task: UnlabelledTask, options: SarOptions) -> None:
+        import torch
+
+        from bench.training.layers import freeze_but, lower_blocks, scales_and_shifts
+
+        within = lower_blocks(task.model, task.block_map) if options.layers == "lower" else None
+        self._parameters = scales_and_shifts(task.model, within) or scales_and_shifts(task.model)
+        freeze_but(task.model, self._parameters)
+        self._optimizer = torch.optim.SGD(self._parameters, lr=options.lr, momentum=0.9)
+        self._task, self._options = task, options
+        self._margin = options.margin * math.log(task.n_classes)
+        self._moving: float | None = None
+        self.seen = self.learned = self.steps = self.resets = 0
+        self.trained_parameters = sum(parameter.numel() for parameter in self._parameters)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        from bench.training.entropy import entropies
+
+        logits = self._task.logits(x)
+        entropy = entropies(logits)
+        chosen = entropy < self._margin
+        self.seen, self.learned = self.seen + len(x), self.learned + int(chosen.sum())
+        if chosen.any():
+            self._learn(x, entropy, chosen)
+        return logits.detach()
+
+    def _learn(self, x: Tensor, entropy: Tensor, chosen: Tensor) -> None:
+        import torch
+
+        from bench.training.entropy import entropies
+
+        task, parameters, optimizer = self._task, self._parameters, self._optimizer
+        optimizer.zero_grad()
+        task.backward(entropy[chosen].mean(), len(x))
+        length = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
+        moves = [self._options.rho * p.grad / (length + 1e-12) for p in parameters if p.grad is not None]
+        with torch.no_grad():
+            for parameter, move in zip(parameters, moves, strict=True):
+                parameter.add_(move)
+        again = entropies(task.logits(x))[chosen]
+        reliable = again[again < self._margin]
+        optimizer.zero_grad()
+        if len(reliable):
+            task.backward(reliable.mean(), len(x))
+            value = float(reliable.detach().mean())
+            self._moving = value if self._moving is None else 0.9 * self._moving + 0.1 * value
+        with torch.no_grad():
+            for parameter, move in zip(parameters, moves, strict=True):
+                parameter.sub_(move)
+        optimizer.step()  # nothing where no image was reliable the second time
+        self.steps += 1
+        if self._moving is not None and self._moving < self._options.reset:
+            with torch.no_grad():
+                for name, parameter in task.model.named_parameters():
+                    parameter.copy_(task.source_state[name])
+            optimizer.state.clear()
+            self._moving, self.resets = None, self.resets + 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class T3aOptions(Options):
@@ -45,3 +48,32 @@ def adapt(task: UnlabelledTask, options: T3aOptions) -> Adapted:
         head.weight.copy_(rows)
         head.bias.zero_()
     return Adapted(epochs_run=1, facts={"supports": counts}, trained_parameters=head.weight.numel())
+
+
+def online(task: UnlabelledTask, options: T3aOptions) -> Predictor:
+    """Predict a batch by the supports of all images so far, its own among them, as published."""
+    import torch
+    from torch.nn import functional as F
+
+    from bench.training.entropy import support_head, surest
+    from bench.training.layers import head_inputs, linear_head
+
+    head = linear_head(task.model)
+    assert head is not None
+    task.model.eval()
+    seen = task.hold(head_inputs(head))
+    features, logits = head.weight.new_empty(0, head.in_features), head.weight.new_empty(0, head.out_features)
+
+    def predict(x: Tensor) -> Tensor:
+        nonlocal features, logits
+        with torch.no_grad():
+            seen.clear()
+            scores = task.logits(x)
+            own = torch.cat(seen)
+            features, logits = torch.cat([features, own]), torch.cat([logits, scores])
+            rows, _ = support_head(head.weight, head.bias, features, logits, options.keep)
+            kept = torch.cat(surest(logits, options.keep))  # no other can become a support later
+            features, logits = features[kept], logits[kept]
+            return F.linear(own, rows)
+
+    return predict

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.methods import Adapted, Method, Options, UnlabelledTask
+from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 from bench.suite.spec import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TentOptions(Options):
@@ -36,21 +39,46 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: TentOptions) -> Adapted:
     """Take steps on the mean entropy; BatchNorm normalises by the batch, and keeps the last pass's statistics."""
-    import torch
+    from bench.training.layers import batch_statistics, scales_and_shifts
 
-    from bench.training.entropy import entropies
-    from bench.training.layers import batch_statistics, freeze_but, scales_and_shifts
-
-    parameters = scales_and_shifts(task.model)
-    freeze_but(task.model, parameters)
-    optimizer, steps = torch.optim.Adam(parameters, lr=options.lr), 0
+    step, steps = _step(task, options), 0
     for _ in range(options.epochs):
         with batch_statistics(task.model):
             for x in task.batches(options.batch):
-                for _ in range(options.steps):
-                    loss = entropies(task.logits(x)).mean()
-                    optimizer.zero_grad()
-                    task.backward(loss, len(x))
-                    optimizer.step()
-                    steps += 1
-    return Adapted(epochs_run=options.epochs, steps=steps, trained_parameters=sum(p.numel() for p in parameters))
+                step(x)
+                steps += options.steps
+    trained = sum(parameter.numel() for parameter in scales_and_shifts(task.model))
+    return Adapted(epochs_run=options.epochs, steps=steps, trained_parameters=trained)
+
+
+def online(task: UnlabelledTask, options: TentOptions) -> Predictor:
+    """Predict a batch by its own statistics, then take the steps, as published."""
+    from bench.training.layers import batch_statistics
+
+    task.hold(batch_statistics(task.model, keep=False))
+    return _step(task, options)
+
+
+def _step(task: UnlabelledTask, options: TentOptions) -> Predictor:
+    """The steps of a batch; gives the predictions before the first of them."""
+    import torch
+
+    from bench.training.entropy import entropies
+    from bench.training.layers import freeze_but, scales_and_shifts
+
+    parameters = scales_and_shifts(task.model)
+    freeze_but(task.model, parameters)
+    optimizer = torch.optim.Adam(parameters, lr=options.lr)
+
+    def step(x: Tensor) -> Tensor:
+        first: Tensor | None = None
+        for _ in range(options.steps):
+            logits = task.logits(x)
+            first = logits.detach() if first is None else first
+            optimizer.zero_grad()
+            task.backward(entropies(logits).mean(), len(x))
+            optimizer.step()
+        assert first is not None
+        return first
+
+    return step

@@ -49,7 +49,7 @@ def prepare(parent: Parent) -> None:
     for data in job.data:
         folder = make_domain(data, _Reporter(parent, f"reading {data.label}"))
         domain = load_domain(folder)
-        _check_sizes(job, data.label, len(domain.target.y))
+        _check_sizes(job, data.label, len(domain.target.y) // len(data.parts))
         training = _Reporter(parent, f"training {job.suite.model.name} on the source of {data.label}")
         if ":" in job.suite.model.name:
             parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))

@@ -16,8 +16,7 @@ HEARTBEAT_S = 5.0
 def run_cell(parent: Parent) -> None:
     """Entry point of a repeat's process; the job is a CellJob."""
     # these import torch, which the server has and the parent, which has this module, not
-    from bench.training.task import ADAPT
-    from bench.work.adapt import Adapt
+    from bench.work.kinds import work_of
 
     alive_s = time.monotonic()
 
@@ -28,14 +27,14 @@ def run_cell(parent: Parent) -> None:
             parent.send(Alive())
 
     job: CellJob = parent.job
-    work = Adapt(job.suite, job.cell, job.base, job.device, beat)
+    work = work_of(job.cell)(job.suite, job.cell, job.base, job.device, beat)
     work.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts)
     work.warm_up()
     parent.send(Ready())
     parent.wait_for(GO)
     executions, alive_s = 0, time.monotonic()
     t0 = t1 = time.monotonic()
-    work.spans.enter(ADAPT, t0)
+    work.spans.enter(work.phase, t0)
     while not executions or (t1 - t0 < job.window_s and not work.idle):
         # a cell too short for its energy source is executed again within the same window
         work.execute()

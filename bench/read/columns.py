@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.catalog.methods import is_built_in, load_method
 from bench.catalog.models import TARGET_BLOCKS
 from bench.catalog.paper import PUBLISHED
 from bench.errors import RequestError
@@ -16,6 +17,7 @@ from bench.read import published
 from bench.store.durable import printable
 from bench.store.record import FIELDS
 from bench.suite.arm import Arm
+from bench.suite.work import ADAPT
 
 NAMED_METHODS = ("fixed", "tbft")
 """Methods whose arm is their `blocks`, in records that lack the field `arm`; others stand under their name there."""
@@ -65,6 +67,10 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     # that blocks are only ever compared within one
     frame["plain"] = frame["data"]
     frame["variant"] = frame["variant"].fillna("")
+    works = frame["work"].fillna(ADAPT)
+    if (other := works != ADAPT).any():  # what another work gives is not comparable, in any way of training
+        frame.loc[other, "plain"] += ", " + works[other]
+        frame["data"] = frame["plain"]
     varied = frame["variant"] != ""
     frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
     chosen = ~frame["method"].isin(NAMED_METHODS)
@@ -94,12 +100,21 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
 def _tell_options_apart(frame: pd.DataFrame) -> None:
     """Put the options into arms that do not name them: two option sets of a method are two arms.
 
-    That is the label of a record that names the method alone, or one that other options of the run have too.
+    That is the label of a record that names the method alone, or one that other options of the run have too. Defaults
+    stay out of a label, as in a suite: those of our methods, and those of another's whose cell has the label in its id.
     """
-    sets = frame[["arm", "method", "options"]].drop_duplicates()
-    unnamed = sets["options"].notna() & ((sets["arm"] == sets["method"]) | sets.duplicated("arm", keep=False))
-    for arm, method, options in sets[unnamed].itertuples(index=False):
+    sets = frame.drop_duplicates(["arm", "method", "options"])[["arm", "method", "options", "cell_id"]]
+    shared = sets.duplicated("arm", keep=False)
+    unnamed = sets["options"].notna() & ((sets["arm"] == sets["method"]) | shared)
+    for (arm, method, options, cell_id), several in zip(
+        sets[unnamed].itertuples(index=False), shared[unnamed], strict=True
+    ):
         of = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(options).items()}
+        if is_built_in(method):
+            defaults = load_method(method).options({}).model_dump()
+            of = {key: value for key, value in of.items() if key not in defaults or value != defaults[key]}
+        elif not several and method in cell_id.split("/"):
+            continue
         label = Arm(method, tuple(of.items())).label
         same = (frame["arm"] == arm) & (frame["method"] == method) & (frame["options"] == options)
         frame.loc[same, "arm"] = label if arm == method else f"{arm} {label}"

@@ -19,6 +19,7 @@ from bench.store.durable import write_atomic
 from bench.suite.data_axis import DataSpec, image_shape
 from bench.suite.suite import Cell, Suite
 from bench.suite.training import EngineSpec, TrainSpec
+from bench.suite.work import Infer, Stream
 from hardware.device import machine
 
 VERSION = 1
@@ -130,12 +131,20 @@ class Estimator:
         n_train, n_val, n_test = cell.n_train(n_target), split.val * n_target, split.test * n_target
         spec = self._suite.tuning(cell)
         each_s = n_train * rates.step_s + n_val * rates.eval_s
-        return (n_train + n_val) * rates.front_s + spec.epochs * each_s, 2 * n_test * (rates.front_s + rates.eval_s)
+        tuning_s = (n_train + n_val) * rates.front_s + spec.epochs * each_s
+        pass_s = rates.front_s + rates.eval_s
+        if isinstance(cell.work, Stream):
+            n_images = min(cell.work.images or n_test, n_test) * len(cell.data.parts)
+            return n_images * (rates.front_s + rates.step_s), n_images * pass_s
+        if isinstance(cell.work, Infer):  # the window holds no adapting
+            return cell.work.images * pass_s, tuning_s + 2 * n_test * pass_s
+        return tuning_s, 2 * n_test * pass_s
 
     def _kind_of(self, cell: Cell) -> Kind:
         spec = self._suite.tuning(cell)
         n_train = cell.n_train(self._counts[cell.data.label][1])
-        return _kind(cell.data, cell.blocks or (FULL,), spec, spec.threads, min(spec.batch_size, n_train))
+        batch = cell.work.batch if isinstance(cell.work, Stream) else min(spec.batch_size, n_train)
+        return _kind(cell.data, cell.blocks or (FULL,), spec, spec.threads, batch)
 
     def _source_kind(self, data: DataSpec) -> Kind:
         spec = self._suite.model.source_train

@@ -15,7 +15,6 @@ from rich.console import Console
 
 import hardware
 from bench.catalog.datasets import DATASETS
-from bench.catalog.methods import load_method
 from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process.launcher import CellTimeoutError, Child, Launcher
 from bench.process.messages import (
@@ -40,6 +39,7 @@ from bench.store.manifest import Manifest
 from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
+from bench.suite.methods import is_idle
 from hardware.device import machine as device
 
 
@@ -208,7 +208,7 @@ class Session:
                 idle=sampler.idle_baseline,
                 spans=trained.spans,
             )
-            if load_method(cell.arm.method).method.idle:
+            if is_idle(cell):
                 result = unmeasured(result)
             child.send(RELEASE)
             evaluated = child.receive(WorkFigures, deadline_s=deadline_s)

@@ -79,6 +79,7 @@ class CellFacts:
     options: dict[str, Any] | None = _f("", "options of the method; null where `blocks` says all", read=False)
     blocks: str = _f("", "what was tuned: a block, block+block, or full", of="cell.blocks_label", key=True)
     seed: Count = _f("", "draws the splits and the batch order", of="cell.seed", default=REQUIRED)
+    work: str | None = _f("", "what was done in the window: adapt, infer(...), stream(...)", of="cell.work_label")
     variant: str = _f("", "point on the axes of train, as in cell_id: engine=fast", of="cell.variant_label", default="")
     model: str = _f("", "model name", of="suite.model.name", default=REQUIRED)
     bn_mode: str = _f("", "train, train_tuned, eval or adapt_once_then_eval", of="spec.bn_mode", default=REQUIRED)
@@ -132,6 +133,10 @@ class WorkFigures:
         "", "needed: the method got labelled images; unused: it got images alone", read=False
     )
     facts: dict[str, Any] | None = _f("", "what the method chose, and why", read=False)
+    n_images: Count | None = _f("images", "classified in one execution of a stream or an inference")
+    stream: dict[str, Any] | None = _f(
+        "", "order, block, batch and images of a stream, hash of its order, accuracy on each of its shifts", read=False
+    )
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
     step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
     step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, Va
 
 from bench.catalog.datasets import (
     BLOCK_NOISE,
+    CONTINUAL,
     CORRUPTIONS,
     DATASETS,
     LEVELS,
@@ -45,6 +46,7 @@ class DataSpec(Spec):
         noised_block: the block whose parameters are noised, for `block_noise`.
         noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
         classes: of random images.
+        corruptions: of `continual`, in the order in which they come.
     """
 
     dataset: str
@@ -60,6 +62,12 @@ class DataSpec(Spec):
     noised_block: str | None = None
     noised_accuracy: float | None = None
     classes: int | None = None
+    corruptions: tuple[str, ...] | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The shifts that follow each other in the target; one, but of `continual`."""
+        return self.corruptions or (self.shift,)
 
     @property
     def target_block(self) -> str | None:
@@ -150,6 +158,22 @@ class _Regrouped(_OfShift):
     superclasses: Table | None = None
 
 
+def _corruption_names(given: Any) -> Any:
+    if not isinstance(given, list) or len(given) < 2:
+        raise wrong(f"expected a list of at least two corruptions, got {show(given)}")
+    for number, name in enumerate(given):
+        if not isinstance(name, str) or name not in CORRUPTIONS:
+            raise wrong(f"{show(name)} is not a corruption; {nearest(str(name), CORRUPTIONS)}", number)
+    return tuple(given)  # one may come again
+
+
+class _Continual(_Corrupted):
+    OWNER = f"`shift: {CONTINUAL}`"
+    corruptions: Annotated[tuple[str, ...], BeforeValidator(_corruption_names)] = Field(
+        description="the corruptions in the order in which they come"
+    )
+
+
 class _Noised(_OfShift):
     OWNER = f"`shift: {BLOCK_NOISE}`"
     noised_block: str = Field(description="the block whose parameters are noised")
@@ -167,7 +191,7 @@ def _shift_kind(point: dict[str, Any]) -> str:
     shift = str(point["shift"])
     if shift in CORRUPTIONS:
         return "corruption"
-    return shift if shift in ("permute", "subpopulation", BLOCK_NOISE) else "plain"
+    return shift if shift in ("permute", "subpopulation", BLOCK_NOISE, CONTINUAL) else "plain"
 
 
 @dataclass(frozen=True)
@@ -219,14 +243,15 @@ _SHIFTS = _Family(
             | Annotated[_Corrupted, Tag("corruption")]
             | Annotated[_Permuted, Tag("permute")]
             | Annotated[_Regrouped, Tag("subpopulation")]
-            | Annotated[_Noised, Tag("block_noise")],
+            | Annotated[_Noised, Tag("block_noise")]
+            | Annotated[_Continual, Tag("continual")],
             Discriminator(_shift_kind),
         ]
     ),
-    (_OfShift, _Corrupted, _Permuted, _Regrouped, _Noised),
+    (_OfShift, _Corrupted, _Permuted, _Regrouped, _Noised, _Continual),
     "{name} has not got it",
 )
-_SHIFT_KEYS = _SHIFTS.keys()
+_SHIFT_KEYS = [*dict.fromkeys(_SHIFTS.keys())]
 KEYS = tuple(dict.fromkeys(["dataset", *_SHIFT_KEYS, *_DATASETS.keys(), "level", "name"]))
 
 
@@ -289,6 +314,7 @@ def _point(point: dict[str, Any], number: int, info: ValidationInfo) -> DataSpec
     if name == "random":
         kind = f"{size}px"
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
+    _check_corruptions(by_shift.get("corruptions") or (), dataset, number)
     table = by_shift["superclasses"] = _superclasses(by_shift.get("superclasses"), shift, dataset, number)
     _check_permutation(by_shift.get("permutation"), len(table or dataset.classes or ()), number)
     try:
@@ -335,12 +361,21 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
         raise wrong(_not_for(dataset, shift), number, "shift")
     if SHIFTS[shift].colour and dataset.channels == 1:
         raise wrong(f"{shift} needs colour images; those of {dataset.name} are grey", number, "shift")
-    own = SHIFTS[shift].level
+    own: Level | None = "input" if shift == CONTINUAL else SHIFTS[shift].level
     if level is not None and own is None:
         raise wrong(f"follows from the noised block with `shift: {shift}`; drop it", number, "level")
     if level is not None and level != own:
         raise wrong(f"{show(level)}, but {shift} acts at {own} level", number, "level")
     return shift, own or ""
+
+
+def _check_corruptions(names: tuple[str, ...], dataset: DatasetEntry, number: int) -> None:
+    """Refuse a corruption of `continual` that this dataset cannot have alone."""
+    for place, name in enumerate(names):
+        if name not in dataset.shifts:
+            raise wrong(_not_for(dataset, name), number, "corruptions", place)
+        if SHIFTS[name].colour and dataset.channels == 1:
+            raise wrong(f"{name} needs colour images; those of {dataset.name} are grey", number, "corruptions", place)
 
 
 def _not_for(dataset: DatasetEntry, shift: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,6 +13,9 @@ from bench.catalog.methods import Loaded, load_method, method_names
 from bench.errors import RequestError, nearest, show
 from bench.suite.arm import FIXED, Arm
 from bench.suite.spec import Loc, check_different, explained, wrong
+
+if TYPE_CHECKING:
+    from bench.suite.suite import Cell
 
 MAX_ARMS = 1000
 EXPECTED = "expected a method's name, {name: {option: value, ...}}, or a block set"
@@ -79,6 +82,22 @@ def _arm(loaded: Loaded, given: dict[str, Any]) -> Arm:
     chosen = {key: getattr(options, key) for key in type(options).model_fields}
     fields = type(options).model_fields
     return Arm(loaded.method.name, tuple((key, value) for key, value in chosen.items() if value != fields[key].default))
+
+
+def is_idle(cell: Cell) -> bool:
+    """Whether nothing is done in a cell's window, so that it has no joules."""
+    return cell.work is None and load_method(cell.arm.method).method.idle
+
+
+def not_in_a_stream(arm: Arm) -> str | None:
+    """Why an arm cannot adapt to a stream; None where it can, or where its method is not on this machine."""
+    try:
+        loaded = load_method(arm.method)
+    except RequestError:  # as in `trains`
+        return None
+    if loaded.method.labels == "needed":
+        return "needs labels, and a stream has none"
+    return None if loaded.online is not None else "has no form for streams"
 
 
 def trains(arm: Arm) -> bool:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationInfo,
     computed_field,
@@ -31,9 +32,10 @@ from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.suite.arm import Arm
 from bench.suite.data_axis import DataSpec, expand, n_target
-from bench.suite.methods import arms_of, is_block_set, trains
+from bench.suite.methods import arms_of, is_block_set, not_in_a_stream, trains
 from bench.suite.spec import Axis, Name, Portable, Seed, Spec, axis, user_path, wrong
 from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, refusal, variant_label
+from bench.suite.work import ADAPT, Stream, Work, content_of, label_of, of_content, works_of
 
 MAX_CELLS = 200_000
 MAX_COUNT = 10_000_000
@@ -145,6 +147,7 @@ class Cell:
     arm: Arm
     seed: int
     variant: Variant = ()
+    work: Work = None
 
     @property
     def blocks(self) -> BlockSet:
@@ -158,7 +161,13 @@ class Cell:
     @property
     def group(self) -> str:
         """What conditions that differ only in their arm share."""
-        return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [self.variant_label])])
+        work = "" if self.work is None else self.work_label
+        return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [work, self.variant_label])])
+
+    @property
+    def work_label(self) -> str:
+        """What is done in the window: `adapt`, `infer(batch=1)`, `stream(order=classes)`."""
+        return label_of(self.work)
 
     @property
     def variant_label(self) -> str:
@@ -233,7 +242,8 @@ class Suite(Spec):
     version: Annotated[int, Field(ge=1)] = 1
     model: ModelSpec
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(expand)]
-    train_size: Annotated[tuple[Annotated[float | int, BeforeValidator(_train_size)], ...], Axis]
+    work: Annotated[tuple[Work, ...], PlainValidator(works_of), PlainSerializer(content_of)] = (None,)
+    train_size: Annotated[tuple[Annotated[float | int, BeforeValidator(_train_size)], ...], Axis] = ()
     blocks: tuple[BlockSet, ...] = ()
     methods: tuple[Arm, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Axis]
@@ -330,7 +340,9 @@ class Suite(Spec):
         twice = [label for label, count in Counter(labels).items() if count > 1]
         if twice:
             raise wrong(f"two arms are called {show(twice[0])}; their results could not be told apart")
-        points = math.prod(map(len, (self.data, self.train_size, self.arms, self.seeds, *self.axes.values())))
+        self._check_work()
+        sizes = (self.data, self.work, self.sizes, self.arms, self.seeds, *self.axes.values())
+        points = math.prod(map(len, sizes))
         if points > MAX_CELLS:
             raise wrong(f"spans {points} cells; at most {MAX_CELLS} fit in one suite")
         # `tbft` is no label: which block it stands for depends on the cell
@@ -358,6 +370,24 @@ class Suite(Spec):
                 key, why = refused
                 raise wrong(f"{why} (cell {cell.cell_id})" if cell.variant else why, "train", key)
         return self
+
+    def _check_work(self) -> None:
+        """Check what is done in the windows against the arms and the data."""
+        if not self.streams:
+            if not self.train_size:
+                raise wrong("train_size is missing")
+            for data in self.data:
+                if data.corruptions is not None:
+                    raise wrong(f"{data.label} is several shifts in a row, which only a stream meets; add work: stream")
+            return
+        if self.train_size:
+            raise wrong("a stream has no training images; drop it", "train_size")
+        if self.axes:
+            raise wrong("a stream is not trained on; give it one value", "train", next(iter(self.axes)))
+        for arm in self.arms:
+            why = not_in_a_stream(arm)
+            if why is not None:
+                raise wrong(f"{arm.label} {why}", "methods" if arm in self.methods else "blocks")
 
     def _check_sizes(self, data: DataSpec) -> None:
         known = n_target(data)  # a folder's images are counted when they are read
@@ -408,19 +438,29 @@ class Suite(Spec):
         """What is compared: an arm of `fixed` for each of `blocks`, `tbft` among them, then those of other methods."""
         return (*map(Arm.of_blocks, self.blocks), *self.methods)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the test images arrive in a stream, and there are no training images."""
+        return any(isinstance(work, Stream) for work in self.work)
+
+    @property
+    def sizes(self) -> tuple[float | int, ...]:
+        """Train sizes; 0 alone where there are no training images."""
+        return (0,) if self.streams else self.train_size
+
     def cells(self) -> list[Cell]:
-        """The matrix less what is excluded, in the order data, train size, seed, variant, arm."""
+        """The matrix less what is excluded, in the order data, train size, work, seed, variant, arm."""
         if not self.exclude:
             return list(self.matrix())
         return [cell for cell, rules in _excluded(self.exclude, self.matrix()) if not rules]
 
     def matrix(self) -> Iterator[Cell]:
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
-        points = itertools.product(self.data, self.train_size, self.seeds, self.variants())
-        for data, size, seed, variant in points:
+        points = itertools.product(self.data, self.sizes, self.work, self.seeds, self.variants())
+        for data, size, work, seed, variant in points:
             arms = (Arm.of_blocks((data.target_block or FULL,)) if arm.blocks == (TBFT,) else arm for arm in self.arms)
             for arm in dict.fromkeys(arms):
-                yield Cell(data, size, arm, seed, variant)
+                yield Cell(data, size, arm, seed, variant, work)
 
     def variants(self) -> list[Variant]:
         """Every point on the axes of `train`; the empty one where it has none."""
@@ -431,8 +471,15 @@ class Suite(Spec):
         return self.train.for_arm(cell.arm.label, dict(cell.variant))
 
     def content(self) -> dict[str, Any]:
-        """The suite as plain data for a manifest; `methods` only where there are some, as before there were any."""
-        return self.model_dump(mode="json", exclude=set() if self.methods else {"methods"})
+        """The suite as plain data for a manifest; what it does not use only where former versions had it."""
+        content = self.model_dump(mode="json")
+        for key, unused in (("methods", []), ("work", [{ADAPT: None}])):
+            if content[key] == unused:
+                del content[key]
+        for point in content["data"]:
+            if point["corruptions"] is None:
+                del point["corruptions"]
+        return content
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> Self:
@@ -453,6 +500,10 @@ class Suite(Spec):
                 Arm(arm["method"], tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in arm["options"]))
                 for arm in given.get("methods", ())
             )
+            if "work" in given:
+                given["work"] = of_content(given["work"])
+            if not given["train_size"]:
+                given["train_size"] = ()
             return cls.model_validate(given)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the content of a suite ({error!r})") from None
@@ -487,6 +538,7 @@ def cell_values(cell: Cell) -> dict[str, Any]:
         "data": cell.data.label,
         "level": cell.data.level,
         "severity": cell.data.severity,
+        "work": cell.work_label,
         "train_size": cell.train_size,
         "blocks": cell.blocks_label,
         "method": cell.arm.method,
@@ -495,5 +547,5 @@ def cell_values(cell: Cell) -> dict[str, Any]:
     }
 
 
-EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "train_size", "blocks", "method", "arm", "seed",
-                *AXES)  # fmt: skip
+EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "work", "train_size", "blocks", "method", "arm",
+                "seed", *AXES)  # fmt: skip

@@ -94,16 +94,17 @@ def support_head(weight: Tensor, bias: Tensor, features: Tensor, logits: Tensor,
         Rows [n_classes, n_features], to be used without a bias, and the supports of each class.
     """
     own = F.linear(weight, weight, bias)  # the head's view of its own rows
-    supports, scores = torch.cat([weight, features]), torch.cat([own, logits])
-    labels, entropy = scores.argmax(1), entropies(scores)
-    directions = F.normalize(supports, dim=1)
-    rows, counts = [], []
-    for number in range(len(weight)):
-        members = (labels == number).nonzero()[:, 0]
-        best = members[entropy[members].argsort()[:keep]]
-        rows.append(directions[best].sum(0))
-        counts.append(len(best))
-    return F.normalize(torch.stack(rows), dim=1), counts
+    best = surest(torch.cat([own, logits]), keep)
+    directions = F.normalize(torch.cat([weight, features]), dim=1)
+    rows = torch.stack([directions[members].sum(0) for members in best])
+    return F.normalize(rows, dim=1), [len(members) for members in best]
+
+
+def surest(logits: Tensor, keep: int) -> list[Tensor]:
+    """Numbers of the `keep` rows predicted to be of each class whose entropy is least: [N, n_classes] -> n_classes."""
+    labels, entropy = logits.argmax(1), entropies(logits)
+    members = [(labels == number).nonzero()[:, 0] for number in range(logits.shape[1])]
+    return [of_class[entropy[of_class].argsort()[:keep]] for of_class in members]
 
 
 def neighbours(features: Tensor, among: Tensor, k: int, *, skip_self: bool) -> Tensor:

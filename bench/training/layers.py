@@ -130,13 +130,14 @@ def lower_blocks(model: nn.Module, block_map: BlockMap) -> list[nn.Module]:
 def statistics_unkept(model: nn.Module) -> Iterator[None]:
     """Within `batch_statistics`: let the batches of a moment not count for the running statistics."""
     layers = batchnorms(model)
+    before = [layer.track_running_stats for layer in layers]
     for layer in layers:
         layer.track_running_stats = False
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer, tracks in zip(layers, before, strict=True):
+            layer.track_running_stats = tracks
 
 
 @torch.no_grad()

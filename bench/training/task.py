@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ ADAPT = "adapt"
 MAX_SPANS = 10_000
 """Changes of phase that are noted in one window; beyond it no phase of the window has joules."""
 
+T = TypeVar("T")
 Span = tuple[str, float, float]
 """Phase, start and end on CLOCK_MONOTONIC in s."""
 
@@ -134,7 +135,7 @@ class UnlabelledTask:
 
     Attributes:
         model: on the device, with the weights of the source model; to be changed in place.
-        images: [N, C, H, W], the training images.
+        images: [N, C, H, W], the training images; none of a stream, whose batches arrive one by one.
         block_map: the model's blocks.
         source_facts: what was shipped with the model, by name: tensors by the name of a parameter.
         seed: of the cell.
@@ -174,6 +175,7 @@ class UnlabelledTask:
         self.levers = tuple(name for name in levers.names(None) if name in ("channels_last", "keep_memory"))
         self._passes = passes_of(levers)
         self._source_state = {name: value.clone() for name, value in model.state_dict().items()}
+        self._held = contextlib.ExitStack()
 
     def begin(self) -> None:
         """Start an adaptation: as `reset`, with nothing accounted yet."""
@@ -181,12 +183,21 @@ class UnlabelledTask:
         self.ledger = {}
 
     def reset(self) -> None:
-        """Put the source model's weights back and the random numbers to their start."""
+        """Put the source model's weights back and the random numbers to their start; leave what is held."""
         import torch
 
+        self._held.close()
         torch.manual_seed(self.seed)
         self.generator.manual_seed(self.seed)
         self.model.load_state_dict(self._source_state)
+
+    def hold(self, context: contextlib.AbstractContextManager[T]) -> T:
+        """Enter a context that is left at the next `reset`: what a method needs from one batch of a stream to the next.
+
+        Returns:
+            What the context gives.
+        """
+        return self._held.enter_context(context)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:

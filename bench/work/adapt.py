@@ -12,14 +12,14 @@ from torch import nn
 
 from bench.catalog.methods import Loaded, Options, load_method
 from bench.cost import cell_costs
-from bench.data.domain import load_domain
-from bench.data.splits import split_target
+from bench.data.domain import Domain, load_domain
+from bench.data.splits import Index, Split, split_target
 from bench.models.source import load_source_model
 from bench.models.source_facts import load_source_facts
 from bench.store.cache_dir import cache_dir
 from bench.suite.suite import Cell, Suite
 from bench.training.loop import Batchable, accuracy, to_tensors
-from bench.training.task import Adapted, Spans, Task, UnlabelledTask
+from bench.training.task import ADAPT, Adapted, Spans, Task, UnlabelledTask
 
 WARM_UP_IMAGES = 32
 """Enough to load every kernel; a whole batch of a large net would take longer than all else before the first step."""
@@ -28,15 +28,21 @@ WARM_UP_IMAGES = 32
 class Adapt:
     """The work of one repeat: made, then `load`, `warm_up`, `execute` as often as the window needs, `figures`.
 
+    Labels are in this process while a method adapts only where it gets them: for the others they are read before, to
+    draw the split, and again afterwards, to count what is right.
+
     Args:
         base: the suite's folder.
         device: torch device that the model is adapted on.
         beat: called now and then while it is.
 
     Attributes:
+        phase: of what is in no other.
         spans: phases of the window; who opens it calls `Spans.enter` and `Spans.close` with its times.
-        idle: whether the method does nothing, so that there is nothing to be measured.
+        idle: whether nothing is done, so that there is nothing to be measured.
     """
+
+    phase = ADAPT
 
     def __init__(self, suite: Suite, cell: Cell, base: Path, device: str, beat: Callable[[int], None]) -> None:
         self._suite = suite
@@ -58,28 +64,24 @@ class Adapt:
             weights: file of the source model's weights.
             source_facts: file of what methods may know of it.
         """
-        suite, cell = self._suite, self._cell
         if self._spec.threads is not None:
             torch.set_num_threads(self._spec.threads)
         torch.backends.cudnn.benchmark = False
-        self._domain = domain = load_domain(folder)
-        self._split = split_target(
-            domain.target.y,
-            n_train=cell.n_train(len(domain.target.y)),
-            fractions=(suite.split.pool, suite.split.val, suite.split.test),
-            label=cell.data.label,
-            seed=cell.seed,
-        )
-        self._train, self._val = self._images(self._split.train), self._images(self._split.val)
-        model = load_source_model(suite.model, domain, weights, self._base).to(self._device)
+        self._folder = folder
+        domain = load_domain(folder)
+        self._split = self._divide(domain)
+        self._variant = domain.variant
+        train = self._images(domain, self._split.train)
+        val = self._images(domain, self._split.val) if self._loaded.method.labels == "needed" else None
+        model = load_source_model(self._suite.model, domain, weights, self._base).to(self._device)
         self._task = make_task(
             self._loaded,
             model,
-            self._train,
-            self._val,
-            block_map=suite.block_map,
+            train,
+            val,
+            block_map=self._suite.block_map,
             spec=self._spec,
-            seed=cell.seed,
+            seed=self._cell.seed,
             n_classes=len(domain.target.classes),
             spans=self.spans,
             source_facts=load_source_facts(source_facts, self._device),
@@ -88,13 +90,21 @@ class Adapt:
 
     def warm_up(self) -> None:
         """Use each kernel, thread pool and allocator for the first time, which is not a part of what adapting costs."""
+        task = self._task
         # what is compiled is compiled for the sizes of whole batches
         few = None if self._spec.compile else WARM_UP_IMAGES
-        train, val = (Batchable(images.x[:few], images.y[:few]) for images in (self._train, self._val))
-        self._use(train, val, epochs=1)
-        self.execute()
-        self._use(self._train, self._val)
-        self._task.reset()
+        if isinstance(task, Task):
+            train, val = task.train, task.val
+            small = [Batchable(images.x[:few], images.y[:few]) for images in (train, val)]
+            task.use(small[0], small[1], epochs=1)
+            Adapt.execute(self)
+            task.use(train, val)
+        else:
+            images = task.images
+            task.images = images[:few]
+            Adapt.execute(self)
+            task.images = images
+        task.reset()
         self.spans.clear()
 
     def execute(self) -> None:
@@ -103,15 +113,21 @@ class Adapt:
         self._adapted = adapt(self._loaded, self._task, self._options)
         self.spans.synchronize()
 
+    @property
+    def model(self) -> nn.Module:
+        """What classifies after the last execution."""
+        return self._adapted.model or self._task.model
+
     def figures(self) -> dict[str, Any]:
-        """What the last execution reached and what it takes by arithmetic; names as in `Evaluated`."""
-        task, adapted, test = self._task, self._adapted, self._images(self._split.test)
+        """What the last execution reached and what it takes by arithmetic; names as in `WorkFigures`."""
+        task, adapted = self._task, self._adapted
+        test = self._images(load_domain(self._folder), self._split.test)
         tuner = task.tuner if isinstance(task, Task) else None
-        after = accuracy(adapted.model or task.model, test)
+        after = accuracy(self.model, test)
         task.model.load_state_dict(task.source_state)
         return {
-            "n_train": len(self._train.x),
-            "n_val": len(self._val.x),
+            "n_train": len(self._split.train),
+            "n_val": len(self._split.val),
             "n_test": len(test.x),
             "trained_parameters": adapted.trained_parameters,
             "accuracy_before": accuracy(task.model, test),
@@ -122,30 +138,40 @@ class Adapt:
             "levers": tuner.levers if tuner is not None else task.levers,
             "cache_mb": tuner.cache_mb if tuner is not None else None,
             "cache_note": (tuner.note or None) if tuner is not None else None,
-            "data_variant": self._domain.variant,
+            "data_variant": self._variant,
             "labels": self._loaded.method.labels,
             # plain values, or an error that names what is none
             "facts": json.loads(json.dumps(dict(adapted.facts), allow_nan=False)) or None,
-            **cell_costs(task.model, self._train.x, self._spec, task.ledger, len(self._val.x)),
+            **cell_costs(task.model, task.images, self._spec, task.ledger, len(self._split.val)),
         }
 
-    def _images(self, part: Any) -> Batchable:
-        return to_tensors(self._domain.target.take(part), self._device, self._suite.model.pixels)
+    def _divide(self, domain: Domain) -> Split:
+        """The images to train on, to validate and to test with; of several shifts in a row those of the first."""
+        suite, cell = self._suite, self._cell
+        labels = domain.target.y[: len(domain.target.y) // len(cell.data.parts)]
+        return split_target(
+            labels,
+            n_train=cell.n_train(len(labels)) if cell.train_size else 0,
+            fractions=(suite.split.pool, suite.split.val, suite.split.test),
+            label=cell.data.label,
+            seed=cell.seed,
+        )
 
-    def _use(self, train: Batchable, val: Batchable, epochs: int | None = None) -> None:
-        if isinstance(self._task, Task):
-            self._task.use(train, val, epochs)
-        else:
-            self._task.images = train.x
+    def _images(self, domain: Domain, part: Index) -> Batchable:
+        return to_tensors(domain.target.take(part), self._device, self._suite.model.pixels)
 
 
-def make_task(loaded: Loaded, model: nn.Module, train: Batchable, val: Batchable, **shared: Any) -> UnlabelledTask:
+def make_task(
+    loaded: Loaded, model: nn.Module, train: Batchable, val: Batchable | None, **shared: Any
+) -> UnlabelledTask:
     """The task of a method: with labels only where it needs them.
 
     Args:
+        val: None where it does not.
         shared: as `UnlabelledTask` takes it.
     """
     if loaded.method.labels == "needed":
+        assert val is not None
         return Task(model, train, val, scratch=cache_dir(), **shared)
     return UnlabelledTask(model, train.x, **shared)
 
