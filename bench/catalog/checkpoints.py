@@ -17,6 +17,9 @@ class Released:
         sha256: of its content.
         url: where it was published, pinned to a commit.
         pixels: what it was trained on, see `ModelSpec`.
+        norm: of the net, likewise.
+        inside: key of the state dict in what is published there, which is more than that; `sha256` is then of the
+            state dict alone, as safetensors. None: the file itself is used.
     """
 
     file: str
@@ -24,6 +27,8 @@ class Released:
     url: str
     about: str
     pixels: Literal["signed", "unit"] = "signed"
+    norm: Literal["batch", "group"] = "batch"
+    inside: str | None = None
 
 
 _TBFT = "https://raw.githubusercontent.com/yushan-huang/AdaptivePersonalization"
@@ -45,6 +50,15 @@ CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
             # the first BatchNorm's means, solved for the mean of the images, give 0.46, 0.43, 0.36: Living17's own
             # colours on the scale from 0 to 1
             pixels="unit",
+        ),
+        "memo-cifar10": Released(
+            "memo/resnet26_gn8_cifar10.safetensors",
+            "7fff0efea196479d366f4e84f3954c98f5bce5c9eb701c4b32b6ac475d1c9802",
+            "https://raw.githubusercontent.com/zhangmarvin/memo/02ad0262671e52efcf71002e043cc73c49070bb0/"
+            "cifar-10-exps/results/cifar10_rn26_gn/ckpt.pth",
+            "ResNet-26 with GroupNorm trained on CIFAR-10, released with arXiv 2110.09506",
+            norm="group",
+            inside="net",
         ),
     }
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 from rich.console import Console
 from rich.progress import wrap_file
 
-from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.checkpoints import CHECKPOINTS, Released
 from bench.data.locate import CIFAR10_PICKLES, CIFAR10C, CIFAR10C_URL, find_cifar10c
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.store.cache_dir import cache_dir
@@ -53,8 +55,41 @@ def fetch(name: str, console: Console) -> Path:
     path = folder / released.file
     if not path.is_file() or _digest(path, "sha256") != released.sha256:
         console.print(f"downloading {name}: {released.about}", soft_wrap=True)
-        _download(name, released.url, path, ("sha256", released.sha256), console)
+        if released.inside is None:
+            _download(name, released.url, path, ("sha256", released.sha256), console)
+        else:
+            _extract(name, released, path, console)
     return path
+
+
+def _extract(name: str, released: Released, path: Path, console: Console) -> None:
+    """Download a training script's checkpoint and keep its state dict, as safetensors with the published hash.
+
+    Raises:
+        JouletuneError: it cannot be had, holds something else, or cannot be written.
+    """
+    import torch
+    from safetensors.torch import save
+
+    # a script that notes its error rate beside the weights has it as a number of numpy's
+    scalar = np.float64(0).__reduce__()[0]
+    numbers: list[Any] = [
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")), np.dtype, np.dtypes.Float64DType,
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole.pth"
+        _download(name, released.url, whole, None, console)
+        try:
+            with torch.serialization.safe_globals(numbers):
+                state = torch.load(whole, weights_only=True, map_location="cpu")[released.inside]
+            content = save({key.removeprefix("module."): value.contiguous() for key, value in state.items()})
+        except Exception as error:  # damaged bytes make the reader fail in ways it does not list
+            reason = " ".join(str(error).split())[:120]
+            raise JouletuneError(f"{name}: {released.url} is not the published checkpoint ({reason})") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != released.sha256:
+        raise JouletuneError(f"{name}: {released.url} holds weights with sha256 {found}, known is {released.sha256}")
+    write_through(path, lambda file: file.write(content))
 
 
 def _fetch_cifar10(folder: Path, console: Console) -> Path:
@@ -87,16 +122,16 @@ def _fetch_cifar10c(folder: Path, console: Console) -> Path:
     return path
 
 
-def _download(name: str, url: str, path: Path, published: tuple[str, str], console: Console) -> None:
+def _download(name: str, url: str, path: Path, published: tuple[str, str] | None, console: Console) -> None:
     """Download a file, which appears whole and with its published hash or not at all.
 
     Args:
-        published: name of the hash's algorithm, and the hash.
+        published: name of the hash's algorithm, and the hash; None where what it holds is checked afterwards.
 
     Raises:
         JouletuneError: it cannot be had, is another, or cannot be written.
     """
-    algorithm, digest = published
+    algorithm, digest = published or ("sha256", None)
     otherwise = f"get {url.rpartition('/')[2]} in another way and put it at {path}"
 
     def write(file: BinaryIO) -> None:
@@ -104,7 +139,7 @@ def _download(name: str, url: str, path: Path, published: tuple[str, str], conso
         for part in _parts(url, name, console):
             found.update(part)
             file.write(part)
-        if found.hexdigest() != digest:
+        if digest is not None and found.hexdigest() != digest:
             raise JouletuneError(
                 f"{name}: {url} gave a file with {algorithm} {found.hexdigest()}, published is {digest}; {otherwise}"
             )

@@ -35,7 +35,8 @@ def build_model(spec: ModelSpec, *, n_classes: int, in_channels: int, image_size
     assert entry is not None
     n = paper_resnet_depth(spec.name)
     if entry.kind == "paper" and n is not None:
-        return ResNet(n, n_classes=n_classes, in_channels=in_channels, width=spec.width, image_size=image_size)
+        shape = {"n_classes": n_classes, "in_channels": in_channels, "width": spec.width, "image_size": image_size}
+        return ResNet(n, norm=spec.norm, **shape)
     if entry.kind == "torchvision":
         return _torchvision(spec.name, n_classes=n_classes, in_channels=in_channels)
     return _users_own(spec.name, n_classes=n_classes, in_channels=in_channels, image_size=image_size, base=base)

@@ -10,15 +10,23 @@ from torch.nn import functional as F
 
 from bench.catalog.models import POOL
 
+GROUPS = 8
+"""Of GroupNorm, as in MEMO's net (arXiv 2110.09506)."""
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    """BatchNorm, or GroupNorm of as many groups as divide the channels, GROUPS at most."""
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+
 
 class PreActBlock(nn.Module):
     """bn1 -> relu -> conv1 -> bn2 -> relu -> conv2, plus the input, pooled and zero-padded where the shape changes."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str = "batch") -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = _norm(norm, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = _norm(norm, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.stride = stride
         self.padding = out_channels - in_channels
@@ -45,15 +53,25 @@ class ResNet(nn.Module):
         in_channels: 1 for grey images, 3 for colour.
         width: channels of the first stage (16 as published).
         image_size: pixels of a side; decides how many features reach fc.
+        norm: `batch`, as published, or `group`.
     """
 
-    def __init__(self, n: int, *, n_classes: int, in_channels: int = 3, width: int = 16, image_size: int = 32) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        n_classes: int,
+        in_channels: int = 3,
+        width: int = 16,
+        image_size: int = 32,
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
-        self.layer1 = self._stage(width, width, n, stride=1)
-        self.layer2 = self._stage(width, 2 * width, n, stride=2)
-        self.layer3 = self._stage(2 * width, 4 * width, n, stride=2)
-        self.bn = nn.BatchNorm2d(4 * width)
+        self.layer1 = self._stage(width, width, n, stride=1, norm=norm)
+        self.layer2 = self._stage(width, 2 * width, n, stride=2, norm=norm)
+        self.layer3 = self._stage(2 * width, 4 * width, n, stride=2, norm=norm)
+        self.bn = _norm(norm, 4 * width)
         final = math.ceil(image_size / 4)
         self.pool = min(POOL, final)
         self.fc = nn.Linear(4 * width * (final // self.pool) ** 2, n_classes)
@@ -62,9 +80,9 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @staticmethod
-    def _stage(in_channels: int, out_channels: int, n: int, stride: int) -> nn.Sequential:
-        blocks = [PreActBlock(in_channels, out_channels, stride)]
-        blocks += [PreActBlock(out_channels, out_channels, 1) for _ in range(n - 1)]
+    def _stage(in_channels: int, out_channels: int, n: int, stride: int, norm: str) -> nn.Sequential:
+        blocks = [PreActBlock(in_channels, out_channels, stride, norm)]
+        blocks += [PreActBlock(out_channels, out_channels, 1, norm) for _ in range(n - 1)]
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:

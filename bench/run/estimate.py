@@ -85,7 +85,7 @@ class Estimator:
             VERSION,
             [facts[name] for name in ("board", "cpu_model", "machine", "logical_cores", "governor")],
             [metadata.version("torch"), device],
-            [suite.model.name, suite.model.width, suite.model.blocks, code],
+            [suite.model.label, suite.model.width, suite.model.blocks, code],
         ]
         self._keys = {
             kind: _hash([shared, kind.spec.model_dump(), dataclasses.astuple(kind)[:2], kind.threads, kind.images])

@@ -39,7 +39,6 @@ from bench.store.manifest import Manifest
 from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
-from bench.suite.methods import is_idle
 from hardware.device import machine as device
 
 
@@ -208,7 +207,7 @@ class Session:
                 idle=sampler.idle_baseline,
                 spans=trained.spans,
             )
-            if is_idle(cell):
+            if cell.is_idle:
                 result = unmeasured(result)
             child.send(RELEASE)
             evaluated = child.receive(WorkFigures, deadline_s=deadline_s)

@@ -81,7 +81,7 @@ class CellFacts:
     seed: Count = _f("", "draws the splits and the batch order", of="cell.seed", default=REQUIRED)
     work: str | None = _f("", "what was done in the window: adapt, infer(...), stream(...)", of="cell.work_label")
     variant: str = _f("", "point on the axes of train, as in cell_id: engine=fast", of="cell.variant_label", default="")
-    model: str = _f("", "model name", of="suite.model.name", default=REQUIRED)
+    model: str = _f("", "model name", of="suite.model.label", default=REQUIRED)
     bn_mode: str = _f("", "train, train_tuned, eval or adapt_once_then_eval", of="spec.bn_mode", default=REQUIRED)
     engine: str | None = _f("", "reference, truncated or fast", of="spec.engine")
     target_block: str | None = _f("", "block that the shift calls for", of="cell.data.target_block")
@@ -104,6 +104,8 @@ class Execution:
     started_mono_s: Finite | None = _f("s", "start on the host's monotonic clock, one for a session", read=False)
     cooldown_s: Finite | None = _f("s", "waited before the repeat for the device to cool down", read=False)
     startup_s: Finite | None = _f("s", "process start to first training step, guard band excluded")
+    model_file: str | None = _f("", "file under models/ with the adapted model, where it was kept", read=False)
+    model_sha256: str | None = _f("", "hash of that file", read=False)
     schema: Count = _f("", "version of this line", default=SCHEMA)
 
 
@@ -153,9 +155,11 @@ class WorkFigures:
 class WindowFigures:
     """What the energy source and the device showed of the window: taken from a `hardware.EnergyResult`."""
 
-    train_time_s: Finite | None = _f("s", "one fine-tuning, validation included", of="duration_s")
-    executions: Count | None = _f("", "fine-tunings inside the energy window; energies are per one")
-    energy_gross_j: Finite | None = _f("J", "energy of one fine-tuning")
+    train_time_s: Finite | None = _f(
+        "s", "one execution, such as one fine-tuning, validation included", of="duration_s"
+    )
+    executions: Count | None = _f("", "executions inside the energy window; energies are per one")
+    energy_gross_j: Finite | None = _f("J", "energy of one execution, such as one fine-tuning")
     energy_net_j: Finite | None = _f("J", "gross less idle power x time")
     energy_u_j: Finite | None = _f("J", "expanded uncertainty of the gross energy, k = 2")
     energy_net_u_j: Finite | None = _f("J", "expanded uncertainty of the net energy, k = 2")
@@ -172,7 +176,7 @@ class WindowFigures:
         default=(),
     )
     phases: dict[str, Any] | None = _f(
-        "", "seconds and joules of each phase of one; null joules: the source cannot resolve it", read=False
+        "", "seconds and joules of each phase of one; null joules: the source cannot resolve it"
     )
     band_s: Finite | None = _f("s", "what was integrated for one fine-tuning, guard bands included", read=False)
     lost_fraction: Finite | None = _f("fraction", "samples of the meter that are missing", read=False)

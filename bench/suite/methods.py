@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,9 +13,6 @@ from bench.catalog.methods import Loaded, load_method, method_names
 from bench.errors import RequestError, nearest, show
 from bench.suite.arm import FIXED, Arm
 from bench.suite.spec import Loc, check_different, explained, wrong
-
-if TYPE_CHECKING:
-    from bench.suite.suite import Cell
 
 MAX_ARMS = 1000
 EXPECTED = "expected a method's name, {name: {option: value, ...}}, or a block set"
@@ -82,11 +79,6 @@ def _arm(loaded: Loaded, given: dict[str, Any]) -> Arm:
     chosen = {key: getattr(options, key) for key in type(options).model_fields}
     fields = type(options).model_fields
     return Arm(loaded.method.name, tuple((key, value) for key, value in chosen.items() if value != fields[key].default))
-
-
-def is_idle(cell: Cell) -> bool:
-    """Whether nothing is done in a cell's window, so that it has no joules."""
-    return cell.work is None and load_method(cell.arm.method).method.idle
 
 
 def not_in_a_stream(arm: Arm) -> str | None:

@@ -17,16 +17,18 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     computed_field,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from bench.catalog.checkpoints import CHECKPOINTS
 from bench.catalog.datasets import DATASETS
-from bench.catalog.methods import method_names
+from bench.catalog.methods import load_method, method_names
 from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
@@ -76,6 +78,8 @@ class ModelSpec(Spec):
     Attributes:
         checkpoint: name of a released one, or a file.
         pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
+        norm: of the paper's resnets: `batch`, as published, or `group`: GroupNorm of 8 groups, which has no running
+            statistics; a released checkpoint decides it.
     """
 
     name: str
@@ -83,17 +87,33 @@ class ModelSpec(Spec):
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     blocks: dict[str, list[str]] | None = None
     pixels: Literal["signed", "unit"] = "signed"
+    norm: Literal["batch", "group"] = "batch"
     source_train: SourceTrainSpec = SourceTrainSpec()
 
     @model_validator(mode="before")
     @classmethod
-    def _take_pixels(cls, raw: Any) -> Any:
+    def _take_released(cls, raw: Any) -> Any:
         released = CHECKPOINTS.get(str(raw.get("checkpoint"))) if isinstance(raw, dict) else None
         if released is None:
             return raw
         if raw.get("pixels", released.pixels) != released.pixels:
             raise wrong(f"{raw['checkpoint']} was trained on {released.pixels!r} ones", "pixels")
-        return raw | {"pixels": released.pixels}
+        if raw.get("norm", released.norm) != released.norm:
+            raise wrong(f"{raw['checkpoint']} has {released.norm!r} norm", "norm")
+        return raw | {"pixels": released.pixels} | ({"norm": released.norm} if released.norm != "batch" else {})
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `norm` where it is as it was before there was another: hashes of suites and models stay."""
+        content: dict[str, Any] = handler(self)
+        if content.get("norm") == "batch":
+            del content["norm"]
+        return content
+
+    @property
+    def label(self) -> str:
+        """Name for a record: `resnet26`, `resnet26-gn` with GroupNorm."""
+        return f"{self.name}-gn" if self.norm == "group" else self.name
 
     @property
     def block_map(self) -> dict[str, tuple[str, ...]]:
@@ -163,6 +183,11 @@ class Cell:
         """What conditions that differ only in their arm share."""
         work = "" if self.work is None else self.work_label
         return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [work, self.variant_label])])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is done in the window, so that there are no joules."""
+        return self.work is None and load_method(self.arm.method).method.idle
 
     @property
     def work_label(self) -> str:
@@ -280,6 +305,8 @@ class Suite(Spec):
             raise wrong(f"{show(model.name)} is not a model; {nearest(model.name, MODEL_NAMES)}", "name")
         if "width" in model.model_fields_set and entry.kind != "paper":
             raise wrong(f"only the paper's resnets have a width, {model.name} has not", "width")
+        if model.norm != "batch" and entry.kind != "paper":
+            raise wrong(f"only the paper's resnets have one to choose, {model.name} has not", "norm")
         if model.blocks is None and entry.blocks is None:
             raise wrong(f"blocks is missing: a model of one's own ({model.name}) must name its blocks")
         if model.blocks is not None and not model.blocks:

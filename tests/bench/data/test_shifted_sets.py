@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save
 
 from bench.catalog.checkpoints import Released
 from bench.catalog.datasets import ARCHIVED, DATASETS
@@ -222,6 +224,33 @@ def test_fetch_replaces_a_wrong_checkpoint_that_is_there(
     there.write_bytes(b"wrong")
     assert downloads.fetch("tbft-cifar10", Console(quiet=True)) == there
     assert there.read_bytes() == b"weights"
+
+
+def test_fetch_takes_the_weights_out_of_a_training_scripts_checkpoint(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"fc.weight": torch.rand(2, 3), "fc.bias": torch.rand(2)}
+    content = {"net": {f"module.{key}": value for key, value in state.items()}, "err_cls": np.float64(0.1)}
+    published = tmp_path / "ckpt.pth"
+    torch.save(content, published)
+    right = hashlib.sha256(save(state)).hexdigest()
+    there = tmp_path / "cache" / "data" / "memo" / "w.safetensors"
+    for sha256, kept in (("0" * 64, False), (right, True)):
+        released = Released("memo/w.safetensors", sha256, published.as_uri(), "weights", inside="net")
+        monkeypatch.setattr(downloads, "CHECKPOINTS", {"memo-cifar10": released})
+        if kept:
+            assert downloads.fetch("memo-cifar10", Console(quiet=True)) == there
+            assert {key: value.tolist() for key, value in load_file(there).items()} == {
+                key: value.tolist() for key, value in state.items()
+            }
+        else:
+            with pytest.raises(JouletuneError, match=f"holds weights with sha256 {right}, known is 0000"):
+                downloads.fetch("memo-cifar10", Console(quiet=True))
+            assert not there.exists()
+    published.write_bytes(b"no checkpoint")
+    there.unlink()
+    with pytest.raises(JouletuneError, match="is not the published checkpoint"):
+        downloads.fetch("memo-cifar10", Console(quiet=True))
 
 
 # -- superclasses ------------------------------------------------------------------------------------------

@@ -344,8 +344,11 @@ def adapt(task, options):
     return Adapted()
 
 def online(task, options):
+    looked = []
     def predict(x):
-        adapt(task, options)
+        if len(looked) == 1:  # at the second batch, when all is there; once, as it takes seconds
+            adapt(task, options)
+        looked.append(1)
         return task.logits(x).detach()
     return predict
 '''  # noqa: E501  # a module that is written to a file
@@ -429,13 +432,17 @@ def test_a_stream_of_two_shifts_with_and_without_reset(tmp_path: Path) -> None:
 
 def test_inference_is_measured_with_the_model_that_the_arm_left(tmp_path: Path) -> None:
     done, records = run(
-        tmp_path, methods=["none", "full", "lame"], train_size=[60], work={"infer": {"images": 300, "batch": [1, 64]}}
+        tmp_path,
+        methods=["none", "full", "lame"],
+        train_size=[60],
+        work={"infer": {"images": 300, "batch": [1, 64]}},
+        train={"epochs": 6, "batch_size": 16, "lr": 0.05, "threads": 1},
     )
     assert done.returncode == 0, done.stderr
     found = {(record["arm"], record["work"]): record for record in records}
     assert len(found) == 6
     one, many = found["full", "infer(batch=1,images=300)"], found["full", "infer(images=300)"]
-    assert one["accuracy_after"] == many["accuracy_after"] != one["accuracy_before"]
+    assert one["accuracy_after"] == many["accuracy_after"] > one["accuracy_before"]
     assert one["n_images"] == 300
     assert one["phase_macs"] == {"infer": 300 * one["forward_macs"]}
     assert {*one["phases"]} == {"infer"}
