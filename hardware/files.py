@@ -1,91 +1,166 @@
-"""Files: read only where they are regular and of bounded size, written whole or not at all."""
+"""Files: read only where they are regular and of bounded size, written whole or not at all.
+
+A path that a user names may lead through links. What lies in a run folder may come from somebody else, so with `root`
+given no component below it may be a link: neither the file nor a folder on the way to it. What a file is, is checked on
+the open descriptor.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import os
+import secrets
 import stat
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
-    """Open a regular file to read, without waiting as a FIFO would make it.
+
+def open_file(path: Path, *, limit: int, root: Path | None = None) -> BinaryIO:
+    """Open a regular file for reading.
 
     Args:
-        follow: whether the file may be a link.
+        limit: bytes that it may have at most.
+        root: a folder above it, below which nothing may be a link.
 
     Raises:
-        OSError: not there, not readable, or a FIFO, device, folder or link.
+        OSError: it is not there, a link, a device, a pipe, or too large.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    with folder_of(path, root) as folder:
+        descriptor = open_in(folder, path.name, os.O_RDONLY, follow=root is None)
+    size = os.fstat(descriptor).st_size
+    if size > limit:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {limit:,} are read")
     return os.fdopen(descriptor, "rb")
 
 
-def read_bounded(path: Path, limit: int, *, gzipped: bool = False, follow: bool = False) -> bytes:
-    """All of a regular file, unpacked if it is gzipped.
+def read_bytes(path: Path, *, limit: int, root: Path | None = None) -> bytes:
+    """Read the content of a regular file.
 
-    Raises:
-        ValueError: longer than limit bytes, or gzip that is damaged or cut short.
-        OSError: see `open_regular`.
+    Args, Raises: as `open_file`.
     """
-    with open_regular(path, follow=follow) as file, gzip.open(file) if gzipped else file as stream:
-        try:
-            data = stream.read(limit + 1)
-        except EOFError:
-            raise ValueError("cut short") from None
-        except (zlib.error, gzip.BadGzipFile):
-            raise ValueError("not readable as gzip") from None
-    if len(data) > limit:
-        raise ValueError(f"longer than {limit / 1e6:g} MB")
-    return data
+    with open_file(path, limit=limit, root=root) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that are read")
+    return content
 
 
 @contextlib.contextmanager
-def folder_descriptor(folder: Path, *, follow: bool = False) -> Iterator[int]:
-    """A descriptor of a folder, which is made if need be, to write in it whatever its name comes to mean.
+def written_whole(path: Path, *, root: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name, whole and on the disk, when the block ends without an error.
+
+    A reader sees the old file or the new one, never a part. Missing folders are made; a link under the name is
+    replaced, not followed.
+
+    Args:
+        root: a folder above it, below which nothing is written through a link.
 
     Raises:
-        OSError: it cannot be made, is no folder, or is a link that may not be followed.
+        OSError: it cannot be written; what stood there before is whole, and nothing is left of the new file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    temporary = f".{path.name}.{secrets.token_hex(4)}.tmp"
+    with folder_of(path, root, create=True) as folder:
+        try:
+            with os.fdopen(create_in(folder, temporary), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            sync_folder(folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that a power loss does not take them back.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        with folder_of(one, None) as above:
+            sync_folder(above)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+@contextlib.contextmanager
+def folder_of(path: Path, root: Path | None, *, create: bool = False) -> Iterator[int]:
+    """Open the folder in which a file lies, to work in it whatever its name comes to mean; yields its descriptor.
+
+    Args:
+        root: a folder above it, below which no link is followed on the way; None: links are followed.
+        create: make the folders that are missing.
+
+    Raises:
+        OSError: it is not there, cannot be made, or a link is in the way.
+    """
+    top = path.parent if root is None else root
+    if create:
+        make_folder(top)
+    descriptor = os.open(top, _FOLDER)
     try:
+        for part in path.parent.relative_to(top).parts:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+                    sync_folder(descriptor)
+            with _links_named(part, descriptor):
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def written_whole(path: Path, *, follow_folder: bool = False) -> Iterator[BinaryIO]:
-    """A file to write that appears under its name, whole and on the disk, when the block ends without an error.
+def create_in(folder: int, name: str, flags: int = os.O_WRONLY) -> int:
+    """Make a file that is not there in an open folder, and open it with these flags."""
+    flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o666, dir_fd=folder)
 
-    What stands under the name before is replaced; if it is a link, the link itself.
 
-    Raises:
-        OSError: the folder cannot be written; nothing is left of the file.
-    """
-    temporary = f".{path.name}.{os.getpid()}.part"
-    with folder_descriptor(path.parent, follow=follow_folder) as folder:
-        with contextlib.suppress(FileNotFoundError):  # of a process of the same number that was killed
-            os.unlink(temporary, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
+def open_in(folder: int, name: str, flags: int, *, follow: bool = False) -> int:
+    """Open an existing regular file in an open folder; what else it may be neither blocks nor is opened for writing."""
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with _links_named(name, folder):
+        descriptor = os.open(name, flags, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return descriptor
+
+
+def sync_folder(descriptor: int) -> None:
+    """Wait until the names in an open folder are on the disk, on file systems that support it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-        os.fsync(folder)
+
+
+@contextlib.contextmanager
+def _links_named(name: str, folder: int) -> Iterator[None]:
+    """Say of a link that it is one: the system's own words are of loops and folders."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            mode = 0
+            with contextlib.suppress(OSError):
+                mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                raise OSError(errno.ELOOP, "it is a link, which is not followed in a run folder") from None
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                raise OSError(errno.EINVAL, "it is not a regular file") from None
+        raise

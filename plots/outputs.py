@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.errors import RequestError
-from bench.store.durable import open_file, read_bytes, read_json, remove_file, write_atomic
+from bench.store.durable import read_json, remove_file, write_atomic
+from hardware.files import open_file, read_bytes
 
 LIST = "report-files.json"
 """File that lists what the newest report wrote, each file with its allowed SHA-256 sums."""

@@ -25,8 +25,9 @@ from bench import __version__
 from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
 from bench.store.cache_dir import cache_dir
-from bench.store.durable import append_line, cut_torn_line, open_file, read_bytes, write_atomic
+from bench.store.durable import append_line, cut_torn_line, write_atomic
 from bench.store.run_dir import MAX_CELLS_BYTES, MAX_MANIFEST_BYTES, RunDir
+from hardware.files import open_file, read_bytes
 
 INDEX_SCHEMA = 2
 NAME = "history-index.jsonl"

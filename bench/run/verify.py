@@ -13,12 +13,12 @@ from bench.process.launcher import Launcher
 from bench.process.messages import PrepareDone, PrepareJob
 from bench.process.prepare import prepare
 from bench.run.resume import fingerprints
-from bench.store.durable import read_bytes
 from bench.store.manifest import Fingerprints, Manifest
 from bench.store.run_dir import MAX_TRACE_BYTES, RunDir
 from bench.suite.load import load_suite
 from bench.suite.suite import Suite
 from bench.text import first_few
+from hardware.files import read_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
-"""Files of a run folder: written so that a kill, a power loss or a full disk leaves them whole, read within bounds.
+"""Files of a run folder: written, appended to and repaired so that no kill, power loss or full disk damages them.
 
-A path that a user names may lead through links. What lies in a run folder may come from somebody else, so with `root`
-given no component below it may be a link: neither the file nor a folder on the way to it. What is read must be a
-regular file of a bounded size, which is checked on the open descriptor.
+`hardware.files` reads and writes single files, within bounds and without following links below `root`.
 """
 
 from __future__ import annotations
@@ -11,19 +9,15 @@ import contextlib
 import errno
 import json
 import os
-import secrets
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.errors import JouletuneError, RequestError
+from hardware.files import create_in, folder_of, open_in, read_bytes, sync_folder, written_whole
 
 MAX_JSON_DEPTH = 64
 """Objects and lists within each other, in a JSON file of a run folder."""
-
-_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def write_atomic(path: Path, content: str | bytes, *, root: Path | None = None) -> None:
@@ -46,20 +40,9 @@ def write_through(path: Path, write: Callable[[BinaryIO], object], *, root: Path
     Raises:
         JouletuneError: it cannot be written; what stood there before is whole.
     """
-    temporary = f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        with _folder_of(path, root, create=True) as folder:
-            try:
-                with os.fdopen(_create(temporary, folder), "wb") as file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-                sync_folder(folder)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
+        with written_whole(path, root=root) as file:
+            write(file)
     except OSError as error:
         raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
 
@@ -71,7 +54,7 @@ def remove_file(path: Path, *, root: Path) -> None:
         JouletuneError: it cannot be removed, or a link below `root` leads to it.
     """
     try:
-        with contextlib.suppress(FileNotFoundError), _folder_of(path, root) as folder:
+        with contextlib.suppress(FileNotFoundError), folder_of(path, root) as folder:
             os.unlink(path.name, dir_fd=folder)
             sync_folder(folder)
     except OSError as error:
@@ -84,11 +67,11 @@ def append_line(path: Path, line: bytes, *, root: Path | None = None) -> None:
     Raises:
         OSError: the disk is full or gone, or a link is in the way.
     """
-    with _folder_of(path, root) as folder:
+    with folder_of(path, root) as folder:
         try:
-            descriptor, new = _open(path.name, os.O_WRONLY | os.O_APPEND, folder), False
+            descriptor, new = open_in(folder, path.name, os.O_WRONLY | os.O_APPEND), False
         except FileNotFoundError:
-            descriptor, new = _create(path.name, folder), True
+            descriptor, new = create_in(folder, path.name), True
         try:
             before = os.fstat(descriptor).st_size
             try:
@@ -115,11 +98,11 @@ def open_append(path: Path, *, root: Path | None = None, keep: int | None = None
     Raises:
         OSError: it cannot be written, or is no regular file.
     """
-    with _folder_of(path, root) as folder:
+    with folder_of(path, root) as folder:
         try:
-            descriptor = _open(path.name, os.O_RDWR | os.O_APPEND, folder)
+            descriptor = open_in(folder, path.name, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
-            descriptor = os.open(path.name, os.O_RDWR | os.O_APPEND | _NEW, 0o666, dir_fd=folder)
+            descriptor = create_in(folder, path.name, os.O_RDWR | os.O_APPEND)
     file = os.fdopen(descriptor, "a+b", buffering=0)
     if keep is not None:
         cut_beginning(file, keep)
@@ -142,8 +125,8 @@ def cut_torn_line(path: Path, *, root: Path | None = None) -> int:
         OSError: it cannot be written, or is no regular file.
     """
     try:
-        with _folder_of(path, root) as folder:
-            file = os.fdopen(_open(path.name, os.O_RDWR, folder), "r+b")
+        with folder_of(path, root) as folder:
+            file = os.fdopen(open_in(folder, path.name, os.O_RDWR), "r+b")
     except FileNotFoundError:
         return 0
     with file:
@@ -162,73 +145,15 @@ def cut_torn_line(path: Path, *, root: Path | None = None) -> int:
     return size - end
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that a power loss does not take them back.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    missing = [one for one in (path, *path.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(exist_ok=True)
-        descriptor = os.open(one.parent, _FOLDER)
-        try:
-            sync_folder(descriptor)
-        finally:
-            os.close(descriptor)
-    if not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-
-
 def move(path: Path, to: Path) -> None:
     """Give a file or a folder another name in the same folder.
 
     Raises:
         OSError: that is not possible.
     """
-    with _folder_of(path, None) as folder:
+    with folder_of(path, None) as folder:
         os.rename(path.name, to.name, src_dir_fd=folder, dst_dir_fd=folder)
         sync_folder(folder)
-
-
-def sync_folder(descriptor: int) -> None:
-    """Wait until the names in an open folder are on the disk; a file system that has no such thing is let be."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-
-
-def open_file(path: Path, *, limit: int, root: Path | None = None) -> BinaryIO:
-    """Open a regular file for reading.
-
-    Args:
-        limit: bytes that it may have at most.
-        root: a folder above it, below which nothing may be a link.
-
-    Raises:
-        OSError: it is not there, a link, a device, a pipe, or too large.
-    """
-    with _folder_of(path, root) as folder:
-        descriptor = _open(path.name, os.O_RDONLY, folder, follow=root is None)
-    size = os.fstat(descriptor).st_size
-    if size > limit:
-        os.close(descriptor)
-        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {limit:,} are read")
-    return os.fdopen(descriptor, "rb")
-
-
-def read_bytes(path: Path, *, limit: int, root: Path | None = None) -> bytes:
-    """The content of a regular file.
-
-    Args, Raises: as `open_file`.
-    """
-    with open_file(path, limit=limit, root=root) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that are read")
-    return content
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -284,57 +209,3 @@ def printable(value: Any) -> Any:
 def _deeper(value: object, levels: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels < 0 or any(_deeper(one, levels - 1) for one in inner if isinstance(one, dict | list))
-
-
-@contextlib.contextmanager
-def _folder_of(path: Path, root: Path | None, *, create: bool = False) -> Iterator[int]:
-    """Descriptor of the folder in which a file lies; no link below `root` is followed on the way to it."""
-    top = path.parent if root is None else root
-    if create:
-        make_folder(top)
-    descriptor = os.open(top, _FOLDER)
-    try:
-        for part in path.parent.relative_to(top).parts:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=descriptor)
-                    sync_folder(descriptor)
-            with _links_named(part, descriptor):
-                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _create(name: str, folder: int) -> int:
-    return os.open(name, os.O_WRONLY | _NEW, 0o666, dir_fd=folder)
-
-
-def _open(name: str, flags: int, folder: int, *, follow: bool = False) -> int:
-    """Open an existing regular file; what else it may be neither blocks nor is opened for writing."""
-    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    with _links_named(name, folder):
-        descriptor = os.open(name, flags, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    return descriptor
-
-
-@contextlib.contextmanager
-def _links_named(name: str, folder: int) -> Iterator[None]:
-    """Say of a link that it is one: the system's own words are of loops and folders."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-            mode = 0
-            with contextlib.suppress(OSError):
-                mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISLNK(mode):
-                raise OSError(errno.ELOOP, "it is a link, which is not followed in a run folder") from None
-            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-                raise OSError(errno.EINVAL, "it is not a regular file") from None
-        raise

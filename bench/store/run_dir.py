@@ -13,18 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
-from bench.store.durable import (
-    append_line,
-    cut_torn_line,
-    make_folder,
-    open_append,
-    open_file,
-    read_bytes,
-    read_json,
-    write_atomic,
-)
+from bench.store.durable import append_line, cut_torn_line, open_append, read_json, write_atomic
 from bench.store.manifest import Manifest, RecordsEnd
 from bench.store.record import Record, fault, foreign
+from hardware.files import make_folder, open_file, read_bytes
 
 MIN_FREE_BYTES = 1_000_000
 MAX_MANIFEST_BYTES = 8_000_000

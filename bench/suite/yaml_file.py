@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from bench.errors import RequestError, show
-from bench.store.durable import read_bytes
 from bench.suite.spec import Loc
+from hardware.files import read_bytes
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000

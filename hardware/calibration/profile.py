@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hardware.errors import RefusedError, SourceError
-from hardware.files import read_bounded, written_whole
+from hardware.files import read_bytes, written_whole
 from hardware.source import Health, OwnCounter, Sample, SampledSource, Source, SourceInfo
 
 SCHEMA: Literal[1] = 1
@@ -205,7 +205,7 @@ def load(path: Path) -> StoredProfile:
         ProfileError: not readable, or not a profile; in one line, with place and reason.
     """
     try:
-        data = read_bounded(path, MAX_BYTES, follow=True)
+        data = read_bytes(path, limit=MAX_BYTES)
         profile = TypeAdapter(Profile).validate_json(data)
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -216,8 +216,6 @@ def load(path: Path) -> StoredProfile:
             f"{path} is no calibration profile: {where + ': ' if where else ''}{first['msg']}; "
             "delete it or calibrate again"
         ) from None
-    except ValueError:
-        raise ProfileError(f"{path}: too large for a profile") from None
     return StoredProfile(profile, path, hashlib.sha256(data).hexdigest())
 
 
@@ -230,7 +228,7 @@ def save(profile: Profile, path: Path) -> StoredProfile:
     check_place(profile.source.name, path)
     data = (json.dumps(dataclasses.asdict(profile), indent=2, allow_nan=False) + "\n").encode()
     try:
-        with written_whole(path, follow_folder=True) as file:
+        with written_whole(path) as file:
             file.write(data)
     except OSError as error:
         raise ProfileError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from hardware.files import folder_descriptor, open_regular, written_whole
+from hardware.files import create_in, folder_of, open_file, written_whole
 from hardware.source import Sample
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_trace(path: Path) -> Trace:
         ValueError: as `parse_trace`.
         OSError: not there, not readable, or no regular file.
     """
-    with open_regular(path) as file, gzip.GzipFile(fileobj=file) as stream:
+    with open_file(path, limit=MAX_BYTES, root=path.parent) as file, gzip.GzipFile(fileobj=file) as stream:
         return parse_trace(stream)
 
 
@@ -230,9 +230,8 @@ class TraceFile:
         self._flushed_s = now_s
         try:
             if self._stream is None:
-                with folder_descriptor(self._folder) as folder:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                    descriptor = os.open(f"{self._stem}{PARTIAL}", flags, 0o666, dir_fd=folder)
+                with folder_of(self._partial, self._folder.parent, create=True) as folder:
+                    descriptor = create_in(folder, self._partial.name)
                 self._stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
                 self._stream.writelines(_lines((), column=self._column, facts=self._facts))
             self._stream.writelines(_lines(self._waiting))
@@ -253,7 +252,7 @@ class TraceFile:
         """
         file_name = f"{self._stem}{WHOLE}"
         with (
-            written_whole(self._folder / file_name) as raw,
+            written_whole(self._folder / file_name, root=self._folder.parent) as raw,
             gzip.open(raw, "wt", encoding="utf-8", newline="\n") as text,
         ):
             text.writelines(_lines(samples, column=self._column, facts={**self._facts, **facts}))

@@ -9,17 +9,19 @@ measured then has grade X. It is not repeated, since the seam would be an event 
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import math
 import statistics
 import time
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from hardware.errors import SourceError, SourceUnavailableError
-from hardware.files import read_bounded
+from hardware.files import read_bytes
 from hardware.source import Found, NotFound, PowerSource, Probe, Sample, SourceInfo
 
 MAX_BYTES = 20_000_000
@@ -71,7 +73,15 @@ def load(path: Path) -> list[Sample]:
         SourceUnavailableError: not there, not of the documented form (with the line), or out of order.
     """
     try:
-        text = read_bounded(path, MAX_BYTES, gzipped=path.suffix == ".gz", follow=True).decode("utf-8")
+        data = read_bytes(path, limit=MAX_BYTES)
+        if path.suffix == ".gz":
+            with gzip.open(io.BytesIO(data)) as stream:
+                data = stream.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"longer than {MAX_BYTES / 1e6:g} MB")
+        text = data.decode("utf-8")
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise SourceUnavailableError(f"cannot read {path}: cut short, or not gzip") from None
     except (OSError, ValueError) as error:
         raise SourceUnavailableError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     samples: list[Sample] = []
@@ -108,7 +118,7 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     samples = load(path)
     # the name is published with the results: no folders of this machine, and a hash of what was played
     shown = path.name if path.is_absolute() else argument
-    digest = hashlib.sha256(read_bounded(path, MAX_BYTES, follow=True)).hexdigest()
+    digest = hashlib.sha256(read_bytes(path, limit=MAX_BYTES)).hexdigest()
     source = ReplaySource(f"replay:{shown}", samples, sha256=digest)
     return Found(
         source,

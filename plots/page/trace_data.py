@@ -14,8 +14,8 @@ import pandas as pd
 
 from bench.analysis import Results
 from bench.analysis.wording import missing
-from bench.store.durable import open_file
 from bench.text import first_few
+from hardware.files import open_file
 from hardware.measure.trace import Trace, parse_trace
 
 MAX_TRACES = 2500

@@ -13,7 +13,7 @@ import pytest
 from hardware import SourceUnavailableError
 from hardware.calibration import profile
 from hardware.calibration.profile import ProfileError
-from hardware.files import read_bounded, written_whole
+from hardware.files import read_bytes, written_whole
 from hardware.measure import trace
 from hardware.measure.trace import TraceFile, read_trace, write_trace
 from hardware.sources import replay
@@ -71,8 +71,8 @@ def test_a_file_that_unpacks_to_gigabytes_is_refused_at_its_limit(tmp_path: Path
         read_trace(path)
     with pytest.raises(SourceUnavailableError, match="longer than 20 MB"):
         replay.load(path)
-    with pytest.raises(ValueError, match="longer than"):
-        read_bounded(path, 1000)
+    with pytest.raises(OSError, match="at most 1,000 are read"):
+        read_bytes(path, limit=1000)
 
 
 def test_a_trace_that_is_a_link_is_not_read_and_a_recording_may_be_one(tmp_path: Path) -> None:
