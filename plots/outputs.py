@@ -66,7 +66,9 @@ def _listed(folder: Path, files: Iterable[str]) -> dict[str, set[str]]:
     path = folder / LIST
     try:
         content = read_json(path, limit=_MAX_LIST_BYTES, root=folder)
-        return {_checked_name(name): {*map(str, hashes)} for name, hashes in content.items()}
+        if not all(map(_OURS.fullmatch, content)):
+            raise ValueError
+        return {name: {*map(str, hashes)} for name, hashes in content.items()}
     except FileNotFoundError:
         with contextlib.suppress(OSError), open_file(folder / "report.html", limit=_MAX_BYTES, root=folder) as file:
             if _OLD_PAGE in file.read(2000):
@@ -74,12 +76,6 @@ def _listed(folder: Path, files: Iterable[str]) -> dict[str, set[str]]:
         return {}
     except (RequestError, AttributeError, TypeError, ValueError):
         raise RequestError(f"{path}: not the list of a report's files; move it away or choose another --out") from None
-
-
-def _checked_name(name: str) -> str:
-    if not _OURS.fullmatch(name):
-        raise ValueError(name)
-    return name
 
 
 def _sha256(folder: Path, name: str) -> str | None:

@@ -121,21 +121,8 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
     best = front(points)
     line: dict[str, Any] = {"where": "post", "color": MUTED, "linewidth": 1.0, "zorder": 2, "gid": "front"}
     axes.step(best["energy_gross_j"] / factor, 100 * best["accuracy"], **line)
-    leading: dict[str, Any] = {
-        "markersize": 6,
-        "markeredgecolor": INK,
-        "markeredgewidth": 0.8,
-        "alpha": 1.0,
-        "zorder": 4,
-    }
-    beaten: dict[str, Any] = {
-        "markersize": 5,
-        "markeredgecolor": PAPER,
-        "markeredgewidth": 0.4,
-        "alpha": 0.55,
-        "zorder": 3,
-    }
-    for index, row in points.iterrows():
+    for row in points.assign(leads=points.index.isin(best.index)).to_dict("records"):
+        leads = row["leads"]
         axes.errorbar(
             row["energy_gross_j"] / factor,
             100 * row["accuracy"],
@@ -144,7 +131,11 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
             marker=markers[row["train_size"]],
             color=palette[row["arm"]],
             elinewidth=0.7,
-            **(leading if index in best.index else beaten),
+            markersize=6 if leads else 5,
+            markeredgecolor=INK if leads else PAPER,
+            markeredgewidth=0.8 if leads else 0.4,
+            alpha=1.0 if leads else 0.55,
+            zorder=4 if leads else 3,
         )
     joules = points["energy_gross_j"] / factor
     if joules.max() > 20 * joules.min():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Self
 
 import click
@@ -35,10 +34,8 @@ class Steps:
         self._bar.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__()
 
     def report(self, text: str) -> None:
         """Print the begin of a step, or a finding."""
@@ -47,7 +44,7 @@ class Steps:
     def switch_load(self, connect: bool) -> None:
         """Ask for the load to be connected or disconnected, and wait for Enter; the end of input ends the command."""
         asked_s = time.monotonic()
-        self._bar.__exit__(None, None, None)
+        self._bar.__exit__()
         what = f"connect the load ({self._load.basis})" if connect and self._load is not None else "disconnect the load"
         click.prompt(f"{what}, then press Enter", default="", show_default=False, prompt_suffix=" ")
         self._bar.__enter__()

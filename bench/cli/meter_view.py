@@ -99,14 +99,14 @@ class PanelView:
         power.append(
             f"   min {watts(figures.min_w)}  mean {watts(figures.mean_w)}  max {watts(figures.max_w)} W", style="dim"
         )
-        lowest_w, highest_w = figures.range_w() or (None, None)
+        lately_w = [power_w for _, power_w in figures.powers] or [math.nan]
         rows = [
             power,
             Text(figures.bars(now_s), style="cyan"),
-            Text(f"the last minute, {watts(lowest_w)} to {watts(highest_w)} W", style="dim"),
+            Text(f"the last minute, {watts(min(lately_w))} to {watts(max(lately_w))} W", style="dim"),
             Text(f"{figures.joules:.2f} J in {now_s - figures.start_s:.0f} s, {figures.rate_hz(now_s):.1f} samples/s"),
             Text(period_text(figures.update()) or "no samples of its own", style="dim"),
-            Text(counts(health), style="yellow" if troubled(health) else "dim"),
+            Text(counts(health), style="yellow" if health != Health(problem=health.problem) else "dim"),
         ]
         if silent_s:
             rows.append(Text(f"nothing for {silent_s:.0f} s; {health.problem or 'waiting'}", style="red"))
@@ -191,11 +191,6 @@ def counts(health: Health) -> str:
     )
 
 
-def troubled(health: Health) -> bool:
-    """Whether the source is disconnected or any of its counts is not 0."""
-    return not health.connected or any((health.lost, health.bad_frames, health.implausible, health.disconnects))
-
-
 def _take(source: Source, figures: LiveFigures, clock: Clock) -> None:
     """One step: take the samples of the source, and pause."""
     if isinstance(source, EstimateSource):
@@ -233,6 +228,7 @@ class LiveFigures:
         joules: over the time with samples.
         seen_s: that time; gaps longer than a source may bridge are not in it.
         count: samples, readings or estimates.
+        powers: (time in s, W) of the last minute.
     """
 
     info: SourceInfo
@@ -245,7 +241,7 @@ class LiveFigures:
     count: int = 0
     latest_s: float | None = None
     _raw: deque[Sample] = field(default_factory=deque)
-    _watts: deque[Sample] = field(default_factory=deque)
+    powers: deque[Sample] = field(default_factory=deque)
     _from: Sample | None = None
 
     @property
@@ -281,7 +277,7 @@ class LiveFigures:
     def rate_hz(self, now_s: float) -> float:
         """Samples a second in the last `RATE_S`."""
         since_s = max(self.start_s, now_s - RATE_S)
-        recent = sum(t_s > since_s for t_s, _ in (self._raw or self._watts))
+        recent = sum(t_s > since_s for t_s, _ in (self._raw or self.powers))
         return recent / (now_s - since_s) if now_s > since_s else 0.0
 
     def update(self) -> UpdatePeriod | None:
@@ -296,17 +292,12 @@ class LiveFigures:
     def bars(self, now_s: float) -> str:
         """Draw the last minute, a bar per second; a blank where no sample came."""
         sums = [[0.0, 0] for _ in range(MINUTE_S)]
-        for t_s, watts in self._watts:
+        for t_s, watts in self.powers:
             index = MINUTE_S - 1 - int(now_s - t_s)
             if 0 <= index < MINUTE_S:
                 sums[index][0] += watts
                 sums[index][1] += 1
         return spark([total / n if n else None for total, n in sums])
-
-    def range_w(self) -> tuple[float, float] | None:
-        """Return the lowest and the highest power of the last minute, W."""
-        watts = [watts for _, watts in self._watts]
-        return (min(watts), max(watts)) if watts else None
 
     def _sample(self, t_s: float, watts: float) -> None:
         if self._from is not None:
@@ -335,7 +326,7 @@ class LiveFigures:
     def _add_power(self, t_s: float, watts: float) -> None:
         self.now_w = watts
         self.min_w, self.max_w = min(self.min_w, watts), max(self.max_w, watts)
-        self._append(self._watts, t_s, watts)
+        self._append(self.powers, t_s, watts)
 
     def _append(self, queue: deque[Sample], t_s: float, value: float) -> None:
         queue.append((t_s, value))

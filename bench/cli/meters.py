@@ -159,8 +159,8 @@ def health(source: str, device: str, like: str | None, out: Path, **limits: floa
     for found in checks.examine(
         choice, seconds=limits["seconds"], max_busy=limits["max_busy"] / 100, folder=folder, like=earlier
     ):
-        text.echo(f"{'ok  ' if found.fit else 'FAIL'}  {found.what:14}{found.said}")
-        if not found.fit:
+        text.echo(str(found))
+        if not found.right:
             unfit.append(found.what)
     if unfit:
         text.echo(f"not fit to be measured: {', '.join(unfit)}", err=True)

@@ -10,7 +10,7 @@ from bench import text
 from bench.errors import RequestError
 
 if TYPE_CHECKING:
-    from bench.catalog.methods import Method, Options
+    from bench.catalog.methods import Options
 
 
 @click.command()
@@ -43,13 +43,11 @@ def _lines(name: str, width: int) -> list[str]:
     loaded = load_method(name)
     method, package = loaded.method, loaded.package
     options = (f"{key}: {as_written(field.default)}" for key, field in method.options.model_fields.items())
-    facts = [f"needs {_needs(method)}", ", ".join(options), method.cite, package if package != "jouletune" else ""]
+    needs = [*(["labels"] if method.labels == "needed" else []), *method.needs]
+    needs += [f"the source model's {fact}" for fact in method.source_facts]
+    facts = [f"needs {', '.join(needs) or 'nothing'}", ", ".join(options), method.cite]
+    facts += [package] if package != "jouletune" else []
     return [f"{name:{width}}  {method.about}", f"{'':{width}}  {'; '.join(filter(None, facts))}"]
-
-
-def _needs(method: Method) -> str:
-    found = [*(["labels"] if method.labels == "needed" else []), *method.needs]
-    return ", ".join([*found, *(f"the source model's {fact}" for fact in method.source_facts)]) or "nothing"
 
 
 def _meanings(kind: type[Options]) -> dict[str, str]:

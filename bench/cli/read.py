@@ -138,30 +138,22 @@ def verify(run: Path) -> int:
     import tempfile
 
     from bench.history.index import NAME, Index, Stamp
-    from bench.run.verify import Checked, check
+    from bench.run.health import Finding
+    from bench.run.verify import check
     from bench.store.run_dir import RunDir
 
     folder = RunDir.existing(run)
     with tempfile.TemporaryDirectory() as scratch:
-        found = []
-        for one in check(folder, Path(scratch) / "worker.log"):
-            found.append(one)
-            _show_checked(one)
+        wrong = []
+        for found in check(folder, Path(scratch) / "worker.log"):
+            text.echo(str(found))
+            wrong += [found.what] if found.right is False else []
     index = Index.open(run.resolve().parent / NAME, chosen=False)
-    known = index.get(run.resolve().name, Stamp.of(folder)) is not None
-    text_of_index = (
-        "its summary is of this run" if known else "none beside it, or not of this run as it is; it is made anew"
-    )
-    _show_checked(Checked("index", True if known else None, text_of_index))
-    wrong = [one.what for one in found if one.right is False]
+    lacks = index.lacks(run.resolve().name, Stamp.of(folder))
+    text.echo(str(Finding("index", None if lacks else True, lacks or f"{NAME} beside the run has its summary")))
     if wrong:
         text.echo(f"{run} is not as it was written: {', '.join(wrong)}", err=True)
     return 1 if wrong else 0
-
-
-def _show_checked(one: Any) -> None:
-    state = {True: "ok  ", False: "FAIL", None: "?   "}[one.right]
-    text.echo(f"{state}  {one.what:14}{one.text}")
 
 
 @click.command()
@@ -216,7 +208,7 @@ def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
         found = history_of(folders, rules=rules, choice=choice, index_file=options["index"], progress=progress)
     finally:
         for bar in bars:
-            bar.__exit__(None, None, None)
+            bar.__exit__()
     written = [] if out is None else _write(out, "history", show.to_csv(found), show.to_markdown(found))
     if options["html"]:
         from plots.page.history_page import write_history

@@ -34,7 +34,7 @@ def page(probes: Probes, ports: str, *, width: int | None = None) -> str:
     found = [(name, probe.why) for name, probe in measuring if isinstance(probe, Found)]
     barred = [(name, probe.how_to_fix) for name, probe in measuring if isinstance(probe, NoPermission)]
     missing = [(name, probe.reason) for name, probe in measuring if isinstance(probe, NotFound)]
-    to_name = [name for name, _ in missing if _on_a_port(name)]
+    to_name = [name for name, _ in missing if name in SOURCES and SOURCES[name].argument == "PORT"]
     absent = [(name, reason) for name, reason in missing if name not in to_name]
     lines = _section("Can measure here", "green", found, columns)
     if not found:
@@ -48,7 +48,7 @@ def page(probes: Probes, ports: str, *, width: int | None = None) -> str:
             lines += _wrapped(f"e.g. --source {'  or  '.join(examples)}", columns, "  ")
         lines += [*_wrapped(ports, columns, "  "), ""]
     lines += _section("Not here", "red", absent, columns)
-    made_up = [(name, _made_up(name, probe)) for name, probe in probes if name in MADE_UP]
+    made_up = [(name, getattr(probe, "why", getattr(probe, "reason", ""))) for name, probe in probes if name in MADE_UP]
     lines += _section("Measure nothing, work everywhere", "cyan", made_up, columns)
     others = [name for name, _ in probes if name not in SOURCES]
     plugged = ", ".join(others) if others else "none installed"
@@ -65,16 +65,6 @@ def _automatic(probes: Probes) -> str:
         if entry.auto_for & {"*", "cpu"} and isinstance(known.get(name), Found):
             return f"Without --source a run on the CPU takes {name}."
     return "A run needs --source here: nothing was found that `auto` could take; 'none' measures accuracy only."
-
-
-def _on_a_port(name: str) -> bool:
-    return name in SOURCES and SOURCES[name].argument == "PORT"
-
-
-def _made_up(name: str, probe: Probe) -> str:
-    if isinstance(probe, Found):
-        return probe.why
-    return getattr(probe, "reason", "")
 
 
 def _section(title: str, colour: str, rows: Sequence[tuple[str, str]], columns: int) -> list[str]:

@@ -13,8 +13,6 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bench.catalog.models import BlockMap
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -25,8 +23,8 @@ class Cost:
 
     Attributes:
         forward_macs, forward_bytes: the whole forward pass.
-        frozen_macs, frozen_bytes: the part of it that no trained parameter reaches. It gives the same for an image in
-            every epoch, so long as BatchNorm is held, and may then come from a cache.
+        frozen_macs: the part of it that no trained parameter reaches. It gives the same for an image in every epoch, so
+            long as BatchNorm is held, and may then come from a cache.
         weight_macs: gradients of weights.
         input_macs: gradients of activations.
         backward_bytes: of both gradients and of everything between them.
@@ -37,7 +35,6 @@ class Cost:
     weight_macs: int = 0
     input_macs: int = 0
     forward_bytes: int = 0
-    frozen_bytes: int = 0
     backward_bytes: int = 0
 
     @property
@@ -47,11 +44,6 @@ class Cost:
     @property
     def bytes(self) -> int:
         return self.forward_bytes + self.backward_bytes
-
-    def cached_macs(self, epochs: int | None = None) -> float:
-        """MACs of a step with a cache of the frozen part that the first of `epochs` fills; None: its filling, spread
-        over ever more epochs, counts nothing."""
-        return self.macs - self.frozen_macs * (1.0 if epochs is None else 1 - 1 / epochs)
 
     def __add__(self, other: Cost) -> Cost:
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -97,7 +89,7 @@ class Operation:
         read = sum(operand.bytes for operand in self.operands)
         forward = read + self.bytes
         if not reached:
-            return Cost(self.macs, self.macs, forward_bytes=forward, frozen_bytes=forward)
+            return Cost(self.macs, self.macs, forward_bytes=forward)
         factors = self.operands[:2] if self.macs else ()
         weights = sum(1 for operand in factors if operand.reach & trained and operand.parameter)
         inputs = sum(1 for operand in factors if operand.reach & trained and not operand.parameter)
@@ -142,26 +134,6 @@ class Trace:
 
     def step(self, trained: Collection[str]) -> Cost:
         """Cost of a step on the batch that trains these parameters, given by name."""
-        bits = self._bits(trained)
-        return sum((operation.cost(bits) for operation in self.operations), Cost())
-
-    def by_block(self, trained: Collection[str], block_map: BlockMap) -> dict[str, Cost]:
-        """The same for each block of a model, and '' for what belongs to none."""
-        bits = self._bits(trained)
-        costs = {name: Cost() for name in [*block_map, ""]}
-        for operation in self.operations:
-            block = _block_of(operation.module, block_map)
-            costs[block] += operation.cost(bits)
-        return costs
-
-    def _bits(self, trained: Collection[str]) -> int:
         places = {name: place for place, name in enumerate(self.parameters)}
-        return sum(1 << places[name] for name in set(trained))
-
-
-def _block_of(module: str, block_map: BlockMap) -> str:
-    """The block whose modules hold this one."""
-    for block, paths in block_map.items():
-        if any(module == path or module.startswith(f"{path}.") for path in paths):
-            return block
-    return ""
+        bits = sum(1 << places[name] for name in set(trained))
+        return sum((operation.cost(bits) for operation in self.operations), Cost())

@@ -160,6 +160,16 @@ class Index:
         known = self._entries.get(name)
         return known[1] if known is not None and known[0] == stamp else None
 
+    def lacks(self, name: str, stamp: Stamp | None) -> str:
+        """Say why there is no summary of a run as it is now; '' where there is one."""
+        if not self.path.exists():
+            return f"no {self.path.name} beside the run; `jouletune history` writes one"
+        if name not in self._entries:
+            return f"{self.path.name} beside the run does not name it; `jouletune history` adds it"
+        if self.get(name, stamp) is None:
+            return f"{self.path.name} beside the run was written before the run changed; `jouletune history` renews it"
+        return ""
+
     def add(self, name: str, stamp: Stamp, summary: Summary) -> None:
         """Add a summary and wait until it is on the disk; where nothing can be written it stays in memory."""
         self._entries[name] = stamp, summary

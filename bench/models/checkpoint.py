@@ -64,7 +64,12 @@ def read_state(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
         RequestError: as `load_weights`.
     """
     check_size(path, max_bytes)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    try:
+        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror or error})") from None
     for key, value in state.items():
         # nested tensors first: they have no shape
         odd = [name for name, is_so in (("nested", value.is_nested), ("quantised", value.is_quantized),
@@ -80,10 +85,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path, device="cpu")
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
         raise RequestError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:120]})") from None
 
@@ -91,10 +92,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+    except OSError:
+        raise
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error):  # a class or a function beyond tensors and containers
             raise RequestError(f"{path}: holds more than weights and is not opened; save model.state_dict()") from None

@@ -20,17 +20,21 @@ MIN_FREE_BYTES = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """Result of one check of a device or of a run.
 
     Attributes:
-        what: its name.
-        fit: whether nothing speaks against measuring.
-        said: the figure, and what it should have been.
+        what: name of the check.
+        right: whether it passed; None where it could not be made.
+        text: the figure and its limit, what is wrong, or why the check could not be made.
     """
 
     what: str
-    fit: bool
-    said: str
+    right: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        state = {True: "ok  ", False: "FAIL", None: "?   "}[self.right]
+        return f"{state}  {self.what:14}{self.text}"
 
 
 def examine(
@@ -46,7 +50,10 @@ def examine(
         like: manifest of a run that this one is to be compared with.
     """
     if like is not None:
-        yield from _same_device(like)
+        if like.device is None:
+            yield Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
+        else:
+            yield _same("machine", part(Device, device.facts()).machine, like.device.machine)
     free = shutil.disk_usage(folder).free
     yield Finding("disk", free >= MIN_FREE_BYTES, f"{free / 1e9:.1f} GB free, {MIN_FREE_BYTES / 1e9:.1f} GB needed")
     sampler = hardware.Sampler(choice.source)
@@ -68,43 +75,28 @@ def examine(
         return
     yield Finding("energy source", health.disconnects == 0, f"{baseline.n_samples} readings in {seconds:g} s{lost}")
     yield _idle_power(baseline, like)
-    yield from _quiet(baseline, max_busy)
+    if baseline.busy_fraction is not None:
+        text = f"{baseline.busy_fraction:.1%} in use, at most {max_busy:.1%} allowed"
+        yield Finding("processor", baseline.busy_fraction <= max_busy, text)
     after = device.snapshot()
     changed = changes(before, after)
-    yield Finding("steady", not changed, f"{', '.join(changed) or 'not throttled'}; {_temperature(after)}")
+    warmth = "no thermometer" if after.temperature_c is None else f"{after.temperature_c:.0f} degC"
+    yield Finding("steady", not changed, f"{', '.join(changed) or 'not throttled'}; {warmth}")
     if like is not None:
         yield _same("governor", after.governor, like.device.governor if like.device else None)
-
-
-def _same_device(like: Manifest) -> Iterator[Finding]:
-    if like.device is None:
-        yield Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
-    else:
-        yield _same("machine", part(Device, device.facts()).machine, like.device.machine)
 
 
 def _idle_power(baseline: idle.IdleBaseline, like: Manifest | None) -> Finding:
     assert baseline.power_w is not None
     u_w = f" \N{PLUS-MINUS SIGN} {2 * baseline.u_power_w:.2g}" if baseline.u_power_w is not None else ""
-    said = f"{baseline.power_w:.3g}{u_w} W"
+    text = f"{baseline.power_w:.3g}{u_w} W"
     earlier_w = [one.power_w for one in like.idle if one.power_w is not None] if like else []
     if not earlier_w:
-        return Finding("idle power", True, said)
+        return Finding("idle power", True, text)
     usual_w = median(earlier_w)
-    return Finding(
-        "idle power", not idle.differ(baseline.power_w, usual_w), f"{said}, {usual_w:.3g} W in the earlier run"
-    )
-
-
-def _quiet(baseline: idle.IdleBaseline, max_busy: float) -> Iterator[Finding]:
-    if baseline.busy_fraction is not None:
-        said = f"{baseline.busy_fraction:.1%} in use, at most {max_busy:.1%} allowed"
-        yield Finding("processor", baseline.busy_fraction <= max_busy, said)
+    same = not idle.differ(baseline.power_w, usual_w)
+    return Finding("idle power", same, f"{text}, {usual_w:.3g} W in the earlier run")
 
 
 def _same(what: str, new: str | None, old: str | None) -> Finding:
     return Finding(what, new == old, "as in the earlier run" if new == old else f"{new}, {old} in the earlier run")
-
-
-def _temperature(now: device.Snapshot) -> str:
-    return "no thermometer" if now.temperature_c is None else f"{now.temperature_c:.0f} degC"

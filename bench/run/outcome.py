@@ -10,7 +10,7 @@ import hardware
 from bench.catalog.methods import load_method
 from bench.process.messages import PrepareDone
 from bench.store.record import CellFacts, WindowFigures, taken
-from bench.suite.arm import FIXED, Arm
+from bench.suite.arm import FIXED
 from bench.suite.suite import Cell, Suite
 
 NO_ACCURACY = {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
@@ -19,20 +19,18 @@ NO_ACCURACY = {"accuracy_before": None, "accuracy_after": None, "best_epoch": No
 
 def cell_fields(suite: Suite, cell: Cell, prepared: PrepareDone) -> dict[str, Any]:
     """The fields that say which cell a record is of, and how and where it was tuned."""
+    arm = cell.arm
     known = {
         "suite": suite,
         "cell": cell,
         "spec": suite.tuning(cell),
         "prepared": prepared,
         "noise": prepared.prepared[cell.data.label].facts,
-        "options": None if cell.arm.method == FIXED else _every_option(cell.arm),
+        "options": None
+        if arm.method == FIXED
+        else load_method(arm.method).options(dict(arm.options)).model_dump(mode="json"),
     }
     return taken(CellFacts, known)
-
-
-def _every_option(arm: Arm) -> dict[str, Any]:
-    """The options of an arm, those at their defaults among them."""
-    return load_method(arm.method).options(dict(arm.options)).model_dump(mode="json")
 
 
 def unmeasured(result: hardware.EnergyResult) -> hardware.EnergyResult:

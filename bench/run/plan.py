@@ -71,13 +71,9 @@ def make_plan(
         for cell in block_order(suite, chosen, number):
             was = known.get((cell.cell_id, number))
             failed += was is not None and was["status"] != "ok"
-            if was is None or (retry and not _good(was)):
+            if was is None or (retry and (was["status"] != "ok" or was.get("grade") == "X")):
                 pending.append(Repeat(cell, number))
     return Plan(count * len(chosen), tuple(pending), failed)
-
-
-def _good(record: Mapping[str, Any]) -> bool:
-    return record["status"] == "ok" and record.get("grade") != "X"
 
 
 def block_order(suite: Suite, chosen: Iterable[Cell], number: int) -> list[Cell]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -61,20 +60,14 @@ class RunProgress:
             self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._console.is_terminal:
             self._bars.stop()
 
     def now(self, what: str) -> None:
         """Say what is being done."""
         self._now = what
-        self._show()
-
-    def life(self) -> None:
-        """Redraw, to show that a long step goes on."""
-        self._show()
+        self.show()
 
     def to(self, done: int) -> None:
         """So many are finished."""
@@ -84,7 +77,7 @@ class RunProgress:
             left = self._left_s()
             tail = f", {duration(left)} left" if left else ""
             self._console.print(f"{self._what}: {done}/{self._total}{tail}")
-        self._show()
+        self.show()
 
     def step(self) -> None:
         """One more is finished."""
@@ -96,7 +89,8 @@ class RunProgress:
             return None
         return (time.monotonic() - self._start_s) / finished * (self._total - self._done)
 
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Draw the bar anew, also to show that a long step goes on."""
         if self._console.is_terminal:
             self._bars.update(self._task, completed=self._done, left_s=self._left_s(), now=self._now, refresh=True)
 

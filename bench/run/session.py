@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from rich.console import Console
@@ -114,9 +114,7 @@ class Session:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def run(self, repeat: Repeat) -> Record:
@@ -197,7 +195,7 @@ class Session:
             window = sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
             guarded_s = time.monotonic() - ready_s
             child.send(GO)
-            trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.life())
+            trained = child.receive(Trained, deadline_s=deadline_s, on_other=lambda _: progress.show())
             if not ready_s <= trained.t0_s <= trained.t1_s <= time.monotonic():
                 raise CellFailedError("the process sent times that lie outside its window")
             result = window.close(

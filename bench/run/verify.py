@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from bench.errors import CellFailedError, JouletuneError, RequestError
 from bench.process.launcher import Launcher
 from bench.process.messages import PrepareDone, PrepareJob
 from bench.process.prepare import prepare
+from bench.run.health import Finding
 from bench.run.resume import fingerprints
 from bench.store.manifest import Fingerprints, Manifest
 from bench.store.run_dir import MAX_TRACE_BYTES, RunDir
@@ -21,22 +21,7 @@ from bench.text import first_few
 from hardware.files import read_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What one check found.
-
-    Attributes:
-        what: its name.
-        right: None where it could not be made.
-        text: what is wrong, or why it could not be made, or what was compared.
-    """
-
-    what: str
-    right: bool | None
-    text: str
-
-
-def check(folder: RunDir, log: Path) -> Iterator[Checked]:
+def check(folder: RunDir, log: Path) -> Iterator[Finding]:
     """All checks, each as soon as it is made.
 
     Source data, weights and the model's code are prepared again as for a run, which takes as long where they are not in
@@ -54,23 +39,23 @@ def check(folder: RunDir, log: Path) -> Iterator[Checked]:
     except RequestError as error:
         manifest, wrong = None, [str(error)]
     missing = "it is missing" if manifest is None and not wrong else ""
-    yield Checked("manifest", not (wrong or missing), missing or first_few(wrong) or "whole")
+    yield Finding("manifest", not (wrong or missing), missing or first_few(wrong) or "whole")
     manifest = manifest or Manifest()
     damage: list[str] = []
     records = folder.records(damage)
-    yield Checked("records", not damage, first_few(damage) if damage else f"{len(records)} repeats, all whole")
+    yield Finding("records", not damage, first_few(damage) if damage else f"{len(records)} repeats, all whole")
     yield _prefix(folder, manifest)
     yield _traces(folder, manifest, records)
     yield from _inputs(manifest, log)
 
 
-def _prefix(folder: RunDir, manifest: Manifest) -> Checked:
+def _prefix(folder: RunDir, manifest: Manifest) -> Finding:
     """Whether the records of the ended sessions are those that were there then: lines are appended, never changed."""
     ends = [session.records for session in manifest.sessions if session.records is not None]
     if not ends:
-        return Checked("record hashes", None, "no session noted one")
+        return Finding("record hashes", None, "no session noted one")
     changed = [f"the first {end.size:,} bytes of cells.jsonl" for end in ends if folder.records_end(end.size) != end]
-    return Checked(
+    return Finding(
         "record hashes",
         not changed,
         f"{first_few(changed)} changed since"
@@ -79,11 +64,11 @@ def _prefix(folder: RunDir, manifest: Manifest) -> Checked:
     )
 
 
-def _traces(folder: RunDir, manifest: Manifest, records: list[dict[str, Any]]) -> Checked:
+def _traces(folder: RunDir, manifest: Manifest, records: list[dict[str, Any]]) -> Finding:
     known = {record["trace"]: record.get("trace_sha256") for record in records if record.get("trace")}
     known |= {name: sha256 for session in manifest.sessions for name, sha256 in session.traces.items()}
     if not known:
-        return Checked("traces", None, "the run has none")
+        return Finding("traces", None, "the run has none")
     wrong = []
     for name, sha256 in known.items():
         try:
@@ -97,27 +82,27 @@ def _traces(folder: RunDir, manifest: Manifest, records: list[dict[str, Any]]) -
             wrong.append(f"{name} changed")
     hashed = sum(sha256 is not None for sha256 in known.values())
     there = f"{len(known)} there, {hashed} of them with a hash that fits"
-    return Checked("traces", not wrong, f"{len(wrong)} of {len(known)}: {first_few(wrong)}" if wrong else there)
+    return Finding("traces", not wrong, f"{len(wrong)} of {len(known)}: {first_few(wrong)}" if wrong else there)
 
 
-def _inputs(manifest: Manifest, log: Path) -> Iterator[Checked]:
+def _inputs(manifest: Manifest, log: Path) -> Iterator[Finding]:
     """Code, data and weights as they are here now."""
     then = manifest.fingerprints
     names = ("code", "data", "weights")
     if then is None:
-        yield from (Checked(name, None, "the run noted no hash of it") for name in names)
+        yield from (Finding(name, None, "the run noted no hash of it") for name in names)
         return
     try:
         now = fingerprints(_prepared(manifest, log))
     except (JouletuneError, ValueError) as error:
-        yield from (Checked(name, None, f"cannot be prepared here: {error}") for name in names)
+        yield from (Finding(name, None, f"cannot be prepared here: {error}") for name in names)
         return
     code_now = now.model_code if then.model_code is not None else None
     kind = "the model's file" if then.model_code is not None else "the model is one of the catalogue"
-    yield Checked("code", then.model_code == code_now, kind if then.model_code == code_now else f"{kind} changed")
+    yield Finding("code", then.model_code == code_now, kind if then.model_code == code_now else f"{kind} changed")
     for name, old, new in (("data", then.data, now.data), ("weights", then.weights, now.weights)):
         changed = [f"{label} changed" for label in old if new.get(label) != old[label]]
-        yield Checked(name, not changed, first_few(changed) if changed else f"{len(old)} as they were")
+        yield Finding(name, not changed, first_few(changed) if changed else f"{len(old)} as they were")
 
 
 def _prepared(manifest: Manifest, log: Path) -> PrepareDone:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -348,8 +348,8 @@ def _right(name: str, value: Any) -> bool:
     if info.kind == "object":
         return type(value) is dict
     if info.kind in ("list", "terms"):
-        each = _are_texts if info.kind == "list" else _are_terms
-        return type(value) in (list, tuple) and each(value)
+        each = _is_term if info.kind == "terms" else lambda one: type(one) is str
+        return type(value) in (list, tuple) and all(map(each, value))
     fits = type(value) in (int, float) and -LARGEST < value < LARGEST  # in one: nan, infinity, integers beyond a float
     if fits and info.kind == "integer":
         return type(value) is int and 0 <= value < MAX_WHOLE
@@ -370,16 +370,8 @@ def _can_be_written(text: str) -> bool:
     return True
 
 
-def _are_texts(values: Sequence[Any]) -> bool:
-    return {*map(type, values)} <= {str}
-
-
-def _are_terms(values: Sequence[Any]) -> bool:
-    return all(map(_is_term, values))
-
-
 def _is_term(term: Any) -> bool:
-    if type(term) is not dict or "name" not in term or "net_j" not in term:
+    if type(term) is not dict or not {"name", "net_j"} <= term.keys():
         return False
     net_j = term["net_j"]
     return net_j is None or (type(net_j) in (int, float) and abs(net_j) < LARGEST)

@@ -10,6 +10,7 @@ Written against the documented protocol and a captured reply of a UM24C; not yet
 
 from __future__ import annotations
 
+import functools
 import time
 
 from hardware.errors import SourceError
@@ -50,19 +51,7 @@ class UmSource(AskingMeter):
             raise SourceError(f"the meter there is a {found.upper()}; ask for {found}:{self._argument}")
 
 
-def probe_um24c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um24c", argument)
-
-
-def probe_um25c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um25c", argument)
-
-
-def probe_um34c(argument: str, params: dict[str, str], device: str) -> Probe:
-    return _probe("um34c", argument)
-
-
-def _probe(model: str, argument: str) -> Probe:
+def _probe(model: str, argument: str, params: dict[str, str], device: str) -> Probe:
     """Found when the port can be opened; whether the meter answers shows when it is."""
     if ADDRESS.fullmatch(argument):
         barred = check_address(argument)
@@ -70,3 +59,6 @@ def _probe(model: str, argument: str) -> Probe:
     if argument and not argument.startswith("/") and ":" in argument:
         return NotFound(f"{argument} is neither a port nor a Bluetooth address such as AA:BB:CC:DD:EE:FF")
     return check_port(model, argument) or Found(UmSource(model, argument), f"a {model.upper()} should be on {argument}")
+
+
+probe_um24c, probe_um25c, probe_um34c = (functools.partial(_probe, model) for model in ("um24c", "um25c", "um34c"))

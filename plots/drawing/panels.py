@@ -102,10 +102,13 @@ def _page(chart: Chart, parts: Mapping[str, pd.DataFrame], paint: Paint) -> Figu
             panel.set_ylabel(chart.y_label)
         if index + columns >= len(parts):
             panel.set_xlabel(chart.x_label)
-    _same_height(axes)
+    low, high = min(panel.get_ylim()[0] for panel in axes), max(panel.get_ylim()[1] for panel in axes)
+    for panel in axes:  # one range for the page, so that bars can be compared across its panels
+        panel.set_ylim(low, high)
     for line, text in enumerate(title):
         figure.text(0.1 / width, 1 - (0.1 + _TITLE_IN * line) / height, text, size=10, weight="bold", va="top")
-    handles = _row_major(chart.legend, legend_columns)
+    # matplotlib fills its columns first; the legend is to read along its rows
+    handles = [handle for column in range(legend_columns) for handle in chart.legend[column::legend_columns]]
     figure.legend(
         handles=handles,
         labels=[_legend_label(handle) for handle in handles],
@@ -132,11 +135,6 @@ def _legend_columns(legend: Sequence[Artist], width_in: float) -> int:
     return max(1, int((width_in - 0.1) / max(widths)))
 
 
-def _row_major(legend: Sequence[Artist], columns: int) -> list[Artist]:
-    """Reorder handles so that the legend reads along its rows; matplotlib fills its columns first."""
-    return [handle for column in range(columns) for handle in legend[column::columns]]
-
-
 def _legend_label(handle: Artist) -> str:
     """Label of a handle, with a space before an underscore: matplotlib leaves out labels that begin with one."""
     label = _cut(public(handle.get_label()), _LEGEND_CHARACTERS)
@@ -149,11 +147,3 @@ def _cut(text: str, characters: int) -> str:
         return text
     half = (characters - 1) // 2
     return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[half + 1 - characters :]}"
-
-
-def _same_height(axes: Sequence[Axes]) -> None:
-    """Give the panels of a page the same y range, so that bars can be compared across them."""
-    low = min(panel.get_ylim()[0] for panel in axes)
-    high = max(panel.get_ylim()[1] for panel in axes)
-    for panel in axes:
-        panel.set_ylim(low, high)

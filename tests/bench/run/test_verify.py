@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.history import history
+from bench.history.index import NAME, Index, Stamp
 from bench.process.messages import Prepared, PrepareDone
 from bench.run import verify
 from bench.run.runner import RunOptions, run_suite
@@ -81,3 +83,14 @@ def test_a_trace_that_changed_is_named(trace: Path, checked: Callable[..., dict[
     assert checked()["traces"] is False
     trace.unlink()
     assert checked()["traces"] is False
+
+
+def test_the_line_on_the_index_says_what_it_lacks(folder: RunDir) -> None:
+    index, name = Index.open(folder.path.parent / NAME, chosen=False), folder.path.name
+    assert index.lacks(name, Stamp.of(folder)) == f"no {NAME} beside the run; `jouletune history` writes one"
+    history([folder.path])
+    index = Index.open(index.path, chosen=False)
+    assert index.lacks(name, Stamp.of(folder)) == ""
+    assert f"{NAME} beside the run does not name it" in index.lacks("other", Stamp.of(folder))
+    folder.manifest_path.write_text(folder.manifest_path.read_text() + "\n")
+    assert "was written before the run changed" in index.lacks(name, Stamp.of(folder))
