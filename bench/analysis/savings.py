@@ -11,7 +11,7 @@ from bench.read.results import AVERAGE, GROUP
 
 PAIR = ["seed", "repeat"]
 BASES = {"gross": "energy_gross_j", "net": "energy_net_j"}
-"""Gross is what the battery pays; net leaves out what the device would have drawn idle."""
+"""Columns of the joules of a record: gross, and net of what the device would have drawn idle."""
 
 
 def measured(records: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from bench.catalog.paper import PUBLISHED
 from bench.read.results import GROUP, Results
 from bench.suite.work import ADAPT
 from bench.text import shown
+
+Row = Mapping[Hashable, Any]
+"""A row of a table, by column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def accuracy_grid(analysis: Analysis) -> Grid:
     blocks = analysis.blocks
     digits = 2 if blocks["accuracy_sd"].notna().any() and blocks["accuracy_n"].isna().all() else 1
 
-    def entry(row: pd.Series) -> str:
+    def entry(row: Row) -> str:
         return _plus_minus(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], row["accuracy_sd"], digits)
 
     def gain(row: dict[Hashable, Any]) -> Entry:
@@ -87,22 +90,29 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
     value = f"saving_{basis}"
     digits = 2 if results.published else 1
 
-    def entry(row: pd.Series) -> str:
+    def entry(row: Row) -> str:
         if missing(row[value]):
             return MISSING
-        rate = points(row[value], digits).removeprefix("+")
-        text = f"{rate} {interval(row[f'{value}_lo'], row[f'{value}_hi'], digits)}".strip()
+        lo, hi = row[f"{value}_lo"], row[f"{value}_hi"]
+        if basis == "net" and (row[value] if missing(lo) else lo) < _UNTOLD:
+            text = "not told from 0"
+        else:
+            text = f"{points(row[value], digits).removeprefix('+')} {interval(lo, hi, digits)}".strip()
         if missing(row["saving_theory"]):
             return text
         return f"{text}; theory {points(row['saving_theory'], digits).removeprefix('+')}"
 
-    what = "gross: what the battery pays" if basis == "gross" else "net of idle power"
+    what = "gross: with the idle power" if basis == "gross" else "net of idle power"
+    least = analysis.blocks[f"{value}_lo"].fillna(analysis.blocks[value])
+    untold = (
+        "Not told from 0: the net joules are too near to 0, or too few, for a rate. " if least.min() < _UNTOLD else ""
+    )
     spread = ", with 95 % interval" if analysis.blocks[f"{value}_lo"].notna().any() else ""
     n = repetitions(analysis.blocks[f"{value}_n"], "pair")
     means = f"from printed means of {_STEP}" if results.published else f"paired by seed and repeat; {n}"
     note = (
         f"Energy saved against tuning everything, {what}, in %{spread}; {means}. "
-        f"{_theory(results, analysis)}{_MARKS} {_energy(analysis)}"
+        f"{untold}{_theory(results, analysis)}{_MARKS} {_energy(analysis)}"
     )
     name = "energy_saving" if basis == "gross" else "energy_saving_net"
     return _grid(name, f"Energy-saving rate, {basis}", analysis, value=value, entry=entry, note=note, drop=("full",))
@@ -111,7 +121,7 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
 def joule_grid(results: Results, analysis: Analysis) -> Grid:
     """Make the table of gross joules of one fine-tuning, or of the step that the published tables give."""
 
-    def entry(row: pd.Series) -> str:
+    def entry(row: Row) -> str:
         joules, half = row["energy_gross_j"], (row["energy_gross_hi_j"] - row["energy_gross_lo_j"]) / 2
         if missing(joules):
             return MISSING
@@ -126,6 +136,9 @@ def joule_grid(results: Results, analysis: Analysis) -> Grid:
     note = f"Gross energy of {costed(results)} in J{spread}; {n}. {_MARKS} {_energy(analysis)}"
     return _grid("energy", "Energy", analysis, value="energy_gross_j", entry=entry, note=note, lowest=True)
 
+
+_UNTOLD = -10.0
+"""A saving rate, or the lower end of its interval, below this is none: the arm might cost eleven times as much."""
 
 _STEP = "one training step on one image"
 _COSTED = {ADAPT: "one fine-tuning", "infer": "one pass over the images", "stream": "one pass of the stream"}
@@ -169,7 +182,7 @@ def _grid(
     analysis: Analysis,
     *,
     value: str,
-    entry: Callable[[pd.Series], str],
+    entry: Callable[[Row], str],
     note: str,
     extra: tuple[tuple[str, Callable[[dict[Hashable, Any]], Entry]], ...] = (),
     drop: tuple[str, ...] = (),
@@ -187,7 +200,7 @@ def _grid(
         singles = part.loc[part["role"] == "single", value].dropna()
         best = singles.index[singles == (singles.min() if lowest else singles.max())] if len(singles) > 1 else []
         cells = {}
-        for index, row in part.iterrows():
+        for index, row in zip(part.index, part.to_dict("records"), strict=True):
             text = entry(row)
             cells[row["arm"]] = Entry(text, index in best, bool(row["is_target"]) and text != MISSING)
         rows.append(

@@ -135,7 +135,9 @@ def _check_model(loaded: LoadedSuite, device: str, launcher: Launcher) -> str | 
     try:
         checked = child.receive(Checked, deadline_s=time.monotonic() + min(BUILD_S, loaded.suite.timeout_s))
     except CellFailedError as error:
-        raise RequestError(f"model.name: building {loaded.suite.model.name}: {error}") from None
+        raise loaded.with_line(RequestError(f"model.name: building {loaded.suite.model.name}: {error}")) from None
+    except RequestError as error:
+        raise loaded.with_line(error) from None
     child.close()
     return checked.code_sha256
 
@@ -193,14 +195,23 @@ def fetch(name: str | None) -> None:
 def _dry_run(loaded: LoadedSuite, options: RunOptions) -> int:
     """Check what a run would check, then print the repeats that it would run, in their order."""
     from bench.run.plan import make_plan
-    from bench.run.runner import check
+    from bench.run.resume import add_fingerprints, fingerprints
+    from bench.run.runner import check, manifest_of
+    from bench.run.session import prepare_data
+    from bench.run.surroundings import make_manifest
     from bench.store.run_dir import RunDir
 
-    check(loaded, options)
-    with _launcher() as launcher:
-        _check_model(loaded, options.device, launcher)
-    records = [] if options.fresh else RunDir(options.out).records([])
+    meter, folder = check(loaded, options), RunDir(options.out)
+    new = make_manifest(loaded, meter.choice, torch_device=options.device)
+    known = new if options.fresh else manifest_of(folder, new, loaded)
+    records = [] if options.fresh else folder.records([])
     plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
+    with _launcher() as launcher:
+        if known.fingerprints is None or not plan.pending:
+            _check_model(loaded, options.device, launcher)
+        else:  # a run that goes on with other data, weights or code is refused
+            done = prepare_data(launcher, loaded, plan, options.device, text.console(stderr=True))
+            add_fingerprints(known, fingerprints(done), folder.path)
     for repeat in plan.pending:
         text.echo(f"{repeat.cell.cell_id} #{repeat.number}")
     text.echo(f"{len(plan.pending)} of {plan.wanted} repeats would run -> {options.out}", err=True)

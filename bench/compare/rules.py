@@ -22,7 +22,7 @@ class Rules:
     Attributes:
         margins: practical margin of `joules` and `accuracy`; a coarse meter or few test images raise it.
         fail_on: what is at least this much worse fails the check; empty where nothing does.
-        basis: which joules, gross (what the battery pays) or net of idle power.
+        basis: which joules, gross, or net of idle power.
         across: compare joules even where device, source or grade differ.
     """
 

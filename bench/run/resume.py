@@ -8,6 +8,7 @@ from bench.errors import RequestError
 from bench.process.messages import PrepareDone
 from bench.store.difference import changes
 from bench.store.manifest import Device, EnergySource, Fingerprints, Manifest, SuiteText
+from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite
 from bench.text import first_few
 
@@ -15,14 +16,15 @@ _AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "ex
 """Keys of a suite that say which cells there are, or how it is called; of the others all must stay as they are."""
 
 
-def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manifest:
-    """The manifest of a run that goes on: the old one, with the new suite where that only adds cells or repeats.
+def continued(old: Manifest, new: Manifest, suite: Suite, where: Path, base: Path = Path()) -> Manifest:
+    """Make the manifest of a continued run: the old one, with the new suite where that only adds cells or repeats.
 
     Args:
         old: of the run in the folder.
         new: as the manifest would be if the run began now.
         suite: that of `new`.
         where: the run folder.
+        base: folder that the suite's relative paths start from.
 
     Raises:
         RequestError: the suite, the torch device, the energy source, its calibration or the machine is another.
@@ -33,7 +35,7 @@ def continued(old: Manifest, new: Manifest, suite: Suite, where: Path) -> Manife
     _refuse(
         where,
         [
-            *(_suite_changes(old.suite, suite) if grown else []),
+            *(_suite_changes(old.suite, suite, base) if grown else []),
             *_device_changes(old, new),
         ],
     )
@@ -120,10 +122,10 @@ def _refuse(where: Path, differences: list[str], way_out: str = _WAY_OUT) -> Non
         raise RequestError(f"{where} holds another run ({first_few(differences)}); {way_out}")
 
 
-def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
-    """What a changed suite changes for the cells that are there already; [] where it only adds some."""
+def _suite_changes(old: SuiteText, suite: Suite, base: Path) -> list[str]:
+    """List what a changed suite changes for the cells that are there already; [] where it only adds some."""
     try:
-        before = Suite.of_content(old.content or {})
+        before = Suite.of_content(old.content or {}, base)
     except (ValueError, RequestError):
         found = changes(old.content or {}, suite.content())
         return [_listed(found)]
@@ -136,8 +138,16 @@ def _suite_changes(old: SuiteText, suite: Suite) -> list[str]:
     lost = [cell.cell_id for cell in before.cells() if cell.cell_id not in cells]
     if lost:
         return [f"the suite lacks {len(lost)} cells of the run, e.g. {lost[0]}"]
-    other = [cell.cell_id for cell in before.cells() if cell != cells[cell.cell_id]]
+    # an older manifest holds absolute paths, a newer one what of them may be published
+    same = {
+        data.label for data in suite.data for was in before.data if data == was or _published(data) == _published(was)
+    }
+    other = [cell.cell_id for cell in before.cells() if cell.data.label not in same]
     return [f"the suite changed what {other[0]} is"] if other else []
+
+
+def _published(data: DataSpec) -> str:
+    return data.model_dump_json()
 
 
 def _listed(found: list[str]) -> str:

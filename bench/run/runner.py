@@ -24,7 +24,6 @@ from bench.store.durable import move
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
-from bench.suite.suite import Suite
 from bench.text import first_few, shown
 
 
@@ -86,9 +85,9 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
     new = make_manifest(loaded, meter.choice, torch_device=options.device)
     if options.fresh:
         _set_aside(folder, console)
-    _manifest(folder, new, loaded.suite)  # what is refused is refused before anything is written
+    manifest_of(folder, new, loaded)  # what is refused is refused before anything is written
     with folder.locked():
-        manifest = _manifest(folder, new, loaded.suite)  # another run may have ended in between
+        manifest = manifest_of(folder, new, loaded)  # another run may have ended in between
         folder.repair()
         damage: list[str] = []
         records = folder.records(damage)
@@ -124,15 +123,15 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
     return meter
 
 
-def _manifest(folder: RunDir, new: Manifest, suite: Suite) -> Manifest:
-    """The manifest to go on with: that of the run in the folder, or a new one in an empty folder.
+def manifest_of(folder: RunDir, new: Manifest, loaded: LoadedSuite) -> Manifest:
+    """Get the manifest to go on with: that of the run in the folder, or the new one in an empty folder.
 
     Raises:
         RequestError: the folder is not ours, or holds another run.
     """
     known = folder.read_manifest()
     if known is not None:
-        return continued(known, new, suite, folder.path)
+        return continued(known, new, loaded.suite, folder.path, loaded.base)
     if folder.path.is_dir() and not folder.is_blank():
         raise RequestError(f"{folder.path}: not empty and not a run's folder; choose another --out")
     return new

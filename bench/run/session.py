@@ -69,8 +69,8 @@ class Session:
         meter: Meter,
         console: Console,
     ) -> None:
+        self._loaded = loaded
         self._suite = loaded.suite
-        self._base = loaded.base
         self._torch_device = torch_device
         self.folder = folder
         self._manifest = manifest
@@ -149,32 +149,7 @@ class Session:
 
     def _prepare(self) -> PrepareDone:
         """Data and source models, made in a process of their own so that the parent stays small and still."""
-        points = {repeat.cell.data.label: repeat.cell.data for repeat in self.plan.pending}
-        job = PrepareJob(self._suite, tuple(points.values()), self._base, self._torch_device)
-        child = self._launcher.start(prepare, job)
-        bars: dict[str, RunProgress] = {}
-        with contextlib.ExitStack() as stack:
-
-            def show(message: Message) -> None:
-                if isinstance(message, Progress):
-                    if message.what not in bars:
-                        stack.close()
-                        bars[message.what] = stack.enter_context(
-                            RunProgress(self._console, message.what, message.total)
-                        )
-                    bars[message.what].to(message.done)
-
-            try:
-                done = child.receive(PrepareDone, on_other=show)
-            except CellTimeoutError as error:
-                raise RequestError(f"could not make data and source model ready: {error}") from None
-            except CellFailedError as error:
-                raise JouletuneError(f"could not make data and source model ready: {error}") from None
-            except BaseException:
-                child.kill()
-                raise
-        child.close()
-        return done
+        return prepare_data(self._launcher, self._loaded, self.plan, self._torch_device, self._console)
 
     def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
         """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
@@ -183,7 +158,7 @@ class Session:
         prepared = self._prepared.prepared[cell.data.label]
         sampler = self._meter.sampler
         window_s = hardware.window_needed_s(sampler.source.info, self._suite.energy.min_window_s)
-        job = CellJob(self._suite, cell, prepared, self._base, self._torch_device, window_s)
+        job = CellJob(self._suite, cell, prepared, self._loaded.base, self._torch_device, window_s)
         deadline_s = started_s + self._suite.timeout_s
         child: Child | None = None
         window: hardware.Window | None = None
@@ -255,6 +230,42 @@ class Session:
             return None
         progress.now("cooling down")
         return hardware.cool_down(self._start_c, limit_s=self._suite.energy.cooldown_s).waited_s
+
+
+def prepare_data(
+    launcher: Launcher, loaded: LoadedSuite, plan: Plan, torch_device: str, console: Console
+) -> PrepareDone:
+    """Make the data and source models of a plan's pending repeats ready, in a process of their own.
+
+    Raises:
+        RequestError: data or model turn out to be wrong, with file and line where a key of the suite is.
+        JouletuneError: the process failed.
+    """
+    points = {repeat.cell.data.label: repeat.cell.data for repeat in plan.pending}
+    child = launcher.start(prepare, PrepareJob(loaded.suite, tuple(points.values()), loaded.base, torch_device))
+    bars: dict[str, RunProgress] = {}
+    with contextlib.ExitStack() as stack:
+
+        def show(message: Message) -> None:
+            if isinstance(message, Progress):
+                if message.what not in bars:
+                    stack.close()
+                    bars[message.what] = stack.enter_context(RunProgress(console, message.what, message.total))
+                bars[message.what].to(message.done)
+
+        try:
+            done = child.receive(PrepareDone, on_other=show)
+        except CellTimeoutError as error:
+            raise RequestError(f"could not make data and source model ready: {error}") from None
+        except CellFailedError as error:
+            raise JouletuneError(f"could not make data and source model ready: {error}") from None
+        except RequestError as error:
+            raise loaded.with_line(error) from None
+        except BaseException:
+            child.kill()
+            raise
+    child.close()
+    return done
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bench.errors import RequestError, nearest, show
 from bench.suite.spec import explained
 from bench.suite.suite import Suite
-from bench.suite.yaml_file import YamlFile, read_yaml
+from bench.suite.yaml_file import YamlFile, parse_yaml, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,16 @@ class LoadedSuite:
     text: str
     origin: str
     base: Path
+
+    def with_line(self, error: RequestError) -> RequestError:
+        """Give an error that begins with a key, as `model.blocks.fc: has no parameters`, the file and the key's line.
+
+        It is for what only torch can find out, in a process that does not have the file.
+        """
+        key, colon, message = str(error).partition(": ")
+        file = parse_yaml(self.text, self.origin)
+        loc = tuple(key.split("."))
+        return file.error(loc, message) if colon and loc[:2] in file.lines else error
 
 
 def shipped_suites() -> dict[str, Path]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -509,8 +510,11 @@ class Suite(Spec):
         return content
 
     @classmethod
-    def of_content(cls, content: Mapping[str, Any]) -> Self:
+    def of_content(cls, content: Mapping[str, Any], base: Path = Path()) -> Self:
         """Make the suite again from its `content`, of this version or of one that knew fewer keys.
+
+        Args:
+            base: folder that relative paths in it start from.
 
         Raises:
             ValueError: the content is not that of a suite, or has what this version does not know.
@@ -521,7 +525,9 @@ class Suite(Spec):
             if entry is not None and entry.kind != "paper":
                 given["model"] = {key: value for key, value in given["model"].items() if key != "width"}
             given["train"] = given.get("train", {}) | content.get("axes", {})
-            given["data"] = tuple(DataSpec.model_validate_json(json.dumps(point)) for point in given["data"])
+            context = {"base": base}
+            points = map(json.dumps, given["data"])
+            given["data"] = tuple(DataSpec.model_validate_json(point, context=context) for point in points)
             given["blocks"] = tuple(map(tuple, given["blocks"]))
             given["methods"] = tuple(
                 Arm(arm["method"], tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in arm["options"]))
@@ -531,7 +537,7 @@ class Suite(Spec):
                 given["work"] = of_content(given["work"])
             if not given["train_size"]:
                 given["train_size"] = ()
-            return cls.model_validate(given)
+            return cls.model_validate(given, context=context)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the content of a suite ({error!r})") from None
 

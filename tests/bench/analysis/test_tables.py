@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -297,3 +298,18 @@ def test_labels_are_plain_text_in_latex_and_markdown() -> None:
     for text in (tex, markdown):
         assert text.replace("\n", "").isprintable()
         assert r"x1b" in text
+
+
+def test_a_net_rate_whose_joules_are_near_0_is_not_told() -> None:
+    records = lines(seeds=3)
+    for record in records:
+        record["energy_net_j"] = (
+            1e-9 if record["blocks"] == "fc" and record["seed"] == 1 else record["energy_gross_j"] / 2
+        )
+    text = to_markdown(made(records)["energy_saving_net"])
+    assert "not told from 0" in text
+    assert "Not told from 0: the net joules are too near to 0" in text
+    assert not [number for number in re.findall(r"[\d.]+", text) if float(number.strip(".") or 0) > 1000]
+    plain = to_markdown(made(lines(seeds=3))["energy_saving"])
+    assert "told from 0" not in plain
+    assert "with the idle power" in plain

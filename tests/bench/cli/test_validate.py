@@ -89,6 +89,8 @@ def test_is_found_out_at_once(
     status, out, err = call(argv, capfd)
     assert (status, out) == (2, ""), err
     assert all(word in err for word in words), err
+    if words[0].startswith("model."):
+        assert err.startswith("error: s.yaml:2: model.")
     assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before
 
 
