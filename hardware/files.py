@@ -34,7 +34,7 @@ def open_file(path: Path, *, limit: int, root: Path | None = None) -> BinaryIO:
     size = os.fstat(descriptor).st_size
     if size > limit:
         os.close(descriptor)
-        raise OSError(errno.EFBIG, f"it has {size:,} bytes; at most {limit:,} are read")
+        raise OSError(errno.EFBIG, f"too large: it has {size:,} bytes; at most {limit:,} are read")
     return os.fdopen(descriptor, "rb")
 
 
@@ -46,7 +46,7 @@ def read_bytes(path: Path, *, limit: int, root: Path | None = None) -> bytes:
     with open_file(path, limit=limit, root=root) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that are read")
+        raise OSError(errno.EFBIG, f"too large: it has more than the {limit:,} bytes that are read")
     return content
 
 
