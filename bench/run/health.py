@@ -50,10 +50,7 @@ def examine(
         like: manifest of a run that this one is to be compared with.
     """
     if like is not None:
-        if like.device is None:
-            yield Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
-        else:
-            yield _same("machine", part(Device, device.facts()).machine, like.device.machine)
+        yield _same_device(like)
     free = shutil.disk_usage(folder).free
     yield Finding("disk", free >= MIN_FREE_BYTES, f"{free / 1e9:.1f} GB free, {MIN_FREE_BYTES / 1e9:.1f} GB needed")
     sampler = hardware.Sampler(choice.source)
@@ -84,6 +81,12 @@ def examine(
     yield Finding("steady", not changed, f"{', '.join(changed) or 'not throttled'}; {warmth}")
     if like is not None:
         yield _same("governor", after.governor, like.device.governor if like.device else None)
+
+
+def _same_device(like: Manifest) -> Finding:
+    if like.device is None:
+        return Finding("machine", False, "the earlier run's manifest.json does not say which one it was")
+    return _same("machine", part(Device, device.facts()).machine, like.device.machine)
 
 
 def _idle_power(baseline: idle.IdleBaseline, like: Manifest | None) -> Finding:
