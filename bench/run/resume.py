@@ -12,7 +12,7 @@ from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite
 from bench.text import first_few
 
-_AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version"}
+_AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version", "battery"}
 """Keys of a suite that say which cells there are, or how it is called; of the others all must stay as they are."""
 
 
@@ -39,7 +39,8 @@ def continued(old: Manifest, new: Manifest, suite: Suite, where: Path, base: Pat
             *_device_changes(old, new),
         ],
     )
-    if grown:
+    profiles = [one and (one.content or {}).get("battery") for one in (old.suite, new.suite)]
+    if grown or profiles[0] != profiles[1]:
         for session in old.sessions:
             session.suite = session.suite or old.suite
         old.suite, old.seeds = new.suite, new.seeds

@@ -34,6 +34,7 @@ from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.suite.arm import Arm
+from bench.suite.battery import BatterySpec
 from bench.suite.data_axis import DataSpec, expand, n_target
 from bench.suite.methods import arms_of, is_block_set, not_in_a_stream, trains
 from bench.suite.spec import Axis, Name, Portable, Seed, Spec, axis, user_path, wrong
@@ -278,6 +279,7 @@ class Suite(Spec):
     split: SplitSpec = SplitSpec()
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_rules)] = ()
+    battery: BatterySpec | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property (its issue 1362)
     @property
@@ -501,7 +503,7 @@ class Suite(Spec):
     def content(self) -> dict[str, Any]:
         """The suite as plain data for a manifest; what it does not use only where former versions had it."""
         content = self.model_dump(mode="json")
-        for key, unused in (("methods", []), ("work", [{ADAPT: None}])):
+        for key, unused in (("methods", []), ("work", [{ADAPT: None}]), ("battery", None)):
             if content[key] == unused:
                 del content[key]
         for point in content["data"]:
@@ -529,6 +531,8 @@ class Suite(Spec):
             points = map(json.dumps, given["data"])
             given["data"] = tuple(DataSpec.model_validate_json(point, context=context) for point in points)
             given["blocks"] = tuple(map(tuple, given["blocks"]))
+            if given.get("battery"):
+                given["battery"] = BatterySpec.model_validate(given["battery"])
             given["methods"] = tuple(
                 Arm(arm["method"], tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in arm["options"]))
                 for arm in given.get("methods", ())
@@ -542,10 +546,10 @@ class Suite(Spec):
             raise ValueError(f"not the content of a suite ({error!r})") from None
 
     def digest(self) -> str:
-        """Hash of the meaning: comments, order of keys and the title do not change it."""
+        """Hash of what is run: comments, order of keys, the title and the battery do not change it."""
         content = self.content()
-        for key in ("title", "version"):
-            del content[key]
+        for key in ("title", "version", "battery"):
+            content.pop(key, None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

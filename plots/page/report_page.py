@@ -5,6 +5,7 @@ Without scripts it loses only what is interactive.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Hashable, Iterable, Sequence
@@ -14,12 +15,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from bench.analysis import Analysis, Results, sentences, wording
+from bench.analysis import Analysis, Results, battery, sentences, wording
 from bench.analysis.tables import Grid
 from bench.compare import Comparison
 from bench.compare.notes import place
 from bench.compare.show import figure, legend, measure_sentence, summary_sentence
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
+from bench.errors import RequestError
+from bench.suite.battery import BatterySpec
 from hardware.measure.grade import FLAGS
 from plots import pareto
 from plots.drawing.style import GRID, INK, MUTED, PAPER, Rendered
@@ -73,7 +76,7 @@ def render(content: Content) -> str:
         sections.append(Section(title="Tables", macro="tables", view={"grids": content.grids, "max_rows": MAX_ROWS}))
     if not results.published:
         sections += [_cells(results, analysis, content.traces), _traces(content.traces)]
-    sections += [_quality(analysis), _facts(results, content.files)]
+    sections += [*_battery(results), _quality(analysis), _facts(results, content.files)]
     quality = analysis.quality
     subtitle = (
         "Figures as printed."
@@ -99,6 +102,35 @@ def _summary(content: Content) -> Section:
         "warnings": [*quality, *content.results.damage, *content.traces.damage],
     }
     return Section(title="Summary", macro="summary", view=view)
+
+
+def _battery(results: Results) -> list[Section]:
+    """Show the life of the battery that a suite describes; nothing where none does."""
+    found = []
+    for manifest, run in zip(results.manifests, results.runs, strict=True):
+        if not manifest.content.get("battery"):
+            continue
+        try:
+            profile = BatterySpec.of(manifest.content["battery"])
+        except RequestError:
+            continue  # of a newer version, or damaged
+        mine = dataclasses.replace(results, records=results.records[results.records["run"] == run])
+        table = battery.lives(mine, profile)
+        rows = table.head(MAX_SENTENCES).to_dict("records")
+        lines = [
+            f"{row['data']} n={row['train_size']:g} {row['arm']} ({row['source']}, grade {row['grade']}): "
+            f"{battery.sentence(row)}"
+            for row in rows
+        ]
+        if len(table) > len(rows):
+            lines.append(f"and {len(table) - len(rows)} more: `jouletune battery` lists them")
+        idle = battery.life(profile)
+        view = {
+            "lines": [*lines, f"never adapting: {battery.life_text(idle.days)}"],
+            "assumed": battery.assumptions(profile),
+        }
+        found.append(Section(title="Battery" if not found else f"Battery of {run}", macro="battery", view=view))
+    return found
 
 
 def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:

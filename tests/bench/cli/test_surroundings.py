@@ -44,6 +44,7 @@ COMMANDS = {
     "report": "report IN/runs/2025-01-01 --out OUT/report",
     "compare": "compare IN/runs/2025-01-01 IN/runs/2025-01-02 --out OUT/compare",
     "history": "history IN/runs --index OUT/index.jsonl --out OUT/history --html",
+    "battery": "battery IN/runs/2025-01-01 --capacity 1Ah --voltage 3.7 --out OUT/battery",
     "verify": "verify IN/runs/2025-01-01",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
