@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -192,7 +193,7 @@ def life_text(days: Range) -> str:
     return f"{span(*days)} days"
 
 
-def sentence(row: Mapping[str, float]) -> str:
+def sentence(row: Mapping[Any, Any]) -> str:
     """One condition's life in a sentence."""
     share = span(100 * row["share_lo"], 100 * row["share_hi"], 2)
     return (
@@ -201,15 +202,19 @@ def sentence(row: Mapping[str, float]) -> str:
     )
 
 
+def _scaled(ends: Range, factor: float, digits: int) -> str:
+    return span(ends[0] * factor, ends[1] * factor, digits)
+
+
 def assumptions(battery: BatterySpec) -> str:
     """What a life was computed from."""
     facts = [
-        f"capacity {span(*(1000 * end for end in battery.capacity), 4)} mAh at {span(*battery.voltage)} V",
-        f"usable share {span(*battery.usable, 2)}",
-        f"self-discharge {span(*(100 * end for end in battery.monthly_loss), 2)} % a month",
-        *([f"temperature factor {span(*battery.cold_factor, 2)}"] if battery.cold_factor != (1.0, 1.0) else []),
-        *([f"converter {span(*battery.efficiency, 2)}"] if battery.efficiency != (1.0, 1.0) else []),
-        f"asleep {span(*(1e6 * end for end in battery.sleep), 4)} \N{MICRO SIGN}A",
+        f"capacity {_scaled(battery.capacity, 1000, 4)} mAh at {span(*battery.voltage)} V",
+        f"usable share {_scaled(battery.usable, 1, 2)}",
+        f"self-discharge {_scaled(battery.monthly_loss, 100, 2)} % a month",
+        *([f"temperature factor {_scaled(battery.cold_factor, 1, 2)}"] if battery.cold_factor != (1.0, 1.0) else []),
+        *([f"converter {_scaled(battery.efficiency, 1, 2)}"] if battery.efficiency != (1.0, 1.0) else []),
+        f"asleep {_scaled(battery.sleep, 1e6, 4)} \N{MICRO SIGN}A",
         *(
             f"{name} {draw.current[1] * 1000:.3g} mA for {100 * draw.share[1]:.3g} %"
             for name, draw in battery.draws.items()

@@ -44,14 +44,16 @@ def battery(run: str, net: bool, out: Path | None, draws: tuple[str, ...], **giv
     from bench.suite.battery import BatterySpec
 
     results = load(run, skip_damaged=True)
-    profile = next((one.content["battery"] for one in results.manifests if one.content.get("battery")), {})
+    profile: dict[str, Any] = next(
+        (one.content["battery"] for one in results.manifests if one.content.get("battery")), {}
+    )
     chosen = {key: value for key, value in given.items() if value is not None}
     for draw in draws:
         name, equals, value = draw.partition("=")
         if not equals:
             raise RequestError(f"--draw {draw}: expected NAME=CURRENT:SHARE, e.g. radio=12mA:0.25%")
         chosen["draws"] = {**chosen.get("draws", {}), name: value}
-    merged = {**profile, **chosen}
+    merged = {**next(filter(None, profiles), {}), **chosen}
     if "capacity" not in merged or "voltage" not in merged:
         raise RequestError("--capacity and --voltage are missing, and RUN's suite has no battery")
     spec = BatterySpec.of(merged)

@@ -57,8 +57,8 @@ def quantity(given: Any, unit: str, *, least: float = 0.0, most: float = MAX, ba
         PydanticCustomError: anything else, or out of range.
     """
     if isinstance(given, list | tuple) and len(given) == 2:
-        low, high = (quantity(one, unit, least=least, most=most) for one in given)  # as a manifest has it
-        return _ordered(low[0], high[1], given)
+        ends = [quantity(one, unit, least=least, most=most) for one in given]  # bare, as a manifest has them
+        return _ordered(ends[0][0], ends[1][1], given)
     expected = f"a number of {unit}, e.g. 5{unit} or 5..6{unit}" if unit else "a number, or a range such as 0.7..0.9"
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise wrong(f"expected {expected}, got {show(given)}")

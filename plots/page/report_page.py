@@ -106,7 +106,7 @@ def _summary(content: Content) -> Section:
 
 def _battery(results: Results) -> list[Section]:
     """Show the life of the battery that a suite describes; nothing where none does."""
-    found = []
+    found: list[Section] = []
     for manifest, run in zip(results.manifests, results.runs, strict=True):
         if not manifest.content.get("battery"):
             continue
