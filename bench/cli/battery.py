@@ -44,9 +44,7 @@ def battery(run: str, net: bool, out: Path | None, draws: tuple[str, ...], **giv
     from bench.suite.battery import BatterySpec
 
     results = load(run, skip_damaged=True)
-    profile: dict[str, Any] = next(
-        (one.content["battery"] for one in results.manifests if one.content.get("battery")), {}
-    )
+    profiles: list[dict[str, Any]] = [one.content.get("battery") or {} for one in results.manifests]
     chosen = {key: value for key, value in given.items() if value is not None}
     for draw in draws:
         name, equals, value = draw.partition("=")
