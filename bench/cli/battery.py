@@ -89,8 +89,7 @@ def battery(run: str, net: bool, out: Path | None, draws: tuple[str, ...], **giv
     console.print("Each range goes from the worst to the best that all the ranges together allow.", soft_wrap=True)
     if out is not None:
         from bench.analysis.tables import to_csv
-        from bench.store.durable import make_folder, write_atomic
+        from bench.store.durable import write_atomic
 
-        make_folder(out)
         write_atomic(out / "battery.csv", to_csv(table))
         text.echo(f"{out / 'battery.csv'}: {len(table)} conditions")
