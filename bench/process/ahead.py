@@ -7,22 +7,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bench.catalog.methods import load_method
 from bench.catalog.models import BlockSet
 from bench.process.child import Parent
 from bench.process.messages import Checked, Timed
 from bench.process.prepare import usable_device
+from bench.suite.arm import Arm
 from bench.suite.suite import Suite
 from bench.suite.training import EngineSpec
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
 STEP_S = 0.05
 """A timed step has as many of its batch's images as take about so long."""
 
-FEW = 8
+FEW = 4
 """Images to warm up with, and to find out by how many more are worth their time."""
 
 TRIES = 4
@@ -38,6 +41,8 @@ class Kind:
         blocks: that are tuned; every parameter for a method that chooses them itself, which is the most it can cost.
         spec: how, with the default of everything that makes no difference to the time of a step.
         images: of a batch; fewer than the batch size where a cell trains on fewer.
+        arm: of a method that gets no labels, which is timed itself; None: fine-tuning as `spec` says.
+        stream: whether it predicts and adapts to one batch after the other.
     """
 
     shape: tuple[int, int, int]
@@ -45,6 +50,8 @@ class Kind:
     spec: EngineSpec
     threads: int | None
     images: int
+    arm: Arm | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,10 @@ def time_kinds(parent: Parent) -> None:
 
 
 def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Timed:
-    """Time a kind of step: fine-tune on random images for one epoch, with a cache for three too, and evaluate.
+    """Time a kind of step on random images: fine-tune for one epoch, with a cache for three too, and evaluate.
+
+    A method that gets no labels adapts to the images once, as its options say; `step_s` is then all that it does with
+    an image.
 
     Raises:
         RequestError: the model cannot be built, or this machine cannot do what the kind asks for.
@@ -99,7 +109,6 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
     n_classes, channels, size = kind.shape
     model = build_model(suite.model, n_classes=n_classes, in_channels=channels, image_size=size, base=base).to(device)
     check_levers(model, kind.spec, device)
-    parameters = train_only(model, suite.block_map, kind.blocks)
 
     def images(n: int) -> Batchable:
         pixels = torch.rand(n, channels, size, size, device=device)
@@ -115,14 +124,27 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
             times.append(time.perf_counter() - started_s)
         return min(times)
 
+    def enough(timed_s: float) -> int:
+        return min(kind.images, max(few, int(few * STEP_S / timed_s)))
+
+    few = min(FEW, kind.images)
+    if kind.arm is not None:
+        adapted = _adapting(kind, kind.arm, suite, model)
+
+        def adapt_s(n: int) -> float:
+            return shortest_s(adapted(images(n).x))
+
+        n = enough(few_s := adapt_s(few))
+        step_s = few_s / few if n == few else adapt_s(n) / n
+        return Timed(0.0, step_s, shortest_s(lambda: mean_loss(model, images(n))) / n)
+    parameters = train_only(model, suite.block_map, kind.blocks)
     with tempfile.TemporaryDirectory() as scratch:
         tuner = Tuner(model, parameters, kind.spec, Path(scratch))
 
         def epochs_s(batch: Batchable, epochs: int) -> float:
             return shortest_s(lambda: tuner.fine_tune(batch, batch, seed=0, epochs=epochs))
 
-        few = min(FEW, kind.images)
-        n = min(kind.images, max(few, int(few * STEP_S / epochs_s(images(few), 1))))
+        n = enough(epochs_s(images(few), 1))
         batch = images(n)
         once_s = epochs_s(batch, 1)
         cached = tuner.cache_mb is not None
@@ -133,3 +155,29 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
     # of what is left to do in an epoch, a step is about three forward passes, an evaluation is one
     pass_s = max(0.0, thrice_s - once_s) / 2 / (4 * n)
     return Timed(forward_s, 3 * pass_s, pass_s)
+
+
+def _adapting(kind: Kind, arm: Arm, suite: Suite, model: nn.Module) -> Callable[[Tensor], Callable[[], None]]:
+    """Make a function that lays out the adaptation of a model to images, [N, C, H, W], by a method without labels."""
+    from bench.models.source_facts import FACTS
+    from bench.training.task import UnlabelledTask
+    from bench.work.adapt import adapt
+
+    loaded = load_method(arm.method)
+    options = loaded.options(dict(arm.options))
+    shared: dict[str, Any] = {"block_map": suite.block_map, "spec": kind.spec, "seed": 0, "n_classes": kind.shape[0]}
+
+    def lay_out(x: Tensor) -> Callable[[], None]:
+        facts = {name: FACTS[name](model, x) for name in loaded.method.source_facts}
+        task = UnlabelledTask(model, x, source_facts=facts, **shared)
+
+        def execute() -> None:
+            task.begin()
+            if kind.stream and loaded.online is not None:
+                loaded.online(task, options)(x)
+            else:
+                adapt(loaded, task, options)
+
+        return execute
+
+    return lay_out

@@ -17,6 +17,7 @@ from bench.process.messages import Timed
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import write_atomic
 from bench.suite.data_axis import DataSpec, image_shape
+from bench.suite.methods import trains
 from bench.suite.suite import Cell, Suite
 from bench.suite.training import EngineSpec, TrainSpec
 from bench.suite.work import Infer, Stream
@@ -88,7 +89,10 @@ class Estimator:
             [suite.model.label, suite.model.width, suite.model.blocks, code],
         ]
         self._keys = {
-            kind: _hash([shared, kind.spec.model_dump(), dataclasses.astuple(kind)[:2], kind.threads, kind.images])
+            kind: _hash(
+                [shared, kind.spec.model_dump(), kind.shape, kind.blocks, kind.threads, kind.images]
+                + ([kind.arm.label, kind.stream] if kind.arm else [])
+            )
             for kind in kinds
         }
         self._path = cache_dir() / "timings.json"
@@ -132,6 +136,8 @@ class Estimator:
         spec = self._suite.tuning(cell)
         each_s = n_train * rates.step_s + n_val * rates.eval_s
         tuning_s = (n_train + n_val) * rates.front_s + spec.epochs * each_s
+        if not trains(cell.arm):
+            tuning_s = n_train * rates.step_s
         pass_s = rates.front_s + rates.eval_s
         if isinstance(cell.work, Stream):
             n_images = min(cell.work.images or n_test, n_test) * len(cell.data.parts)
@@ -143,8 +149,10 @@ class Estimator:
     def _kind_of(self, cell: Cell) -> Kind:
         spec = self._suite.tuning(cell)
         n_train = cell.n_train(self._counts[cell.data.label][1])
+        stream = isinstance(cell.work, Stream)
         batch = cell.work.batch if isinstance(cell.work, Stream) else min(spec.batch_size, n_train)
-        return _kind(cell.data, cell.blocks or (FULL,), spec, spec.threads, batch)
+        kind = _kind(cell.data, cell.blocks or (FULL,), spec, spec.threads, batch)
+        return kind if trains(cell.arm) else dataclasses.replace(kind, arm=cell.arm, stream=stream)
 
     def _source_kind(self, data: DataSpec) -> Kind:
         spec = self._suite.model.source_train

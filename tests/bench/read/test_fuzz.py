@@ -141,7 +141,7 @@ def _load(run: RunDir) -> object:
 
 
 def _health(run: RunDir) -> object:
-    return [*_same_device(run.read_manifest([]) or Manifest())]
+    return [_same_device(run.read_manifest([]) or Manifest())]
 
 
 CONSUMERS: dict[str, Callable[[RunDir], object]] = {

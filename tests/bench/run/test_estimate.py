@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.catalog.methods import load_method, method_names
 from bench.data.locate import image_counts
 from bench.process.ahead import AheadJob, Kind, time_kinds
 from bench.process.launcher import Launcher
@@ -123,3 +124,28 @@ def test_images_of_folders_are_counted(make_suite: Callable[..., Any], tmp_path:
     suite = make_suite(data=entries, train_size=[0.5])
     assert [image_counts(data) for data in suite.data] == [(6, 4), (3, 3)]
     assert image_counts(make_suite().data[0]) == (899, 899)
+
+
+UNLABELLED = [name for name in method_names() if load_method(name).method.labels == "unused"]
+
+
+def test_methods_without_labels_are_timed_as_they_are(
+    make_suite: Callable[..., Suite], cache: Path, tmp_path: Path
+) -> None:
+    methods = [name for name in UNLABELLED if name != "tent"] + [{"tent": {"steps": [1, 8]}}]
+    content = CONTENT | {"blocks": ["fc"], "seeds": [0], "train_size": [200], "train": {"epochs": 50, "threads": 1}}
+    suite = make_suite(**content, methods=methods)
+    estimator = Estimator(suite, device="cpu", code=None)
+    kinds = [kind for kind in estimator.lacking() if kind.arm is not None]
+    assert len(kinds) == len(UNLABELLED) + 1
+    child = Launcher(tmp_path / "log").start(time_kinds, AheadJob(suite, tmp_path, "cpu", tuple(kinds)))
+    rates = {kind.arm.label: child.receive(Timed) for kind in kinds if kind.arm is not None}
+    child.close()
+    assert rates["tent(steps=8)"].step_s > 2 * rates["tent"].step_s
+    assert rates["memo"].step_s > 4 * rates["tent"].step_s  # 32 views of each image
+    assert all(rate.front_s == 0 < rate.eval_s for rate in rates.values())
+    # one adaptation, whatever the epochs of `train` are, which hold for `fc` alone
+    keep_all(estimator, Timed(0.0, 0.01, 0.0))
+    found = estimator.estimate()
+    assert found is not None
+    assert found.work_s == pytest.approx(3 * 200 * 0.01 * (len(kinds) + 50))
