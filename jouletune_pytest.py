@@ -19,8 +19,9 @@ UNMEASURED = "joules_not_measured_because"
 """Property of the report of a test that used `joules` where nothing is measured; its value is the reason."""
 
 MARKER = (
-    "joules(repeats=5, min_window_s=10, idle_s=30, guard_s=2): how the fixture `joules` measures: number and "
-    "length of its windows, of the idle baseline, of the quiet around a window"
+    "joules(repeats=5, min_window_s=10, idle_s=30, guard_s=2, max_j=None, against=None, fail='5%'): how the fixture "
+    "`joules` measures: number and length of its windows, of the idle baseline, of the quiet around a window; and "
+    "what fails the test once it is proven: joules of a call, or so much more than in an earlier run"
 )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 import hardware
 from bench.errors import RequestError, nearest, show
+from bench.pytest_plugin.gate import KEYS, Check, Estimate, estimate
 from bench.run.outcome import window_fields
 from bench.store.record import Record
 from bench.suite.suite import EnergySpec
@@ -30,6 +31,7 @@ class Joules:
         sampler: returns the running sampler when a window is due, given the seconds of an idle baseline; None where
             nothing is measured.
         settings: those of SETTINGS that differ from the defaults.
+        check: judges the windows once they are all measured; may raise.
 
     Attributes:
         enabled: False where benchmarks are disabled; then functions are called once and nothing is measured.
@@ -42,6 +44,7 @@ class Joules:
         name: str,
         sampler: Callable[[float], hardware.Sampler] | None,
         settings: Mapping[str, Any] | None = None,
+        check: Check | None = None,
     ) -> None:
         self.enabled = sampler is not None
         self.records: list[Record] = []
@@ -49,6 +52,32 @@ class Joules:
         self._name = name
         self._sampler = sampler
         self._energy = energy_spec(settings or {})
+        self._check = check
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The joules of one call with their 95 % interval; None where none were measured."""
+        return estimate(self.records)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean gross joules of one call; None where none were measured."""
+        return (found := self.estimate) and found.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Ends of the 95 % interval of `mean`, J."""
+        return (found := self.estimate) and (found.lo, found.hi)
+
+    @property
+    def net(self) -> float | None:
+        """Mean joules of one call net of the idle power before it; None also without an idle baseline."""
+        return (found := self.estimate) and found.net
+
+    @property
+    def grade(self) -> str | None:
+        """Worst grade of the windows; None where nothing was measured."""
+        return max((one.grade for one in self.records if one.grade is not None), default=None)
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function until a window is long enough, in as many windows as repeats; return its last result.
@@ -56,6 +85,7 @@ class Joules:
         Raises:
             RequestError: the energy source is not usable, or this was called before in the same test.
             JouletuneError: the source does not open.
+            AssertionError: the joules are proven to exceed a limit of the marker.
         """
         __tracebackhide__ = True  # a test that fails shows its own lines
         if self._sampler is None:
@@ -65,6 +95,8 @@ class Joules:
         for number in range(self._energy.repeats):
             sampler = self._sampler(self._energy.idle_s)
             result = self._window(sampler, number, function, *args, **kwargs)
+        if self._check is not None:
+            self._check(self.records)
         return result
 
     def _window(
@@ -124,7 +156,7 @@ def energy_spec(settings: Mapping[str, Any]) -> EnergySpec:
     """
     for key in settings:
         if key not in SETTINGS:
-            raise RequestError(f"the marker joules has no argument {show(key)}; {nearest(key, SETTINGS)}")
+            raise RequestError(f"the marker joules has no argument {show(key)}; {nearest(key, (*SETTINGS, *KEYS))}")
     try:
         return EnergySpec.model_validate(
             {key: value if key == "repeats" else _number(value) for key, value in settings.items()}

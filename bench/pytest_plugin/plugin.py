@@ -21,6 +21,7 @@ from rich.console import Console
 
 import hardware
 from bench.errors import JouletuneError, RequestError
+from bench.pytest_plugin.gate import KEYS, Gate
 from bench.pytest_plugin.items import CellItem, SuiteFile, replay_times
 from bench.pytest_plugin.joules import Joules
 from bench.pytest_plugin.report import Entry, summary_lines
@@ -201,8 +202,16 @@ class JoulesPlugin:
         """Make what the fixture `joules` gives a test."""
         settings = {key: value for mark in [*item.iter_markers("joules")][::-1] for key, value in mark.kwargs.items()}
         where, _, name = item.nodeid.partition("::")
+        limits = {key: settings.pop(key) for key in KEYS if key in settings}
         try:
-            return Joules(where, name, self._own_sampler if benchmark.enabled else None, settings)
+            gate = Gate.of(limits, item.config.rootpath)
+            return Joules(
+                where,
+                name,
+                self._own_sampler if benchmark.enabled else None,
+                settings,
+                lambda records: gate.check(records, self._own or Manifest()),
+            )
         except RequestError as error:
             pytest.fail(str(error), pytrace=False)
 

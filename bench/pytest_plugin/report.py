@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.read.baselines import Brackets
 from bench.store.manifest import Manifest
-from bench.text import console
+from bench.text import console, joule_scale
 
 MAX_ROWS = 200
 """Tests in the table; the run folder and the JSON have them all."""
@@ -82,7 +82,10 @@ def summary_lines(
             lines.append(f"`jouletune report {folders[run]}` makes tables, figures and a page of it")
         lines.append("")
     if entries:
-        lines.append("J: of one execution, mean of n; ±: expanded uncertainty of one (k = 2); net: less idle power")
+        lines.append(
+            "joules: of one execution, mean of n; ±: expanded uncertainty of one (k = 2), and net: less idle power, in "
+            "the same unit"
+        )
     return lines
 
 
@@ -91,18 +94,19 @@ def _table(entries: Sequence[Entry]) -> list[str]:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("test", no_wrap=True)
     heads = ["before %", "after %"] if tuned else []
-    for head in (*heads, "s", "J", "±", "J net", "n", "grade"):
+    for head in (*heads, "s", "joules", "±", "net", "n", "grade"):
         table.add_column(head, justify="right", no_wrap=True)
     for entry in sorted(entries, key=lambda entry: entry.nodeid):
         known = entry.figures
+        size, unit = joule_scale(known["energy_gross_j"] or 0.0)
         accuracy = [_text(known[f"accuracy_{when}"], "{:.1f}", 100) for when in ("before", "after")] if tuned else []
         table.add_row(
             entry.figures["cell_id"],
             *accuracy,
             _text(known["time_s"], "{:.3g}"),
-            _text(known["energy_gross_j"], "{:.4g}"),
-            _text(known["energy_u_j"], "{:.2g}"),
-            _text(known["energy_net_j"], "{:.4g}"),
+            _text(known["energy_gross_j"], f"{{:.4g}} {unit}", 1 / size),
+            _text(known["energy_u_j"], "{:.2g}", 1 / size),
+            _text(known["energy_net_j"], "{:.4g}", 1 / size),
             str(known["energy_repeats"] or len(entry.records)),
             known["grade"] or "-",
         )

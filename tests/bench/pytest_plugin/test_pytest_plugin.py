@@ -71,6 +71,23 @@ def test_raises(benchmark, joules):
         joules(no_luck)
 """
 
+GATED = """
+import pytest
+
+@pytest.mark.joules(repeats=3, min_window_s=0.2, idle_s=0, guard_s=0, max_j=1e-12)
+def test_too_much(joules):
+    joules(sum, range(100))
+
+@pytest.mark.joules(repeats=3, min_window_s=0.2, idle_s=0.2, guard_s=0, max_j=1e6, against="nothing-yet.json")
+def test_within(joules):
+    assert (joules.mean, joules.interval, joules.net, joules.grade) == (None, None, None, None)
+    joules(sum, range(100))
+    if joules.enabled:
+        assert joules.interval[0] < joules.mean < joules.interval[1] < 1
+        assert joules.net < joules.mean
+        assert joules.grade == "C"
+"""
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -105,6 +122,17 @@ def records(project: Path) -> list[dict[str, Any]]:
 
 def outcome(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip().splitlines()[-1]
+
+
+def test_marker_fails_what_is_proven_and_warns_of_what_cannot_be_checked(pytest_there: Run, project: Path) -> None:
+    (project / "test_gated.py").write_text(GATED)
+    done = pytest_there("test_gated.py", "--joules-source", "simulated")
+    assert "1 failed, 1 passed, 1 warning" in done.stdout
+    assert re.search(r"J a call, 95 % interval .* of 3 windows: more than max_j=1e-12 J", done.stdout)
+    assert "were not checked: against=nothing-yet.json" in done.stdout
+    assert "too_much" in done.stdout[done.stdout.index("joules and accuracies") :]
+    off = pytest_there("test_gated.py", "--benchmark-disable")
+    assert "2 passed" in off.stdout
 
 
 # -- opt-in --------------------------------------------------------------------------------------------
