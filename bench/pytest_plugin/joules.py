@@ -62,17 +62,20 @@ class Joules:
     @property
     def mean(self) -> float | None:
         """Mean gross joules of one call; None where none were measured."""
-        return (found := self.estimate) and found.mean
+        found = self.estimate
+        return None if found is None else found.mean
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Ends of the 95 % interval of `mean`, J."""
-        return (found := self.estimate) and (found.lo, found.hi)
+        found = self.estimate
+        return None if found is None else (found.lo, found.hi)
 
     @property
     def net(self) -> float | None:
         """Mean joules of one call net of the idle power before it; None also without an idle baseline."""
-        return (found := self.estimate) and found.net
+        found = self.estimate
+        return None if found is None else found.net
 
     @property
     def grade(self) -> str | None:
