@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+def _ci_options(command: Any) -> Any:
+    """Add the options of a command whose verdicts a CI server shows."""
+    junit = click.option(
+        "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write verdicts as JUnit XML."
+    )
+    github = click.option("--github", is_flag=True, help="Print proven changes as annotations of GitHub's workflows.")
+    return junit(github(command))
+
+
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
@@ -56,7 +65,11 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for compare.csv, compare.md and, against `paper`, figures."
 )
-def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
+@_ci_options
+@click.option("--only-changed", is_flag=True, help="List only conditions that are worse, better or differ.")
+def compare(
+    run: str, base: str, *, out: Path | None, only_changed: bool, junit: Path | None, github: bool, **options: Any
+) -> int:
     """Compare RUN with BASE per condition; `paper` stands for the published tables.
 
     Only a change beyond chance and margin is called better or worse. `not enough data` never fails a check.
@@ -71,9 +84,12 @@ def compare(run: str, base: str, out: Path | None, **options: Any) -> int:
         from plots.beside_paper import draw
         from plots.drawing.style import save
 
-        written += _write(out, "compare", show.to_csv(comparison), show.to_markdown(comparison))
+        markdown = show.to_markdown(comparison, only_changed=only_changed)
+        written += _write(out, "compare", show.to_csv(comparison), markdown)
         written += [path for drawn in draw(comparison) for path in save(drawn, out)]
-    return _finish(text.console(), show.terminal(comparison), show.WIDTH, written, show.failing_sentence(comparison))
+    written += _tell_ci(f"{comparison.run} against {comparison.base}", show.cases(comparison), junit, github)
+    shown = show.terminal(comparison, only_changed=only_changed)
+    return _finish(text.console(), shown, show.WIDTH, written, show.failing_sentence(comparison))
 
 
 @click.command()
@@ -183,7 +199,8 @@ def verify(run: Path) -> int:
 @click.option("--since", metavar="DAY", help="Fail only on changes that began on this day or later, e.g. 2026-03-04.")
 @click.option("--html", is_flag=True, help="Also write history.html, a page.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for history.csv, history.md and the page.")
-def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
+@_ci_options
+def history(folders: tuple[str, ...], out: Path | None, junit: Path | None, github: bool, **options: Any) -> int:
     """Find since which night a condition costs more or less, over many runs of one device.
 
     DIR is a run folder or a folder of run folders. An index beside the runs keeps what was read.
@@ -214,8 +231,26 @@ def history(folders: tuple[str, ...], out: Path | None, **options: Any) -> int:
         from plots.page.history_page import write_history
 
         written.append(write_history(found, (out or found.nights.home) / "history.html"))
+    written += _tell_ci("history", show.cases(found, found.failing(since)), junit, github)
     short = show.failing_sentence(found.failing(since), found)
     return _finish(console, show.terminal(found), show.WIDTH, written, short)
+
+
+def _tell_ci(name: str, cases: list[Any], junit: Path | None, github: bool) -> list[Path]:
+    """Write verdicts as JUnit's XML, and print them as annotations of GitHub's; return the file.
+
+    Raises:
+        JouletuneError: the file cannot be written.
+    """
+    from bench.analysis import ci
+    from bench.store.durable import write_atomic
+
+    if github:
+        text.echo(*ci.github(cases) or ["no annotation: no proven change"])
+    if junit is None:
+        return []
+    write_atomic(junit, ci.junit(name, cases))
+    return [junit]
 
 
 def _write(folder: Path, name: str, csv: str, markdown: str) -> list[Path]:

@@ -10,10 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.ci import Case, Outcome
 from bench.analysis.tables import escape_markdown
 from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import MISSING, count, interval, missing, points
 from bench.compare.comparison import Comparison
+from bench.compare.differences import CONDITION
 from bench.compare.notes import NAMED, name_conditions, place
 from bench.compare.rules import limit_text
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
@@ -109,8 +111,13 @@ def _heading(comparison: Comparison, measure: Measure) -> str:
 # -- terminal ----------------------------------------------------------------------------------------
 
 
-def terminal(comparison: Comparison) -> Group:
-    """Summary, table and notes, for a console of at most WIDTH columns."""
+def terminal(comparison: Comparison, *, only_changed: bool = False) -> Group:
+    """Summary, table and notes, for a console of at most WIDTH columns.
+
+    Args:
+        only_changed: list only the conditions that are worse, better or differ.
+    """
+    listed = changed(comparison) if only_changed else comparison.conditions
     parts: list[Text | Table] = [
         Text(summary_sentence(comparison), style="bold"),
         Text(f"RUN {comparison.run} against BASE {comparison.base}", style="dim"),
@@ -119,8 +126,11 @@ def terminal(comparison: Comparison) -> Group:
         parts.append(Text("; ".join(measure_sentence(comparison, m) for m in comparison.measures), style="dim"))
     parts += [Text(sentence) for sentence in comparison.headlines]
     parts += [Text(warning, style="yellow") for warning in comparison.warnings]
-    parts += [Text(), _table(comparison)]
-    left = len(comparison.conditions) - MAX_ROWS
+    if len(listed) or not only_changed:
+        parts += [Text(), _table(comparison, listed)]
+    if len(listed) < len(comparison.conditions):
+        parts.append(Text(f"{unchanged(comparison)} not listed", style="dim"))
+    left = len(listed) - MAX_ROWS
     if left > 0:
         parts.append(Text(f"and {left} more conditions; --out DIR writes them all", style="dim"))
     parts.append(Text(legend(comparison), style="dim"))
@@ -128,12 +138,24 @@ def terminal(comparison: Comparison) -> Group:
     return Group(*parts)
 
 
-def _table(comparison: Comparison) -> Table:
+def changed(comparison: Comparison) -> pd.DataFrame:
+    """The conditions that are worse, better or differ, in one measure at least."""
+    verdicts = comparison.conditions[[f"{measure.name}_verdict" for measure in comparison.measures]]
+    return comparison.conditions[verdicts.isin([WORSE, BETTER, DIFFERS]).any(axis=1)]
+
+
+def unchanged(comparison: Comparison) -> str:
+    """'41 conditions without a proven change'."""
+    left = len(comparison.conditions) - len(changed(comparison))
+    return f"{count(left, 'condition')} without a proven change"
+
+
+def _table(comparison: Comparison, listed: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("condition", overflow="fold", max_width=36)
     for measure in comparison.measures:
         table.add_column(_heading(comparison, measure), overflow="fold", max_width=29)
-    for row in comparison.conditions.head(MAX_ROWS).to_dict("records"):
+    for row in listed.head(MAX_ROWS).to_dict("records"):
         label = Text(f"{place(row)}\n  {row['arm']}")
         entries = []
         for measure in comparison.measures:
@@ -201,8 +223,37 @@ def to_csv(comparison: Comparison) -> str:
 _CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "p", "p_holm", "verdict", "why")
 
 
-def to_markdown(comparison: Comparison) -> str:
-    """Heading, summary, pipe table with every condition, legend and notes."""
+_OUTCOMES: dict[str, Outcome] = {
+    WORSE: "worse", DIFFERS: "worse", BETTER: "better", NOT_ENOUGH: "skipped", "": "skipped",
+}  # fmt: skip
+
+
+def cases(comparison: Comparison) -> list[Case]:
+    """A verdict for each condition and measure, for CI."""
+    failing = {(*map(str, row[:-1]), row[-1]) for row in comparison.failing()[[*CONDITION, "measure"]].to_numpy()}
+    found = []
+    for row in comparison.conditions.to_dict("records"):
+        for measure in comparison.measures:
+            verdict = row[f"{measure.name}_verdict"]
+            outcome = _OUTCOMES.get(verdict, "passed")
+            if (*(str(row[key]) for key in CONDITION), measure.name) in failing:
+                outcome = "failed"
+            why = row[f"{measure.name}_why"] or _detail(row, measure)
+            text = f"{figure(row, measure)} {measure.unit} against {comparison.base}"
+            detail = _detail(row, measure)
+            found.append(
+                Case(
+                    group=measure.heading,
+                    name=f"{place(row)} {row['arm']}",
+                    outcome=outcome,
+                    text=f"not compared: {why}" if not verdict else f"{text}: {detail}",
+                )
+            )
+    return found
+
+
+def to_markdown(comparison: Comparison, *, only_changed: bool = False) -> str:
+    """Heading, summary, pipe table with every condition, or only the changed ones, legend and notes."""
     head = ["Condition", *(f"{m.heading.capitalize()}, {m.unit}" for m in comparison.measures for _ in (0,))]
     header = [head[0]]
     for measure, title in zip(comparison.measures, head[1:], strict=True):
@@ -216,7 +267,8 @@ def to_markdown(comparison: Comparison) -> str:
         "| " + " | ".join(header) + " |",
         "| --- |" + " ---: | --- | ---: |" * len(comparison.measures),
     ]
-    for row in comparison.conditions.to_dict("records"):
+    listed = changed(comparison) if only_changed else comparison.conditions
+    for row in listed.to_dict("records"):
         entries = [f"{place(row)} {row['arm']}"]
         for measure in comparison.measures:
             n = row[f"{measure.name}_n"]
@@ -226,5 +278,7 @@ def to_markdown(comparison: Comparison) -> str:
                 MISSING if missing(n) or not row[f"{measure.name}_test"] else f"{n:.0f}",
             ]
         lines.append("| " + " | ".join(map(escape_markdown, entries)) + " |")
+    if len(listed) < len(comparison.conditions):
+        lines += ["", f"{unchanged(comparison)} not listed."]
     notes = [f"- {escape_markdown(note)}" for note in comparison.notes]
     return "\n".join([*lines, "", escape_markdown(legend(comparison)), "", *notes, ""])

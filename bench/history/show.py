@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.ci import Case, Outcome
 from bench.analysis.tables import escape_markdown
 from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import count
@@ -107,6 +108,32 @@ def failing_sentence(failing: Sequence[Change], history: History) -> str:
     who = "; ".join(f"{wording.sentence(change, history)}" for change in failing[:3])
     more = f"; and {len(failing) - 3} more" if len(failing) > 3 else ""
     return f"{count(len(failing), 'proven change')} for the worse by {limits}: {who}{more}"
+
+
+def cases(history: History, failing: Sequence[Change]) -> list[Case]:
+    """A verdict for each proven change, for CI; one that says so where there is none.
+
+    Args:
+        failing: the changes that fail a check.
+    """
+    found = []
+    for change in history.changes:
+        bad = change.worse and change.recovered is None
+        outcome: Outcome = "failed" if change in failing else "worse" if bad else "better"
+        if change.worse and not bad:
+            outcome = "passed"
+        data, train_size, arm = change.condition
+        found.append(
+            Case(
+                group=change.measure.heading,
+                name=f"{data} n={train_size:g} {arm}",
+                outcome=outcome,
+                text=f"{wording.sentence(change, history)}: {wording.detail(change, history)}",
+            )
+        )
+    return found or [
+        Case(group="history", name=wording.title(history), outcome="passed", text=wording.verdict(history))
+    ]
 
 
 # -- files -------------------------------------------------------------------------------------------
