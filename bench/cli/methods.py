@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from bench import text
 from bench.errors import RequestError
-
-if TYPE_CHECKING:
-    from bench.catalog.methods import Options
 
 
 @click.command()
@@ -22,9 +17,11 @@ def methods(name: str | None) -> None:
     from bench.catalog.methods import load_method, method_names
 
     if name is not None:
+        from bench.suite.json_schema import meanings
+
         kind = load_method(name).method.options
         text.echo(*_lines(name, 0))
-        for option, meaning in _meanings(kind).items():
+        for option, meaning in meanings(kind).items():
             text.echo(f"  {option}: {meaning}")
         return
     width = max(map(len, method_names()))
@@ -48,18 +45,3 @@ def _lines(name: str, width: int) -> list[str]:
     facts = [f"needs {', '.join(needs) or 'nothing'}", ", ".join(options), method.cite]
     facts += [package] if package != "jouletune" else []
     return [f"{name:{width}}  {method.about}", f"{'':{width}}  {'; '.join(filter(None, facts))}"]
-
-
-def _meanings(kind: type[Options]) -> dict[str, str]:
-    """What each option means, from the section Attributes of its class."""
-    _, _, section = (kind.__doc__ or "").partition("Attributes:")
-    found: dict[str, str] = {}
-    option = ""
-    for line in section.splitlines():
-        name, colon, rest = line.strip().partition(": ")
-        if colon and name in kind.model_fields:
-            option = name
-            found[option] = rest
-        elif option:
-            found[option] = f"{found[option]} {line.strip()}".strip()
-    return found

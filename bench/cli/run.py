@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from bench.suite.load import LoadedSuite
 
 
+def complete_suite(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[Any]:
+    """Complete the name of a shipped suite, or a path."""
+    from click.shell_completion import CompletionItem
+
+    from bench.suite.load import shipped_suites
+
+    return [
+        *(CompletionItem(name) for name in shipped_suites() if name.startswith(begun)),
+        CompletionItem(begun, "file"),
+    ]
+
+
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suite)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: results/SUITE]")
 @click.option(
     "--source", default="auto", show_default=True, metavar="NAME", help="Energy source; see `jouletune sources`."
@@ -69,13 +81,16 @@ def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
 @click.argument("name", required=False)
 def list_suites(name: str | None) -> None:
     """List the shipped suites, or print the suite NAME, to copy and change."""
-    from bench.suite.load import load_suite, shipped_suites
+    from bench.suite.load import SCHEMA, load_suite, shipped_suites
 
     names = shipped_suites()
     if name is not None:
         if name not in names:
             raise RequestError(f"no suite is called {name!r}; {nearest(name, names)}")
-        text.echo(*names[name].read_text(encoding="utf-8").splitlines())
+        # a copy lies elsewhere: its editor has to find the schema that came with this version
+        schema = names[name].with_name(SCHEMA)
+        lines = names[name].read_text(encoding="utf-8").splitlines()
+        text.echo(*(line.replace(f"$schema={SCHEMA}", f"$schema={schema}") for line in lines))
         return
     width = max(map(len, names))
     for known in names:

@@ -255,6 +255,12 @@ _SHIFT_KEYS = [*dict.fromkeys(_SHIFTS.keys())]
 KEYS = tuple(dict.fromkeys(["dataset", *_SHIFT_KEYS, *_DATASETS.keys(), "level", "name"]))
 
 
+def image_keys() -> dict[str, Any]:
+    """JSON schema of each key that some dataset or shift has."""
+    members = (*_DATASETS.members, *_SHIFTS.members)
+    return {key: value for member in members for key, value in member.model_json_schema()["properties"].items()}
+
+
 def expand(entries: Any, info: ValidationInfo) -> Any:
     """Make all points of the data axis from the entries of a suite; what is a tuple of points already passes.
 

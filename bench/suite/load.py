@@ -14,6 +14,9 @@ from bench.suite.spec import explained
 from bench.suite.suite import Suite
 from bench.suite.yaml_file import YamlFile, parse_yaml, read_yaml
 
+SCHEMA = "suite.schema.json"
+"""File beside the shipped suites with their JSON schema, `bench.suite.json_schema`."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedSuite:

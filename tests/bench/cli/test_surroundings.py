@@ -35,6 +35,8 @@ COMMANDS = {
     "ls": "ls",
     "ls NAME": "ls quickstart",
     "methods": "methods",
+    "blocks": "blocks resnet8",
+    "completion": "completion bash",
     "validate": "validate IN/tiny.yaml",
     "fetch": "fetch",
     "sources": "sources",
