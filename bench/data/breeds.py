@@ -1,4 +1,4 @@
-"""A subpopulation shift from folders named by class, as ImageNet has them: only the classes of the table are read."""
+"""Read the images of a subpopulation shift from folders named by class, as ImageNet's, for the classes of a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = ("train", "val")
 
 
 def read_breeds(data: DataSpec, located: Located, progress: Progress) -> tuple[Images, Images]:
-    """Both sides, labelled with the superclass. Each side joins the training and the validation part where both are.
+    """Read both sides, labelled with the superclass. Each has the images of the training and the validation part.
 
     Raises:
         RequestError: a class has no images, or one that cannot be read.
@@ -39,7 +39,7 @@ def superclasses_of(data: DataSpec, located: Located) -> Superclasses:
 
 
 def class_folders(root: Path, wnid: str) -> list[Path]:
-    """Where the images of a class lie."""
+    """List the folders of the images of a class."""
     return [root / part / wnid for part in PARTS if (root / part / wnid).is_dir()]
 
 

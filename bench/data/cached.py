@@ -1,4 +1,4 @@
-"""Images in the cache: a folder of arrays that appears whole, reaches the disk, and is checked before it is used."""
+"""Keep images in the cache, in a folder of arrays that appears whole, is synced, and is checked before use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTS = "facts.json"
 
 
 def write(folder: Path, sides: tuple[Images, Images], facts: Mapping[str, Any], shared: Mapping[str, Path]) -> None:
-    """Write both sides of a domain and what is known of them; where two processes make the same, the first wins.
+    """Write both sides of a domain and facts on them. Where two processes make the same folder, the first one stays.
 
     Args:
         folder: to be made; replaced where it is damaged.
@@ -99,7 +99,7 @@ _DIGESTS: dict[tuple[int, ...], str] = {}
 
 
 def _link(old: Path, new: Path) -> None:
-    """The same file under another name; a copy where the disk has no links."""
+    """Link a file under another name; copy it where the file system has no links."""
     try:
         os.link(old, new)
     except OSError:

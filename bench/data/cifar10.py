@@ -1,4 +1,4 @@
-"""CIFAR-10 in the forms it lies about in, and CIFAR-10-C as published (Zenodo 2535967), read where they lie."""
+"""Read CIFAR-10 in each of its usual forms, and CIFAR-10-C as published (Zenodo 2535967), without unpacking."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ARRAY_BYTES = 2_000_000_000
 
 
 def read_cifar10(located: Located, progress: Progress) -> tuple[Images, Images]:
-    """Train and test part, from torchvision's download, an image folder, or an archive of one."""
+    """Read train and test part from torchvision's download, an image folder, or an archive of one."""
     assert located.path is not None
     if located.form == "pickles":
         return _cifar10_part(located.path, train=True), _cifar10_part(located.path, train=False)
@@ -46,7 +46,7 @@ def _cifar10_part(root: Path, *, train: bool) -> Images:
 
 
 def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
-    """An archive of train/<class>/<image> and test/<class>/<image>."""
+    """Read an archive of train/<class>/<image> and test/<class>/<image>."""
 
     def place(parts: tuple[str, ...]) -> tuple[int, str] | None:
         return (PARTS.index(parts[0]), parts[1]) if len(parts) == 3 and parts[0] in PARTS else None
@@ -67,7 +67,7 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
 
 
 def read_cifar10c(path: Path, shift: str, severity: int, classes: tuple[str, ...]) -> Images:
-    """The images of one corruption at one severity; nothing else of the 150 MB of its file is read.
+    """Read the images of one corruption at one severity, and nothing else of the 150 MB of its file.
 
     Args:
         path: the folder CIFAR-10-C/ or the archive CIFAR-10-C.tar.
@@ -113,7 +113,7 @@ def _array(path: Path, name: str) -> npt.NDArray[Any]:
 
 
 def _mapped(archive: Path, start: int) -> npt.NDArray[Any]:
-    """An archive without compression holds a file's bytes as they are, so they can be mapped too."""
+    """Map an array in an archive, which without compression holds the bytes of a file as they are."""
     with archive.open("rb") as file:
         file.seek(start)
         version = np.lib.format.read_magic(file)

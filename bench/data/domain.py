@@ -1,4 +1,4 @@
-"""Domain: the source images a model learned from and the target images it meets, made once and cached."""
+"""Domain: the source and the target images of a shift, made once and cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec
 
 VERSION = 2
-"""Raised when the making of a domain changes, so that no cached domain of an older one is used."""
+"""Version of `make_domain`: raise it when that changes, so that no older cached domain is used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Clean:
-    """CIFAR-10 as it is, cached: a suite of 15 corruptions decodes it once."""
+    """Unshifted CIFAR-10, cached, so that a suite of 15 corruptions decodes it once."""
 
     folder: Path
     source: Images
@@ -195,7 +195,7 @@ def _images_key(located: Located) -> str:
 
 
 def _inputs(data: DataSpec | None, located: Located) -> list[Path]:
-    """The files and folders of images that are read; far larger ones may lie beside them, and are left alone."""
+    """List the files and folders of images that are read; others beside them are not looked at."""
     if located.path is None:
         return []
     table = [located.table] if located.table is not None else []
@@ -215,7 +215,7 @@ def _inputs(data: DataSpec | None, located: Located) -> list[Path]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Changes when a file is added, removed, resized or rewritten; contents are not read, which would take minutes."""
+    """Hash names, sizes and times of the files of a folder; contents are not read, which would take minutes."""
     files = [path] if path.is_file() else image_files(path) if path.is_dir() else []
     digest = hashlib.sha256()
     for file in files:

@@ -1,4 +1,4 @@
-"""Downloads ahead of a run: datasets and released checkpoints, into the cache, each checked against its hash."""
+"""Download datasets and released checkpoints into the cache, each checked against its hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where data lies: the user's data folder, the cache, and what to do when neither has it."""
+"""Find data in the user's data folder or in the cache, and say how to get what is in neither."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".
 
 
 def data_dirs() -> list[Path]:
-    """Folders to look in: JOULETUNE_DATA where it is set, then the cache that `fetch` fills."""
+    """List the folders to look in: JOULETUNE_DATA where it is set, then the cache that `fetch` fills."""
     given = os.environ.get("JOULETUNE_DATA")
     return [*([Path(given).expanduser().resolve()] if given else []), cache_dir() / "data"]
 
@@ -133,7 +133,7 @@ def _locate_cifar10c() -> Located:
 
 
 def find_cifar10c() -> Path | None:
-    """The folder of CIFAR-10-C's arrays, or its archive, in the first folder of data that has one."""
+    """Find the folder of CIFAR-10-C's arrays, or its archive, in the first data folder that has one."""
     for folder in data_dirs():
         if (folder / CIFAR10C / "labels.npy").is_file():
             return folder / CIFAR10C
@@ -252,7 +252,7 @@ def image_counts(data: DataSpec) -> tuple[int, int]:
 
 
 def _variant(folder: Path) -> str | None:
-    """JPEG where the images are: re-encoding changes accuracies, so every figure names it."""
+    """Get 'JPEG' where the images are JPEGs: re-encoding changes accuracies, so every figure names it."""
     first = next((path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES), None)
     return "JPEG" if first is not None and first.suffix.lower() in (".jpg", ".jpeg") else None
 

@@ -1,6 +1,6 @@
 """Noise put into one block of a model, of the size that leaves a given accuracy; found once and cached.
 
-The experiment that motivates target blocks in arXiv 2403.15905: what was broken in one block should be mended there.
+The experiment that motivates target blocks in arXiv 2403.15905: tuning the noised block should restore most accuracy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.suite.suite import Suite
 from bench.training.loop import accuracy, to_tensors
 
 VERSION = 1
-"""Raised when the search changes, so that no cached result of an older one is used."""
+"""Version of the search: raise it when that changes, so that no older cached result is used."""
 
 IMAGES = 1000
 """Source images that the accuracy is taken from; those of the target stay unseen."""
@@ -137,7 +137,7 @@ def _search(
 
 
 class _Noise:
-    """A model, one draw for the parameters of a block, and source images to see what it does."""
+    """A model, one random draw for the parameters of a block, and source images to measure its effect on."""
 
     def __init__(self, model: nn.Module, suite: Suite, block: str, domain: Domain) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""From a model's name to a torch module with the outputs and the input size of the data."""
+"""Build the torch module of a model's name, with the outputs and the input size of the data."""
 
 from __future__ import annotations
 

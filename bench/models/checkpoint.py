@@ -1,4 +1,4 @@
-"""Weights from a file: never executed, loaded strictly, and what does not fit is named."""
+"""Load weights from a file without executing anything in it, strictly, and name what does not fit."""
 
 from __future__ import annotations
 

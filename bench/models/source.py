@@ -21,7 +21,7 @@ from bench.training.augment import augment, keep
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
 
 VERSION = 2
-"""Raised when training a source model changes, so that no cached model of an older one is used."""
+"""Version of the training: raise it when that changes, so that no older cached model is used."""
 
 
 def load_source_model(spec: ModelSpec, domain: Domain, weights: Path, base: Path) -> torch.nn.Module:

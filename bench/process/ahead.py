@@ -1,4 +1,4 @@
-"""Ahead of a run: check a user's model, and time a few steps, each in a process of its own."""
+"""Check a user's model and time a few steps before a run, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STEP_S = 0.05
-"""A timed step has as many of its batch's images as take about so long."""
+"""Wanted duration of a timed step: it has as many images, of its batch at most, as take about so long."""
 
 FEW = 4
 """Images to warm up with, and to find out by how many more are worth their time."""
 
 TRIES = 4
-"""Times a step is timed; the shortest counts, as whatever else the machine does only ever adds."""
+"""Number of times a step is timed. The shortest counts: other load only adds to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What decides how long a step takes: cells that share it are timed once.
+    """The properties that determine the duration of a step; cells that share them are timed once.
 
     Attributes:
         shape: classes, channels and pixels of a side.

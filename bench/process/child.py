@@ -1,4 +1,4 @@
-"""What every child process does first and last: a process group, output to the log, a message for an error."""
+"""Set up a child process, with a process group and its output in the log, and end it, with a message of an error."""
 
 from __future__ import annotations
 

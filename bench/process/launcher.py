@@ -1,4 +1,4 @@
-"""Child processes: started in milliseconds from a server that has torch imported, and killed for certain."""
+"""Start child processes in milliseconds from a server that has torch imported, and kill them with all they started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CellTimeoutError(CellFailedError):
 
 
 class Launcher:
-    """Starts children from one server per process, which ends with this process, however that ends."""
+    """Start children from one server per process, which ends with this process, also when that is killed."""
 
     def __init__(self, log: Path) -> None:
         self._log = log

@@ -23,7 +23,7 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a data point needs, made and cached: the domain's folder and the source model's weights.
+    """Files that a data point needs: the domain's folder and the source model's weights, in the cache.
 
     Attributes:
         data_sha256: fingerprint of the images, labels and class names.
@@ -52,7 +52,7 @@ class PrepareJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long step of preparing is.
+    """Progress of a long step of preparing.
 
     Attributes:
         limit_s: the child is stopped if its next message takes longer.
@@ -141,7 +141,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Something broke in the child.
+    """An error ended the child's work.
 
     Attributes:
         request: the request was wrong (exit 2), rather than this one cell.

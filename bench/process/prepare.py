@@ -1,4 +1,4 @@
-"""Before any cell: data read, shifted and cached, source models trained, blocks checked. In a process of its own."""
+"""Prepare a run in a process of its own: read, shift and cache data, train source models, check blocks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def prepare(parent: Parent) -> None:
 
 
 class _Reporter:
-    """Tells the parent how far a long step is, a few times a second at most."""
+    """Report the progress of a long step to the parent, a few times a second at most."""
 
     def __init__(self, parent: Parent, what: str) -> None:
         self._parent = parent
@@ -98,7 +98,7 @@ class _Reporter:
 
 
 def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
-    """What a suite of a user's own folders can only be checked for once they are read."""
+    """Check split and train sizes against the number of images, which of a user's folders is known only now."""
     split = job.suite.split
     pool, n_val = round(split.pool * n_target), round(split.val * n_target)
     if n_val < 1 or n_target - pool - n_val < 1:
@@ -112,7 +112,7 @@ def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
 
 
 def usable_device(name: str) -> tuple[torch.device, str]:
-    """A torch device by name, and what it calls itself.
+    """Get a torch device by name, and the name of the hardware.
 
     Raises:
         RequestError: no such device, or torch cannot use it.

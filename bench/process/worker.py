@@ -1,4 +1,4 @@
-"""One cell in a fresh process: load, warm up, wait, work, wait, evaluate."""
+"""Run one cell in a fresh process: load, warm up, wait, work, wait, evaluate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Campaign: a run whose cells somebody else asks for one by one, e.g. a test session, without giving up its order."""
+"""Campaign: run the cells of a suite as a caller asks for them, e.g. a test session, in the order of the plan."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from bench.suite.load import LoadedSuite
 class Campaign:
     """One run folder, filled as cells are asked for.
 
-    The plan interleaves the repeats of all cells, so that a drift meets them alike. `finish` keeps to that order: it
-    does what comes before the last repeat of the cell that is asked for, and leaves the rest for the next call.
+    The plan interleaves the repeats of all cells, so that a drift affects them alike. `finish` keeps that order: it
+    runs all repeats up to the last one of the cell that is asked for.
 
     Args:
         loaded: the suite.
@@ -48,7 +48,7 @@ class Campaign:
         return self.folder.cells_path.is_file()
 
     def finish(self, cell_id: str) -> list[dict[str, Any]]:
-        """Do what the cell still lacks; its records, oldest first.
+        """Run the missing repeats of a cell. Returns all of its records, oldest first.
 
         Raises:
             RequestError: the run cannot begin: wrong data, another run in the folder.
@@ -62,7 +62,7 @@ class Campaign:
         return [record for record in self.folder.records([]) if record["cell_id"] == cell_id]
 
     def begin(self) -> None:
-        """Take hold of the folder and the energy source, if `close` or nobody has done so.
+        """Lock the folder and open the energy source, unless that is done.
 
         Raises:
             RequestError, JouletuneError: see `finish`.
@@ -108,10 +108,10 @@ class Campaign:
             raise
 
     def close(self, *, finished: bool = False) -> None:
-        """Let go of the energy source and the folder; the next `finish` goes on. Always safe.
+        """Release the energy source and the folder; `finish` may be called again. Safe to call twice.
 
         Args:
-            finished: take the idle baseline after the last repeat first, which its net joules hang on.
+            finished: take the idle baseline after the last repeat first, which its net joules depend on.
         """
         session, self._session = self._session, None
         if session is not None and finished:
@@ -122,7 +122,7 @@ class Campaign:
 
 
 def unmeasured(loaded: LoadedSuite) -> LoadedSuite:
-    """The suite with one bare execution per cell: to see that it works, not what it costs."""
+    """Make the suite execute each cell once, without windows and idle baselines, to test cells and not to measure."""
     energy = loaded.suite.energy.model_copy(
         update={"repeats": 1, "min_window_s": 0.0, "idle_s": 0.0, "guard_s": 0.0, "cooldown_s": 0.0}
     )

@@ -1,4 +1,4 @@
-"""How long a suite may take on this device, from steps that were timed on it. Imports no torch."""
+"""Estimate how long a suite takes on this device, from steps timed on it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.suite.work import Infer, Stream
 from hardware.device import machine
 
 VERSION = 1
-"""Raised when a timing means something else, so that no old one is used."""
+"""Version of the timings: raise it when their meaning changes, so that no old one is used."""
 
 START_S = 0.5
 """What a repeat costs besides its work: starting its process, reading its data, first use of each kernel."""
@@ -56,7 +56,7 @@ class Estimate:
 
 
 class Estimator:
-    """The kinds of step that a suite has, and what was timed of them on this device, in a file of the cache folder.
+    """Estimate a suite from its kinds of step and their timings, which a file in the cache folder keeps.
 
     Args:
         device: of torch.
@@ -99,17 +99,17 @@ class Estimator:
         self._known = _read(self._path)
 
     def lacking(self) -> list[Kind]:
-        """The kinds that were not timed yet."""
+        """List the kinds that were not timed yet."""
         return [kind for kind, key in self._keys.items() if key not in self._known]
 
     def keep(self, kind: Kind, rates: Timed) -> None:
-        """Keep what was timed of a kind, for this and later estimates."""
+        """Store the timings of a kind, for this and later estimates."""
         self._known[self._keys[kind]] = rates
         content = {key: dataclasses.astuple(rates) for key, rates in self._known.items()}
         write_atomic(self._path, json.dumps(content))
 
     def estimate(self) -> Estimate | None:
-        """How long all repeats may take; None where a kind was not timed."""
+        """Estimate the time of all repeats; None where a kind was not timed."""
         if self.lacking():
             return None
         energy = self._suite.energy
@@ -170,7 +170,7 @@ def _hash(content: object) -> str:
 
 
 def _read(path: Path) -> dict[str, Timed]:
-    """What was timed before; nothing where the file is damaged, as it can be made again."""
+    """Read the stored timings; {} where the file is damaged, as they can be taken again."""
     try:
         return {str(key): Timed(*map(float, rates)) for key, rates in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

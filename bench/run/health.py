@@ -1,4 +1,4 @@
-"""Health: is this device fit to be measured now? One quiet look at it and its meter, and at what an earlier run saw."""
+"""Health: check that a device is fit to be measured, and that it is as it was in an earlier run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Finding:
 def examine(
     choice: hardware.Choice, *, seconds: float, max_busy: float, folder: Path, like: Manifest | None
 ) -> Iterator[Finding]:
-    """The checks, each as soon as it is made. Without a meter that answers there is nothing to check after it.
+    """Yield each check as it is made. The last one is that of the energy source, where that gives no idle power.
 
     Args:
         choice: the energy source, not yet open; it is closed at the end.

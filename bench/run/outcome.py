@@ -1,4 +1,4 @@
-"""Outcome: what a repeat was of, what its process sent and what its energy window showed, as the fields of a record."""
+"""Outcome: the fields of a record, from the cell, the figures of its process and the result of its energy window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on. Drawn when something happened: the parent sleeps while a child trains."""
+"""Show the progress of a run. It is redrawn on events alone, so that the parent sleeps while a child trains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_EVERY_S = 15.0
 
 
 class _TimeLeft(ProgressColumn):
-    """From the mean duration of what this command has done, so that a resumed run does not begin with nonsense."""
+    """Show the time left, from the mean duration of what this command has done, without earlier commands."""
 
     def render(self, task: Task) -> Text:
         left_s = task.fields.get("left_s")
@@ -65,12 +65,12 @@ class RunProgress:
             self._bars.stop()
 
     def now(self, what: str) -> None:
-        """Say what is being done."""
+        """Show the current activity."""
         self._now = what
         self.show()
 
     def to(self, done: int) -> None:
-        """So many are finished."""
+        """Set the number of finished items."""
         self._done = done
         if not self._console.is_terminal and (time.monotonic() - self._line_s >= LINE_EVERY_S or done == self._total):
             self._line_s = time.monotonic()
@@ -80,7 +80,7 @@ class RunProgress:
         self.show()
 
     def step(self) -> None:
-        """One more is finished."""
+        """Count one more finished item."""
         self.to(self._done + 1)
 
     def _left_s(self) -> float | None:
@@ -90,17 +90,17 @@ class RunProgress:
         return (time.monotonic() - self._start_s) / finished * (self._total - self._done)
 
     def show(self) -> None:
-        """Draw the bar anew, also to show that a long step goes on."""
+        """Redraw the bar."""
         if self._console.is_terminal:
             self._bars.update(self._task, completed=self._done, left_s=self._left_s(), now=self._now, refresh=True)
 
 
 ALIKE = 5
-"""Cells of a session that fail first, and all for the same reason, after which it is not worth going on."""
+"""So many cells at the start of a session that fail for the same reason end it."""
 
 
 class Notice:
-    """What a person must know of a repeat at once: that it failed, or that its energy source gives nothing any more.
+    """Print at once that a repeat failed, or that its energy source gives no usable joules any more.
 
     Args:
         log: file with what the processes of the repeats printed.
@@ -134,7 +134,7 @@ class Notice:
             )
 
     def _show_grade(self, record: Record) -> None:
-        """A source that gives no usable joules any more may still be plugged in."""
+        """Print when usable joules end, and when they come back: the user may be able to plug the source in."""
         if record.grade is None or (record.grade == "X") == self._lost:
             return
         self._lost = record.grade == "X"

@@ -13,7 +13,7 @@ from bench.suite.suite import Suite
 from bench.text import first_few
 
 _AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version", "battery"}
-"""Keys of a suite that say which cells there are, or how it is called; of the others all must stay as they are."""
+"""Keys of a suite that select its cells or name it; all others must stay equal for a run to be continued."""
 
 
 def continued(old: Manifest, new: Manifest, suite: Suite, where: Path, base: Path = Path()) -> Manifest:
@@ -84,7 +84,7 @@ def _device_changes(old: Manifest, new: Manifest) -> list[str]:
 
 
 def fingerprints(done: PrepareDone) -> Fingerprints:
-    """The hashes of what cells read, as the process that prepared it sent them."""
+    """Collect the hashes of data, weights and code from the answer of the preparing process."""
     return Fingerprints(
         model_code=done.code_sha256,
         data={label: one.data_sha256 for label, one in done.prepared.items()},

@@ -29,7 +29,7 @@ from bench.text import first_few, shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a command line adds to a suite. See `jouletune run --help`.
+    """Options of `jouletune run` besides the suite.
 
     Attributes:
         cells: a glob over cell ids, or the ids themselves; None is all.
@@ -75,7 +75,7 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
 
 @contextlib.contextmanager
 def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterator[Session]:
-    """Check the request, take hold of its folder, and lay out what is left to do; the session has not begun.
+    """Check the request, lock its folder and plan the pending repeats; yields the session, not yet entered.
 
     Raises:
         RequestError, JouletuneError: as `run_suite`.
@@ -138,7 +138,7 @@ def manifest_of(folder: RunDir, new: Manifest, loaded: LoadedSuite) -> Manifest:
 
 
 def _set_aside(folder: RunDir, console: Console) -> None:
-    """Give the old run another name. Nothing finished is ever deleted.
+    """Rename the old run; finished repeats are never deleted.
 
     Raises:
         RequestError: it cannot have another name: it is the current folder, or a disk is mounted there.

@@ -43,9 +43,9 @@ from hardware.device import machine as device
 
 
 class Session:
-    """Runs the pending repeats of a plan, each in a process of its own, and keeps each record as it ends.
+    """Run the pending repeats of a plan, each in a process of its own, and write each record as it ends.
 
-    `execute` does them all, in the plan's order. Who wants to do something between two enters the session as a context
+    `execute` runs them all, in the plan's order. A caller that acts between two of them enters the session as a context
     manager, calls `run` for each, and `end` after the last.
 
     Args:
@@ -82,7 +82,7 @@ class Session:
         self._notice = Notice(console, folder.log_path)
 
     def execute(self) -> bool:
-        """Do all pending repeats. Returns False when a person stopped it."""
+        """Run all pending repeats. Returns False when it was interrupted."""
         try:
             with terminate_is_interrupt(), self:
                 for repeat in self.plan.pending:
@@ -118,9 +118,9 @@ class Session:
         self._stop()
 
     def run(self, repeat: Repeat) -> Record:
-        """One pending repeat, in a process of its own; its record is on the disk when this returns.
+        """Run one pending repeat in a process of its own, and write its record to the disk.
 
-        A new idle baseline comes first where one is due, and the wait until the device has cooled down.
+        Before it, measure an idle baseline where one is due, and wait until the device has cooled down.
 
         Raises:
             JouletuneError: the disk is full, or the first repeats of the session all failed alike.
@@ -136,7 +136,7 @@ class Session:
         return record
 
     def end(self) -> None:
-        """After the last repeat: the idle baseline on its other side."""
+        """Take the idle baseline after the last repeat."""
         self._measure_idle()
 
     def _stop(self) -> None:
@@ -148,11 +148,11 @@ class Session:
                 self.folder.write_manifest(self._manifest)
 
     def _prepare(self) -> PrepareDone:
-        """Data and source models, made in a process of their own so that the parent stays small and still."""
+        """Make data and source models ready in another process, which keeps this one small."""
         return prepare_data(self._launcher, self._loaded, self.plan, self._torch_device, self._console)
 
     def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
-        """One repeat in a fresh process. Whatever goes wrong in it becomes its record."""
+        """Run one repeat in a fresh process, and make its record, also of a failure."""
         started_at, started_s = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
         cell = repeat.cell
         prepared = self._prepared.prepared[cell.data.label]

@@ -1,4 +1,4 @@
-"""What joules depend on besides the suite: versions, machine, torch device, energy source."""
+"""Collect the facts that joules depend on besides the suite: versions, machine, torch device, energy source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def now() -> str:
 
 
 def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> Manifest:
-    """The manifest of a new run, without a session."""
+    """Make the manifest of a new run, without a session."""
     suite = loaded.suite
     manifest = surroundings(choice, torch_device=torch_device)
     manifest.suite = SuiteText(
@@ -41,7 +41,7 @@ def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device:
 
 
 def surroundings(choice: hardware.Choice, *, torch_device: str) -> Manifest:
-    """What joules depend on besides what is run: versions, machine, torch device, energy source."""
+    """Make a manifest of versions, machine, torch device and energy source, without a suite."""
     return Manifest(
         schema=SCHEMA,
         jouletune=__version__,

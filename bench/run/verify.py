@@ -22,7 +22,7 @@ from hardware.files import read_bytes
 
 
 def check(folder: RunDir, log: Path) -> Iterator[Finding]:
-    """All checks, each as soon as it is made.
+    """Yield each check as it is made.
 
     Source data, weights and the model's code are prepared again as for a run, which takes as long where they are not in
     the cache.
@@ -50,7 +50,7 @@ def check(folder: RunDir, log: Path) -> Iterator[Finding]:
 
 
 def _prefix(folder: RunDir, manifest: Manifest) -> Finding:
-    """Whether the records of the ended sessions are those that were there then: lines are appended, never changed."""
+    """Check that the records at the end of each session are unchanged: lines are appended only."""
     ends = [session.records for session in manifest.sessions if session.records is not None]
     if not ends:
         return Finding("record hashes", None, "no session noted one")
@@ -86,7 +86,7 @@ def _traces(folder: RunDir, manifest: Manifest, records: list[dict[str, Any]]) -
 
 
 def _inputs(manifest: Manifest, log: Path) -> Iterator[Finding]:
-    """Code, data and weights as they are here now."""
+    """Compare code, data and weights here with the hashes of the run."""
     then = manifest.fingerprints
     names = ("code", "data", "weights")
     if then is None:
@@ -119,7 +119,7 @@ def _prepared(manifest: Manifest, log: Path) -> PrepareDone:
 
 
 def _suite(manifest: Manifest) -> tuple[Suite, Path]:
-    """The suite of a run and the folder that its paths start from: its file's where that is here, else the current."""
+    """Get a run's suite and the folder that its paths start from: that of its file if it is here, else the current."""
     origin = manifest.suite.origin if manifest.suite else None
     if origin is not None:
         try:

@@ -1,4 +1,4 @@
-"""The run folder: the one place where what measures and what reads meet."""
+"""The run folder: its records, manifest and files, for the measuring and the reading wing."""
 
 from bench.store.record import SCHEMA, Record
 from bench.store.run_dir import RunDir

@@ -1,4 +1,4 @@
-"""pytest-benchmark's JSON as a store of records: what the plug-in adds to it, and how it is read back.
+"""Write records into pytest-benchmark's JSON, and read them back.
 
 A benchmark's `extra_info` holds the figures for people and, under `records`, the lines of cells.jsonl that they come
 from; `extra_info["run"]` names one of the manifests in the file's top-level key `jouletune`.
@@ -22,12 +22,12 @@ SCHEMA = 1
 
 
 def section(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
-    """What goes into the file under KEY: name of a run -> its manifest."""
+    """Make the content of KEY: schema, and the manifest of each run by its name."""
     return {"schema": SCHEMA, "runs": {name: manifest.to_dict() for name, manifest in manifests.items()}}
 
 
 def is_json(path: Path | str) -> bool:
-    """Whether a path given as a run means such a file."""
+    """Whether a path given as a run names such a file."""
     return str(path).endswith(".json") and not Path(path).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What differs between two settings: nested mappings, key by key, in words. Knows nothing of runs."""
+"""Describe the differences of two nested mappings, key by key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """'train.lr 0.001 -> 0.01' for each key whose value differs, those of the old first."""
+    """List 'train.lr 0.001 -> 0.01' for each key whose value differs, keys of `old` first."""
     before, after = flat(old), flat(new)
     return [
         f"{key} {_short(before.get(key))} -> {_short(after.get(key))}"
@@ -17,7 +17,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists stay whole."""
+    """Flatten nested mappings, keys joined by dots; lists stay whole."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {

@@ -124,7 +124,7 @@ class Device(Part):
 
     @property
     def machine(self) -> str:
-        """What must be the same for joules to be comparable."""
+        """Facts of the machine that must be equal for joules to be comparable."""
         return f"{self.board}, {self.cpu_model}, {self.logical_cores}, {self.memory_bytes}"
 
 

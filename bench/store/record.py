@@ -317,7 +317,7 @@ def fault(line: Mapping[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=1000)
 def _groups(types: tuple[type, ...]) -> tuple[Callable[[Any], tuple[Any, ...]], ...] | None:
-    """What takes the numbers, whole numbers, shares and texts out of the values of a line whose types are these.
+    """Make getters of the numbers, whole numbers, shares and texts among the values of a line with these types.
 
     None where a type is wrong. The values are those of all fields, and 0 and '' after them, which are in each group
     of figures and of texts: so that no group is empty.

@@ -1,4 +1,4 @@
-"""RunDir: the one place that knows which file of a run lies where."""
+"""RunDir: the files of a run, their places, and their one reader and writer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunDir:
 
     @classmethod
     def existing(cls, path: Path | str) -> RunDir:
-        """A folder that holds a run.
+        """Open a folder that holds a run.
 
         Raises:
             RequestError: the folder holds none.
@@ -86,7 +86,7 @@ class RunDir:
             raise RequestError(f"{parent}: the disk is full; free some space or choose another --out")
 
     def remove_if_blank(self) -> None:
-        """Take back the folders that this process made, if nothing was begun in them. Call it with the lock held."""
+        """Remove the folders that this process made, if no run was begun in them. Call it with the lock held."""
         if self._made and self.is_blank():
             shutil.rmtree(self.path, ignore_errors=True)
             with contextlib.suppress(OSError):  # one that holds anything else by now stays
@@ -97,7 +97,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder. The kernel releases the lock with the process, so a kill leaves none behind.
+        """Lock the folder. The kernel releases the lock with the process, so a kill leaves none behind.
 
         Raises:
             RunFolderBusyError: another process holds it.
@@ -133,7 +133,7 @@ class RunDir:
     # -- manifest ----------------------------------------------------------------------------------
 
     def read_manifest(self, damage: list[str] | None = None) -> Manifest | None:
-        """The manifest, or None where there is none yet.
+        """Read the manifest; None where there is none yet.
 
         Args:
             damage: where given, what is wrong with a part of it is added here, and the part is missing.
@@ -180,7 +180,7 @@ class RunDir:
             raise RequestError(f"{self.cells_path}: cannot be written ({error.strerror})") from None
 
     def records_end(self, size: int | None = None) -> RecordsEnd | None:
-        """Size and hash of the records, or of their first bytes; None where there are not so many, or none at all."""
+        """Compute size and hash of the records, or of their first `size` bytes; None where there are fewer."""
         try:
             with open_file(self.cells_path, limit=MAX_CELLS_BYTES, root=self.path) as file:
                 left = wanted = os.fstat(file.fileno()).st_size if size is None else size
@@ -217,7 +217,7 @@ class RunDir:
             ) from error
 
     def records(self, damage: list[str] | None = None) -> list[dict[str, Any]]:
-        """One line of each repeat, oldest first; of a repeat that was run again, the newest.
+        """Read one line of each repeat, oldest first; of a repeat that was run again, the newest.
 
         Args, Raises: as `each_record`.
         """
@@ -227,7 +227,7 @@ class RunDir:
         """((cell id, number of the repeat), its line) of each line, oldest first; later ones replace earlier ones.
 
         A line is checked (`bench.store.record.fault`): its fields have their types, and figures that can be computed
-        with. For who needs a part of each of very many: parsed, a line takes about ten times its memory in a table.
+        with. Use it to read a part of very many records: parsed, a line takes about ten times its memory in a table.
 
         Args:
             damage: where given, what is wrong with a line is added here, with its number or its cell, and None comes

@@ -1,4 +1,4 @@
-"""From a suite's YAML to a Suite: every name looked up, every error with its line and the nearest valid name."""
+"""Load a Suite from YAML: look up every name, and give every error its line and the nearest valid name."""
 
 from __future__ import annotations
 

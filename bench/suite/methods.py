@@ -1,4 +1,4 @@
-"""`methods` of a suite: from names and options to arms, each option checked where it stands."""
+"""Make arms from the names and options under `methods` of a suite, and check each option."""
 
 from __future__ import annotations
 

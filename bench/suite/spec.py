@@ -1,4 +1,4 @@
-"""Spec: what all parts of a suite have in common, the kinds of value in them, and errors in their author's terms."""
+"""Spec: base and value types of all parts of a suite, and pydantic's errors in the terms of the suite's author."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ _EXPECTED = {
 
 
 def explained(error: ValidationError, root: type[BaseModel]) -> tuple[Loc, str]:
-    """Where in the value the worst of pydantic's errors is, an unknown key before all others, and what is wrong there.
+    """Give the location and the text of the first of pydantic's errors, an unknown key before all others.
 
     Args:
         root: the model that was validated.

@@ -1,4 +1,4 @@
-"""How a cell is fine-tuned: the protocol, and which of its work an engine saves, can save and cannot. No torch."""
+"""The settings of fine-tuning, and the work that an engine saves by them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class EngineSpec(TrainSpec):
 
 
 class TuneSpec(EngineSpec):
-    """`train` of a suite: what all cells share, and what single blocks do differently.
+    """`train` of a suite: the settings of all cells, and the differing ones of single blocks.
 
     Attributes:
         threads: CPU threads of torch, None for its own choice (all cores). Small nets are faster and cheaper with one.
@@ -125,7 +125,7 @@ class TuneSpec(EngineSpec):
         return self._axes
 
     def for_arm(self, label: str, variant: Mapping[str, Any] = MappingProxyType({})) -> TuneSpec:
-        """What holds for one arm.
+        """Get the settings of one arm.
 
         Args:
             label: of the arm, as `fc` or `block2+block3`.
@@ -158,7 +158,7 @@ class SourceTrainSpec(TrainSpec):
 
 
 MICRO_BATCH = 64
-"""What the fast engine runs through the net at once on a CPU, for the same reason as EVAL_BATCH."""
+"""Images that the fast engine runs through the net at once on a CPU, for the same reason as EVAL_BATCH."""
 
 
 @dataclass(frozen=True, slots=True)

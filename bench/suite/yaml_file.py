@@ -1,4 +1,4 @@
-"""Read a YAML file from anybody: plain data only, no key twice, no bomb, and a line for every error."""
+"""Read an untrusted YAML file: plain data within limits, no key twice, and a line number for every error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIMPLE_KEY = re.compile(r"[\w+-][\w.+-]{0,60}")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2, where 1e-3 is a number and 010, 1:30, yes and a date are no surprise."""
+    """SafeLoader with the scalars of YAML 1.2: 1e-3 and 010 are decimal numbers; 1:30, yes and dates are text."""
 
     def __init__(self, text: str, origin: str) -> None:
         super().__init__(text)
@@ -235,7 +235,7 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    """What the parser met, and where the thing it was in the middle of began."""
+    """Describe the parser's problem, and where the value or key around it began."""
     problem = " ".join(str(error.problem or error.context).split()).removeprefix("but ")
     if error.context and error.context_mark and error.problem:
         return f"{problem}, {' '.join(error.context.split())} that begins in line {error.context_mark.line + 1}"
