@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.data.images import Images
 from bench.errors import JouletuneError
+from bench.store.durable import json_sha256
 
 PARTS = ("source", "target")
 FACTS = "facts.json"
@@ -42,7 +43,7 @@ def write(folder: Path, sides: tuple[Images, Images], facts: Mapping[str, Any], 
                 np.save(y, images.y)
         files = [file for part in PARTS for file in _files(temporary, part)]
         content = dict(facts) | {"classes": sides[0].classes, "sha256": {file.name: _digest(file) for file in files}}
-        (temporary / FACTS).write_text(json.dumps(content | {"check": _check(content)}))
+        (temporary / FACTS).write_text(json.dumps(content | {"check": json_sha256(content)}))
         for file in (*files, temporary / FACTS, temporary):
             _sync(file)
     _sync(folder.parent)
@@ -57,7 +58,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
         check = facts.pop("check")
         files = {file.name: _digest(file) for part in PARTS for file in _files(folder, part)}
-        return facts if check == _check(facts) and files == facts["sha256"] else None
+        return facts if check == json_sha256(facts) and files == facts["sha256"] else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
@@ -74,15 +75,11 @@ def load(folder: Path) -> tuple[Images, Images, dict[str, Any]]:
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """SHA-256 of the images, labels and class names of a folder, whatever they were read from."""
-    return _check({"classes": list(facts["classes"]), "sha256": facts["sha256"]})
+    return json_sha256({"classes": list(facts["classes"]), "sha256": facts["sha256"]})
 
 
 def _files(folder: Path, part: str) -> tuple[Path, Path]:
     return folder / f"{part}_x.npy", folder / f"{part}_y.npy"
-
-
-def _check(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(file: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
 from bench.data.splits import interleave
 from bench.errors import RequestError
 from bench.store.cache_dir import cache_dir
+from bench.store.durable import json_sha256
 from bench.suite.data_axis import DataSpec
 
 VERSION = 2
@@ -85,7 +85,8 @@ def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Cle
     if data.dataset not in ("cifar10", "cifar10c"):
         return None
     images = located.clean or located
-    folder = cache_dir() / "images" / f"cifar10-{_images_key(images)[:16]}"
+    what = [str(images.path), images.form, VERSION, *map(_fingerprint, _inputs(None, images))]
+    folder = cache_dir() / "images" / f"cifar10-{json_sha256(what)[:16]}"
     if cached.read_facts(folder) is None:
         cached.write(folder, read_cifar10(images, progress), {}, {})
     source, target, _ = cached.load(folder)
@@ -185,13 +186,7 @@ def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
         files.append(Path(data.target))
     what["fingerprint"] = [_fingerprint(path) for path in files]
     what["version"] = VERSION
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _images_key(located: Located) -> str:
-    """Hash of a dataset's images themselves, whatever is done to them."""
-    what = [str(located.path), located.form, VERSION, *map(_fingerprint, _inputs(None, located))]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    return json_sha256(what)
 
 
 def _inputs(data: DataSpec | None, located: Located) -> list[Path]:

@@ -5,7 +5,6 @@ The experiment that motivates target blocks in arXiv 2403.15905: tuning the nois
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from bench.errors import JouletuneError, RequestError
 from bench.models.blocks import block_parameters
 from bench.models.checkpoint import is_whole, save_weights
 from bench.store.cache_dir import cache_dir
-from bench.store.durable import write_atomic
+from bench.store.durable import json_sha256, write_atomic
 from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite
 from bench.training.loop import accuracy, to_tensors
@@ -80,7 +79,7 @@ def make_noised_model(
         "pixels": suite.model.pixels,
         "version": VERSION,
     }
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    key = json_sha256(what)[:16]
     path = cache_dir() / "models" / f"{suite.model.name.replace(':', '-')}-noise-{data.noised_block}-{key}.pth"
     facts_path = path.with_suffix(".json")
     if is_whole(path) and facts_path.is_file():

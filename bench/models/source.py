@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from bench.models.blocks import train_only
 from bench.models.build import build_model, users_code
 from bench.models.checkpoint import is_whole, load_weights, save_weights
 from bench.store.cache_dir import cache_dir
+from bench.store.durable import json_sha256
 from bench.suite.suite import ModelSpec
 from bench.training.augment import augment, keep
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
@@ -80,4 +79,4 @@ def fresh_model(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
 def _key(spec: ModelSpec, domain: Domain, base: Path) -> str:
     what = spec.model_dump(mode="json", exclude={"checkpoint", "blocks"})
     what |= {"source": domain.source_key, "code": users_code(spec, base), "version": VERSION}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return json_sha256(what)

@@ -5,8 +5,6 @@ Their cost is that of whoever ships the model: it is in the manifest, and in no 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from bench.data.domain import Domain
 from bench.data.splits import interleave
 from bench.errors import RequestError, nearest
 from bench.store.cache_dir import cache_dir
-from bench.store.durable import write_through
+from bench.store.durable import json_sha256, write_through
 from bench.training.layers import freeze_but, scales_and_shifts
 from bench.training.loop import to_tensors
 
@@ -78,7 +76,7 @@ def make_source_facts(
         if name not in FACTS:
             raise RequestError(f"{name!r} is not a fact of a source model; {nearest(name, FACTS)}")
     what = {"weights": weights_sha256, "source": domain.source_key, "facts": sorted(names), "version": VERSION}
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    key = json_sha256(what)[:16]
     path = cache_dir() / "models" / f"facts-{key}.safetensors"
     if not path.is_file():
         chosen = np.sort(interleave(domain.source.y, np.random.default_rng(0))[:IMAGES])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from bench.data.locate import image_counts
 from bench.process.ahead import Kind
 from bench.process.messages import Timed
 from bench.store.cache_dir import cache_dir
-from bench.store.durable import write_atomic
+from bench.store.durable import json_sha256, write_atomic
 from bench.suite.data_axis import DataSpec, image_shape
 from bench.suite.methods import trains
 from bench.suite.suite import Cell, Suite
@@ -89,7 +88,7 @@ class Estimator:
             [suite.model.label, suite.model.width, suite.model.blocks, code],
         ]
         self._keys = {
-            kind: _hash(
+            kind: json_sha256(
                 [shared, kind.spec.model_dump(), kind.shape, kind.blocks, kind.threads, kind.images]
                 + ([kind.arm.label, kind.stream] if kind.arm else [])
             )
@@ -163,10 +162,6 @@ def _kind(data: DataSpec, blocks: BlockSet, spec: TrainSpec, threads: int | None
     same = EngineSpec.model_fields.keys() - {"epochs", "lr", "momentum", "weight_decay", "patience", "compile"}
     plain = EngineSpec(patience=None, **{key: value for key, value in spec if key in same})
     return Kind(image_shape(data), blocks, plain, threads, images)
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Timed]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -193,6 +194,11 @@ def read_json(path: Path, *, limit: int, root: Path | None = None) -> Any:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise RequestError(f"{path}: not readable as JSON ({error})") from None
+
+
+def json_sha256(content: Any) -> str:
+    """Hash plain values by their JSON, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def printable(value: Any) -> Any:

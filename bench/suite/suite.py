@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -33,6 +32,7 @@ from bench.catalog.methods import load_method, method_names
 from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
+from bench.store.durable import json_sha256
 from bench.suite.arm import Arm
 from bench.suite.battery import BatterySpec
 from bench.suite.data_axis import DataSpec, expand, n_target
@@ -550,7 +550,7 @@ class Suite(Spec):
         content = self.content()
         for key in ("title", "version", "battery"):
             content.pop(key, None)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_sha256(content)
 
 
 def _excluded(rules: Iterable[Mapping[str, Any]], cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[int]]]:
