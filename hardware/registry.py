@@ -134,7 +134,10 @@ def _choose(name: str, device: str) -> Choice:
             why = f"{candidate}: {probe.why}"
             if probe.source.info.kind == "estimate":
                 why = f"estimate, not a measurement: no counter or meter was found for {device}; {why}"
-            return Choice(probe.source, why + _passed_over(probes), tuple(probes))
+            # mending the permission of a better source beats the best model
+            barred = [f"{name} is here, but {p.how_to_fix}" for name, p in probes if isinstance(p, NoPermission)]
+            why += f" ({'; '.join(barred)})" if barred else ""
+            return Choice(probe.source, why, tuple(probes))
     reasons = "; ".join(f"{candidate}: {_explain(probe)}" for candidate, probe in probes)
     raise SourceUnavailableError(
         f"nothing here can measure energy ({reasons}). Ask for the source 'none' to measure accuracy only"
@@ -236,9 +239,3 @@ def _sees(entry: Entry, device: str) -> bool:
 
 def _explain(probe: Probe) -> str:
     return probe.how_to_fix if isinstance(probe, NoPermission) else getattr(probe, "reason", "")
-
-
-def _passed_over(probes: list[tuple[str, Probe]]) -> str:
-    """The sources that exist but may not be read, in words: mending one beats the best model."""
-    barred = [f"{name} is here, but {p.how_to_fix}" for name, p in probes if isinstance(p, NoPermission)]
-    return f" ({'; '.join(barred)})" if barred else ""

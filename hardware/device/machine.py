@@ -74,18 +74,21 @@ class Snapshot:
 
 def facts(root: Path = ROOT) -> DeviceFacts:
     """Read the facts about this machine. Never raises."""
-    cpuinfo = _cpuinfo(root)
+    cpuinfo = _pairs(root / "proc/cpuinfo", ":")
+    memory_kib = _pairs(root / "proc/meminfo", ":").get("MemTotal", "").split()[:1]
+    system = _pairs(root / "etc/os-release", "=").get("PRETTY_NAME", "").strip('"')
     policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
     flags = cpuinfo.get("flags")
     return DeviceFacts(
-        board=_text(root / "proc/device-tree/model") or _text(root / "sys/class/dmi/id/product_name"),
+        board=text(root / "proc/device-tree/model") or text(root / "sys/class/dmi/id/product_name") or None,
         cpu_model=cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or None,
         machine=platform.machine(),
-        logical_cores=_cores(),
-        memory_bytes=_memory_bytes(root),
-        os=_os_name(root),
+        # a container or taskset may leave fewer than the machine has
+        logical_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        memory_bytes=int(memory_kib[0]) * 1024 if memory_kib else None,
+        os=system or f"{platform.system()} {platform.release()}",
         kernel=platform.release(),
-        governor=_text(policy / "scaling_governor"),
+        governor=text(policy / "scaling_governor") or None,
         frequency_min_hz=_scaled(policy / "scaling_min_freq", 1e3),
         frequency_max_hz=_scaled(policy / "scaling_max_freq", 1e3),
         virtual=None if flags is None else "hypervisor" in flags.split(),
@@ -101,7 +104,7 @@ def snapshot(root: Path = ROOT) -> Snapshot:
     return Snapshot(
         temperature_c=max((zone for zone in zones if zone is not None), default=None),
         frequency_hz=sum(known_hz) / len(known_hz) if known_hz else None,
-        governor=_text(cpus / "cpu0/cpufreq/scaling_governor"),
+        governor=text(cpus / "cpu0/cpufreq/scaling_governor") or None,
         throttle_bits=_throttle_bits(root),
         throttle_count=_throttle_count(root),
         frequency_min_hz=min(known_hz, default=None),
@@ -114,11 +117,11 @@ def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
 
     The share busy / total between two calls is the load of the whole machine.
     """
-    line = (_text(root / "proc/stat") or "").partition("\n")[0].split()
+    line = text(root / "proc/stat").partition("\n")[0].split()
     if len(line) < 6 or line[0] != "cpu":
         return None
     # user nice system idle iowait irq softirq steal; what follows is part of user and nice
-    ticks = [float(text) for text in line[1:9]]
+    ticks = [float(count) for count in line[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
@@ -134,7 +137,7 @@ def suspended_s() -> float:
 
 def _throttle_bits(root: Path) -> int | None:
     # the folder carries an address on a Raspberry Pi 5 and none on the older ones
-    found = [_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")]
+    found = [text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")]
     bits = found[0] if found else _firmware_throttle() if root == ROOT else None
     try:
         return None if bits is None else int(bits, 16)
@@ -158,45 +161,26 @@ def _firmware_throttle() -> str | None:
         return None
 
 
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first value of each key; the cores repeat them."""
+def _pairs(path: Path, separator: str) -> dict[str, str]:
+    """Read the first value of each key of a file; the cores of a processor repeat them."""
     found: dict[str, str] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
+    for line in text(path).splitlines():
+        key, _, value = line.partition(separator)
         found.setdefault(key.strip(), value.strip())
     return found
 
 
-def _memory_bytes(root: Path) -> int | None:
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _os_name(root: Path) -> str:
-    for line in (_text(root / "etc/os-release") or "").splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip('"')
-    return f"{platform.system()} {platform.release()}"
-
-
-def _cores() -> int | None:
-    # a container or taskset may leave fewer than the machine has
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def _scaled(path: Path, factor: float) -> float | None:
-    text = _text(path)
     try:
-        return float(text) * factor if text is not None else None
+        return float(text(path)) * factor
     except ValueError:
         return None
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str:
+    """Read the text in a file of the system; "" where there is none to read."""
     try:
         # the device tree ends its strings with a zero byte
-        return path.read_text(errors="replace").strip().strip("\x00").strip() or None
+        return path.read_text(errors="replace").strip().strip("\x00").strip()
     except OSError:
-        return None
+        return ""

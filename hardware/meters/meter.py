@@ -204,7 +204,11 @@ class Meter(PowerSource):
         if complaint is not None:
             self._refuse(complaint)
             return
-        self._sample(self._taken_s(reading, arrived_s), reading.watts)
+        taken_s = arrived_s
+        if reading.device_s is not None:
+            self._fit.add(reading.device_s, arrived_s)
+            taken_s = self._fit.host_s(reading.device_s)
+        self._sample(taken_s, reading.watts)
         self._energy.follow(reading.energy_j, self._last_s, self.count_j)
         if reading.energy_j is not None and self._energy.counter is not None:
             with self._lock:
@@ -259,18 +263,6 @@ class Meter(PowerSource):
         """Forget the meter's clock: it was set back."""
         self._fit = ClockFit()
 
-    def _taken_s(self, reading: Reading, arrived_s: float) -> float:
-        if reading.device_s is None:
-            return arrived_s
-        self._fit.add(reading.device_s, arrived_s)
-        return self._fit.host_s(reading.device_s)
-
-    def _check_port(self, identity: str) -> None:
-        """Check that a connection leads to the same USB device or address as the first one, where that is known."""
-        if identity and self._port and identity != self._port:
-            raise SourceError(f"another device is on the port: {identity} instead of {self._port}")
-        self._port = self._port or identity
-
     def _log_to(self, log: RawLog | None) -> None:
         old, self._raw = self._raw, log
         if old is not None:
@@ -291,7 +283,9 @@ class Meter(PowerSource):
         while not self._stop.is_set():
             try:
                 link = Tap(link or self._dial(), self._note)
-                self._check_port(link.identity)
+                if link.identity and self._port and link.identity != self._port:
+                    raise SourceError(f"another device is on the port: {link.identity} instead of {self._port}")
+                self._port = self._port or link.identity
                 self._new_clock()
                 self._good_s = self._clock()
                 self._exchange(link)

@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hardware.device.machine import text
 from hardware.errors import SourceError, UnknownSourceError
 from hardware.source import CounterSource, Found, NotFound, PowerSource, Probe, Sample, Source, SourceInfo
-from hardware.sources.hwmon_tree import integer, text
+from hardware.sources.hwmon_tree import integer
 
 POWER_SUPPLY = Path("/sys/class/power_supply")
 J_PER_UWH = 3.6e-3

@@ -60,7 +60,9 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = HW
     except NotTakenError as error:
         return NotFound(str(error))
     except PermissionError:
-        return NoPermission(_how_to_fix(chip, channels))
+        files = [path for channel in channels for path in channel.files]
+        globs = " ".join(f"/sys%p/{path.name}" for path in files)
+        return NoPermission(HOW_TO_FIX.format(files=" ".join(map(str, files)), name=chip.name, globs=globs))
     except (OSError, ValueError) as error:
         return NotFound(f"{chip.name} cannot be read: {error}")
     if not argument and abs(value) < MIN_METER_W:
@@ -163,9 +165,3 @@ def _nothing_to_take(all_chips: list[Chip]) -> str:
     if not able:
         return "no POWER-Z meter, and no other chip of this kernel measures power"
     return f"no POWER-Z meter; what these measure depends on their wiring, name one: {', '.join(dict.fromkeys(able))}"
-
-
-def _how_to_fix(chip: Chip, channels: tuple[Channel, ...]) -> str:
-    files = [path for channel in channels for path in channel.files]
-    globs = " ".join(f"/sys%p/{path.name}" for path in files)
-    return HOW_TO_FIX.format(files=" ".join(map(str, files)), name=chip.name, globs=globs)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardware.device.machine import text
 from hardware.errors import SourceError
 from hardware.source import CounterSource, Health, PowerSource, Sample, SourceInfo
 
@@ -134,14 +135,6 @@ def integer(path: Path) -> int:
     if not -LIMIT <= value < LIMIT:
         raise ValueError(f"{path.name} holds a number of more than 64 bits")
     return value
-
-
-def text(path: Path) -> str:
-    """The text in a file; "" where there is none to read."""
-    try:
-        return path.read_text(errors="replace").strip().strip("\x00").strip()
-    except OSError:
-        return ""
 
 
 def _channels(chip: Chip) -> tuple[Channel, ...]:

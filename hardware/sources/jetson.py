@@ -19,8 +19,9 @@ import math
 import re
 from pathlib import Path
 
+from hardware.device.machine import text
 from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
-from hardware.sources.hwmon_tree import Channel, RailPower, chips, integer, text
+from hardware.sources.hwmon_tree import Channel, RailPower, chips, integer
 
 TOTALS = ("VDD_IN", "POM_5V_IN")
 NOT_CONNECTED = re.compile(r"(^|[^A-Z0-9])NC[0-9]*($|[^A-Z0-9])")
@@ -45,7 +46,7 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Pa
         return NotFound("no INA3221 with labelled rails, as Jetson modules have")
     chosen = [rail for rail in rails if rail.label in TOTALS][:1]
     if not chosen:
-        if not _is_jetson(root):
+        if "nvidia,tegra" not in text(root / "proc/device-tree/compatible"):
             return NotFound("an INA3221 is here, but this is no Jetson: name it, see hwmon:ina3221")
         chosen = rails
     try:
@@ -111,10 +112,6 @@ def _is_connected(rail: Channel) -> bool:
     except (OSError, ValueError):  # a channel that is switched off answers "no data"
         return False
     return True
-
-
-def _is_jetson(root: Path) -> bool:
-    return "nvidia,tegra" in text(root / "proc/device-tree/compatible")
 
 
 def _period_s(root: Path) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 
 def crc16_modbus(data: bytes) -> int:
     """CRC-16/MODBUS: start 0xFFFF, reflected polynomial 0xA001, nothing added at the end. ``123456789`` -> 0x4B37."""
@@ -19,17 +22,10 @@ def crc8_fnirsi(data: bytes) -> int:
     return crc
 
 
-def _modbus_entry(value: int) -> int:
-    for _ in range(8):
-        value = (value >> 1) ^ (0xA001 if value & 1 else 0)
-    return value
+def _table(shifted: Callable[[int], int]) -> list[int]:
+    """Shift each byte out bit by bit."""
+    return [functools.reduce(lambda crc, _: shifted(crc), range(8), byte) for byte in range(256)]
 
 
-def _fnirsi_entry(value: int) -> int:
-    for _ in range(8):
-        value = ((value << 1) & 0xFF) ^ (0x39 if value & 0x80 else 0)
-    return value
-
-
-_MODBUS = [_modbus_entry(value) for value in range(256)]
-_FNIRSI = [_fnirsi_entry(value) for value in range(256)]
+_MODBUS = _table(lambda crc: (crc >> 1) ^ (0xA001 if crc & 1 else 0))
+_FNIRSI = _table(lambda crc: ((crc << 1) & 0xFF) ^ (0x39 if crc & 0x80 else 0))
