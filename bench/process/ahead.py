@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STEP_S = 0.05
 """Wanted duration of a timed step: it has as many images, of its batch at most, as take about so long."""
 
-FEW = 4
+FEW = 8
 """Images to warm up with, and to find out by how many more are worth their time."""
 
 TRIES = 4
@@ -127,7 +127,7 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
     def enough(timed_s: float) -> int:
         return min(kind.images, max(few, int(few * STEP_S / timed_s)))
 
-    few = min(FEW, kind.images)
+    few = min(FEW if kind.arm is None else FEW // 2, kind.images)  # a method may look at many views of an image
     if kind.arm is not None:
         adapted = _adapting(kind, kind.arm, suite, model)
 
