@@ -10,30 +10,20 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from bench.analysis import Analysis, Results
+from bench.analysis.front import NONE, front
 from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable
+from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable, public
 
 NAME = "pareto"
 """Name of the files, and of the script that draws the figure in a page."""
 
 _NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-
-
-def front(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the Pareto front: those for which no other row is at least as accurate for fewer joules.
-
-    Args:
-        points: with columns energy_gross_j and accuracy.
-    """
-    ordered = points.sort_values(["energy_gross_j", "accuracy"], ascending=[True, False])
-    best = ordered["accuracy"].cummax()
-    return ordered[(ordered["accuracy"] == best) & ~best.duplicated()]
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
@@ -58,9 +48,12 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         ),
         legend=_legend(arms, palette, markers, n_train),
     )
+    source = _as_it_is(analysis)
 
     def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
-        _paint(axes, part, palette, markers, factor)
+        _paint(axes, part, palette, markers, factor, source=source.get(label))
+        if label in source:
+            _line_of_source(axes, 100 * source[label])
 
     return draw_pages(chart, blocks, panel)
 
@@ -75,7 +68,13 @@ def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
     sizes = sorted(blocks["train_size"].unique())
     n_train = analysis.shifts.groupby("train_size")["n_train"].first()
 
-    best = {index for _, part in blocks.groupby("data", sort=False) for index in front(part).index}
+    source = _as_it_is(analysis)
+    best = {
+        index
+        for label, part in blocks.groupby("data", sort=False)
+        for index, accuracy in front(part)["accuracy"].items()
+        if accuracy > source.get(str(label), -1.0)
+    }
     shifts: dict[str, list[dict[str, Any]]] = {}
     for index, row in zip(blocks.index, blocks.to_dict("records"), strict=True):
         point = {
@@ -104,6 +103,37 @@ def _points(analysis: Analysis) -> tuple[pd.DataFrame, str]:
     return drawable(blocks[blocks["accuracy"].notna() & blocks["energy_gross_j"].notna()])
 
 
+def _as_it_is(analysis: Analysis) -> dict[str, float]:
+    """Return the accuracy of the source model as it is, by data label, where the arm `none` has no joules."""
+    rows = analysis.blocks[(analysis.blocks["arm"] == NONE) & analysis.blocks["energy_gross_j"].isna()]
+    rows = rows[rows["accuracy"].notna()].drop_duplicates("data")
+    return dict(zip(rows["data"], rows["accuracy"], strict=True))
+
+
+def _line_of_source(axes: Axes, accuracy: float) -> None:
+    axes.axhline(accuracy, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1.5, gid="as-it-is")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, max(0.0, accuracy - 2)), max(high, min(101.0, accuracy + 2)))
+    look: dict[str, Any] = {"xytext": (-2, 1.5), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+    axes.annotate("not adapted", (1, accuracy), xycoords=("axes fraction", "data"), size=6, color=MUTED, **look)
+
+
+def _name_front(axes: Axes, best: pd.DataFrame, factor: float) -> None:
+    """Write the arms of the front beside their points, above and below in turn so that neighbours stay apart."""
+    for place, row in enumerate(best.to_dict("records")):
+        above = place % 2 == 0
+        look: dict[str, Any] = {"xytext": (3, 4 if above else -4), "textcoords": "offset points"}
+        right = place and place == len(best) - 1
+        look |= {
+            "ha": "right" if right else "left",
+            "va": "bottom" if above else "top",
+            "size": 6,
+            "color": INK,
+            "zorder": 5,
+        }
+        axes.annotate(public(row["arm"])[:24], (row["energy_gross_j"] / factor, 100 * row["accuracy"]), **look)
+
+
 def _title(analysis: Analysis) -> str:
     made = analysis.quality.caveat_label
     return "Accuracy against energy" + (f" ({made})" if made else "")
@@ -117,8 +147,23 @@ def _caption(blocks: pd.DataFrame, analysis: Analysis, line: str, more: str) -> 
     )
 
 
-def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: dict[float, str], factor: float) -> None:
+def _paint(
+    axes: Axes,
+    points: pd.DataFrame,
+    palette: dict[str, str],
+    markers: dict[float, str],
+    factor: float,
+    *,
+    source: float | None = None,
+) -> None:
+    """Draw the points of one panel and their front.
+
+    Args:
+        source: accuracy of the source model as it is, which costs nothing: what is no better is on no front.
+    """
     best = front(points)
+    best = best if source is None else best[best["accuracy"] > source]
+    own = _marker_of_arm(palette) if len(markers) == 1 else {}
     line: dict[str, Any] = {"where": "post", "color": MUTED, "linewidth": 1.0, "zorder": 2, "gid": "front"}
     axes.step(best["energy_gross_j"] / factor, 100 * best["accuracy"], **line)
     for row in points.assign(leads=points.index.isin(best.index)).to_dict("records"):
@@ -128,7 +173,7 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
             100 * row["accuracy"],
             xerr=_reach(row["energy_gross_j"], row["energy_gross_lo_j"], row["energy_gross_hi_j"], 1 / factor),
             yerr=_reach(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], 100),
-            marker=markers[row["train_size"]],
+            marker=own.get(row["arm"], markers[row["train_size"]]),
             color=palette[row["arm"]],
             elinewidth=0.7,
             markersize=6 if leads else 5,
@@ -137,9 +182,13 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
             alpha=1.0 if leads else 0.55,
             zorder=4 if leads else 3,
         )
+    if (points["role"] == "method").any():
+        _name_front(axes, best, factor)
     joules = points["energy_gross_j"] / factor
     if joules.max() > 20 * joules.min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, joules.max() * 1.08)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -147,6 +196,16 @@ def _paint(axes: Axes, points: pd.DataFrame, palette: dict[str, str], markers: d
     room = max(2.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(101.0, high + room))
     axes.grid(axis="x")
+
+
+def _marker_of_arm(palette: dict[str, str]) -> dict[str, str]:
+    """Return a marker per arm: where more arms than colours are drawn, those that share one differ in their shape."""
+    seen: dict[str, int] = {}
+    made = {}
+    for arm, colour in palette.items():
+        made[arm] = MARKERS[seen.get(colour, 0) % len(MARKERS)]
+        seen[colour] = seen.get(colour, 0) + 1
+    return made
 
 
 def _reach(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
@@ -161,7 +220,8 @@ def _legend(
     def dot(colour: str, marker: str, label: str) -> Artist:
         return Line2D([], [], marker=marker, markersize=5.5, color=colour, linestyle="none", label=label)
 
-    made = [dot(palette[arm], "o", arm) for arm, _ in arms]
+    own = _marker_of_arm(palette) if len(markers) == 1 else {}
+    made = [dot(palette[arm], own.get(arm, "o"), arm) for arm, _ in arms]
     if len(markers) > 1:
         made += [dot(MUTED, marker, size_label(size, n_train[size])) for size, marker in markers.items()]
     return [*made, Line2D([], [], color=MUTED, linewidth=1.0, label="Pareto front")]

@@ -13,14 +13,14 @@ from bench.analysis.tables import grids as table_grids
 from bench.analysis.variants import variant_grids
 from bench.compare import Comparison
 from bench.store.run_dir import RunDir
-from plots import accuracy_bars, beside_paper, energy_saving, pareto
+from plots import accuracy_bars, beside_paper, energy_saving, pareto, phases
 from plots.drawing.style import render
 from plots.outputs import write_files
 from plots.page.report_page import Content
 from plots.page.report_page import render as render_page
 from plots.page.trace_data import collect
 
-FIGURES = (accuracy_bars, energy_saving, pareto)
+FIGURES = (accuracy_bars, energy_saving, phases, pareto)
 """Modules of the figures in the order of the page. Each returns [] for results it cannot draw."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import accuracy, savings
+from bench.analysis.phases import phase_table
 from bench.analysis.quality import Quality, assess, row_caveats
 from bench.analysis.savings import measured
 from bench.analysis.statistics import Estimate, summarise, t_interval, wilson_interval
@@ -49,6 +50,7 @@ class Analysis:
         cells: one row per cell: n, mean, sd and interval over its repeats, see `cell_table`.
         blocks: one row per (data, train_size, arm), Block Avg included: accuracy*, improvement, energy_*, time,
             saving_gross*, saving_net*, saving_theory, saving_step; `role`, `is_target`.
+        phases: one row per (data, train_size, arm, phase), see `bench.analysis.phases`.
         shifts: one row per (data, train_size): level, target, gain*, winner* (accuracy), frugal* (joules).
         headlines: over all of them; without figures where the runs overlap.
         apart: headlines of each run where the runs overlap; two runs of one suite are not two cases of one figure.
@@ -57,6 +59,7 @@ class Analysis:
 
     cells: pd.DataFrame
     blocks: pd.DataFrame
+    phases: pd.DataFrame
     shifts: pd.DataFrame
     headlines: Headlines
     apart: tuple[Headlines, ...]
@@ -75,12 +78,15 @@ def analyse(results: Results) -> Analysis:
     codes, labels = pd.factorize(records["data"])
     records["data"] = codes
     seeds = accuracy.by_seed(records)
+    phases = phase_table(records)
+    records = records.drop(columns=["phases"])
     cells, blocks, shifts = cell_table(records), _block_table(records, seeds), _shift_table(records, seeds)
-    for table in (cells, blocks, shifts):
-        table["data"] = labels.take(table["data"].to_numpy())
+    for table in (cells, blocks, shifts, phases):
+        table["data"] = labels.take(table["data"].to_numpy(dtype=int))
     return Analysis(
         cells=cells,
         blocks=blocks,
+        phases=phases,
         shifts=shifts,
         headlines=Headlines() if results.overlap else _headlines(records, seeds),
         apart=_headlines_apart(records, seeds) if results.overlap else (),
@@ -99,6 +105,7 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     for part in (
         accuracy.accuracy_table(records, seeds),
         savings.joule_table(records),
+        savings.image_table(records),
         savings.saving_table(records, "gross"),
         savings.saving_table(records, "net"),
         savings.theory_table(records),

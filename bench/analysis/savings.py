@@ -99,6 +99,22 @@ def theory_table(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def image_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Per (data, train_size, arm): image_j, joules per image of a stream or an inference, and image_ratio to `none`.
+
+    The ratio is a geometric mean over pairs of the same seed and repeat.
+    """
+    rows = measured(records)
+    rows = rows[rows["n_images"] > 0].assign(image_j=lambda table: table["energy_gross_j"] / table["n_images"])
+    keys = [*GROUP, "arm"]
+    table = rows.groupby(keys, sort=False)[["image_j"]].mean()
+    none = rows.loc[rows["arm"] == "none", [*GROUP, *PAIR, "image_j"]]
+    pairs = rows.merge(none, on=[*GROUP, *PAIR], suffixes=("", "_none"))
+    pairs["log"] = np.log(pairs["image_j"] / pairs["image_j_none"])
+    table["image_ratio"] = np.exp(pairs.groupby(keys, sort=False)["log"].mean())
+    return table
+
+
 def joule_table(records: pd.DataFrame) -> pd.DataFrame:
     """Per (data, train_size, arm), Block Avg included: joules gross and net, sd, interval, n, training seconds."""
     keys = [*GROUP, "arm"]

@@ -36,6 +36,9 @@ def _shift_sentence(data: str, rows: pd.DataFrame, blocks: pd.DataFrame) -> str:
     level = str(rows["level"].iat[0])
     head = f"{data} ({level}): " if level else f"{data}: "
     rows = rows[rows["winner_winner"].notna()]
+    if rows.empty and data in blocks.index and bool(blocks.loc[data]["accuracy"].notna().any()):
+        every = blocks.loc[data].reset_index().sort_values("accuracy", ascending=False, kind="stable")
+        return head + f"{every['arm'].iat[0]} leads, {percent(float(every['accuracy'].to_numpy(dtype=float)[0]))}"
     if rows.empty:
         has_joules = data in blocks.index and bool(blocks.loc[data]["energy_gross_j"].notna().any())
         return head + ("energy only, no accuracy" if has_joules else "no result")
@@ -101,6 +104,8 @@ def headline_sentences(analysis: Analysis, *, published: bool = False) -> list[s
 
 def _headline(analysis: Analysis, head: Headlines, *, published: bool) -> list[str]:
     digits = 2 if published else 1
+    if (analysis.blocks["role"] == "method").any() and not (analysis.blocks["role"] == "single").any():
+        return []  # nothing here is about blocks
     if head.gain.mean is None:
         gain = f"No accuracy gain: it needs the target block and {AVERAGE}, so every single block of one seed."
     else:

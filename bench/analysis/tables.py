@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.findings import Analysis, arm_order
+from bench.analysis.front import oracles
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
 from bench.catalog.paper import PUBLISHED
 from bench.read.results import GROUP, Results
@@ -54,7 +55,8 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
     """Make the tables that these results can fill: accuracy, saving gross and net, joules."""
     made = [accuracy_grid(analysis)]
     if analysis.quality.has_joules:
-        made += [saving_grid(results, analysis, "gross"), joule_grid(results, analysis)]
+        made += [saving_grid(results, analysis, "gross"), joule_grid(results, analysis), phase_grid(results, analysis)]
+        made.append(image_grid(results, analysis))
         if analysis.blocks["saving_net"].notna().any():
             made.insert(2, saving_grid(results, analysis, "net"))
     return [grid for grid in made if grid.rows]
@@ -82,7 +84,15 @@ def accuracy_grid(analysis: Analysis) -> Grid:
         f"{repetitions(blocks['accuracy_n'], 'seed')}; gain in points{paired}. {_MARKS} "
         "The best is read off the test images; the target is known beforehand."
     )
-    return _grid("accuracy", "Accuracy", analysis, value="accuracy", entry=entry, note=note, extra=(("Gain", gain),))
+    best = {(row["data"], row["train_size"]): row for row in oracles(analysis).to_dict("records")}
+
+    def oracle(row: dict[Hashable, Any]) -> Entry:
+        found = best.get((row["data"], row["train_size"]))
+        return Entry(f"{100 * found['accuracy']:.{digits}f} ({found['block']})" if found else MISSING)
+
+    extra = (("Gain", gain), *((("Oracle", oracle),) if best else ()))
+    note += " Oracle: that best block, as if it had been known; no arm that runs." if best else ""
+    return _grid("accuracy", "Accuracy", analysis, value="accuracy", entry=entry, note=note, extra=extra)
 
 
 def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
@@ -139,6 +149,55 @@ def joule_grid(results: Results, analysis: Analysis) -> Grid:
 
 _UNTOLD = -10.0
 """A saving rate, or the lower end of its interval, below this is none: the arm might cost eleven times as much."""
+
+
+def phase_grid(results: Results, analysis: Analysis) -> Grid:
+    """Joules and seconds of each phase, a row per arm; no rows where no arm has more than one."""
+    phases = analysis.phases
+    several = phases.groupby([*GROUP, "arm"], sort=False)["phase"].transform("count") > 1
+    names = sorted(phases.loc[several, "phase"].unique(), key=lambda name: (name in _COSTED_PHASES, name))
+    n_train = analysis.shifts.set_index(GROUP)["n_train"].to_dict()
+    rows = []
+    for key, part in phases[several].groupby([*GROUP, "arm"], sort=False):
+        data, size, arm = cast(tuple[str, float, str], key)
+        of = {row["phase"]: row for row in part.to_dict("records")}
+        cells = (Entry(_phase(of[name]) if name in of else MISSING) for name in names)
+        rows.append((Entry(data), Entry(size_label(size, n_train.get((data, size)))), Entry(arm), *cells))
+    note = (
+        f"Gross joules and seconds of each phase of {costed(results)}, means over the repeats; the phases add up to "
+        f"the whole. Without joules: the source cannot resolve the phase. {_energy(analysis)}"
+    )
+    header = ("Data", "Train size", "Arm", *names)
+    return Grid(name="phases", title="Phases", header=header, labels=3, rows=tuple(rows), note=note)
+
+
+_COSTED_PHASES = ("adapt", "infer", "stream")
+"""What is left of the work beside a method's own phases; it stands last."""
+
+
+def _phase(row: dict[Hashable, Any]) -> str:
+    joules = MISSING if missing(row["energy_gross_j"]) else f"{row['energy_gross_j']:.3g}"
+    return f"{joules} J, {row['time_s']:.3g} s"
+
+
+def image_grid(results: Results, analysis: Analysis) -> Grid:
+    """Joules per image of streams and inferences, against those of the model that is not adapted, in the same run."""
+    blocks = analysis.blocks
+
+    def entry(row: pd.Series) -> str:
+        if missing(row["image_j"]):
+            return MISSING
+        against = f" ({row['image_ratio']:.2f}x)" if not missing(row["image_ratio"]) else ""
+        return f"{row['image_j']:.3g}{against}"
+
+    note = (
+        f"Gross joules per image, adapting included, mean over the repeats; in brackets: times those of `none` in the "
+        f"same run, geometric mean paired by seed and repeat. {_energy(analysis)}"
+    )
+    if blocks["image_j"].isna().all():
+        return Grid(name="per_image", title="Energy per image", header=(), labels=3, rows=(), note=note)
+    return _grid("per_image", "Energy per image", analysis, value="image_j", entry=entry, note=note, lowest=True)
+
 
 _STEP = "one training step on one image"
 _COSTED = {ADAPT: "one fine-tuning", "infer": "one pass over the images", "stream": "one pass of the stream"}

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bench.analysis import sentences, wording
 from bench.analysis.findings import Analysis, analyse, arm_order
+from bench.analysis.front import front_sentences, has_methods, of_case, oracles
 from bench.analysis.tables import costed
 from bench.analysis.variants import share_sentences, sides, variant_order
 from bench.read.results import GROUP, Results
@@ -21,7 +22,10 @@ MAX_ROWS = 24
 _PAD = "\N{NO-BREAK SPACE}"  # stands where a dagger could, and is not trimmed
 
 ARMS_PER_TABLE = 6
-"""Columns of figures that fit beside the label at 80 columns."""
+"""Columns of figures that fit beside the label at 80 columns; with more arms, each has a row."""
+
+CASES_PER_TABLE = 3
+"""Shifts x train sizes that fit beside the arms' names there."""
 
 
 def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
@@ -34,14 +38,15 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     analysis = analysis or analyse(results)
     blocks = analysis.blocks
     arms = arm_order(blocks)
-    chunks = [arms[start : start + ARMS_PER_TABLE] for start in range(0, len(arms), ARMS_PER_TABLE)]
-    parts: list[Table | Text] = [_table(analysis, chunk) for chunk in chunks]
-    parts.append(Text(_legend(results, analysis), style="dim"))
+    many = len(arms) > ARMS_PER_TABLE
+    parts: list[Table | Text] = _by_arm(analysis, arms) if many else [_table(analysis, arms)]
+    parts.append(Text(_legend(results, analysis, many=many), style="dim"))
     left_out = len(analysis.shifts) - MAX_ROWS
     if left_out > 0:
         parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
     parts.append(Text())
     parts += [Text(sentence) for sentence in sentences.shift_sentences(analysis, limit=MAX_ROWS)]
+    parts += [Text(sentence) for sentence in front_sentences(analysis, MAX_ROWS)]
     parts += [Text(sentence) for sentence in sentences.headline_sentences(analysis, published=results.published)]
     parts += _ways_of_training(results)
     parts += [
@@ -128,9 +133,65 @@ def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tup
     return text
 
 
-def _legend(results: Results, analysis: Analysis) -> str:
-    text = "accuracy: bold is the best single block, † the target block"
+def _by_arm(analysis: Analysis, arms: list[str]) -> list[Table | Text]:
+    """A row for each arm and two columns for each case: so that twenty arms fit, and their names too."""
+    cases = analysis.shifts.head(MAX_ROWS).to_dict("records")
+    blocks = analysis.blocks.merge(analysis.shifts.head(MAX_ROWS)[GROUP], on=GROUP)
+    unit = wording.joule_unit(blocks["energy_gross_j"].median())
+    found = {(row["data"], row["train_size"], row["arm"]): row for row in blocks.to_dict("records")}
+    best = {(row["data"], row["train_size"]): row for row in oracles(analysis).to_dict("records")}
+    made: list[Table | Text] = []
+    for start in range(0, len(cases), CASES_PER_TABLE):
+        here = cases[start : start + CASES_PER_TABLE]
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("arm", overflow="fold", max_width=28)
+        fronts = []
+        for case in here:
+            table.add_column(Text(f"{_in_lines(case['data'])}{_PAD}"), justify="right", overflow="fold", max_width=17)
+            part = blocks[(blocks["data"] == case["data"]) & (blocks["train_size"] == case["train_size"])]
+            fronts.append(set(of_case(part)["arm"]))
+        sizes = [wording.size_label(case["train_size"], case["n_train"]) for case in here]
+        table.add_row("", *(Text(f"{size}{_PAD}", style="dim") for size in sizes))
+        for arm in arms:
+            rows = [found.get((case["data"], case["train_size"], arm)) for case in here]
+            cells = [
+                _one_line(row, case, unit, arm in front) for row, case, front in zip(rows, here, fronts, strict=True)
+            ]
+            table.add_row(Text(arm), *cells)
+        if best:
+            known = [best.get((case["data"], case["train_size"])) for case in here]
+            cells = [_one_line(row, case, unit, False) for row, case in zip(known, here, strict=True)]
+            names = ", ".join(dict.fromkeys(str(row["block"]) for row in known if row))
+            table.add_row(Text(f"oracle ({names})", style="dim"), *cells)
+        made += [table, Text()]
+    return made[:-1]
+
+
+def _in_lines(label: str, width: int = 16) -> str:
+    """A label that is too long for a column, broken where its dataset ends and its shift begins."""
+    return label if len(label) <= width else label.replace("-", "-\n", 1)
+
+
+def _one_line(row: dict[Hashable, Any] | None, case: dict[Hashable, Any], unit: tuple[float, str], front: bool) -> Text:
+    """Accuracy and joules of one arm; a star where it is on the front."""
+    if row is None or (wording.missing(row["accuracy"]) and wording.missing(row["energy_gross_j"])):
+        lost = row is not None and row["role"] != "average" and not row["ok"]
+        return Text(f"failed{_PAD}", style="red") if lost else Text(f"{wording.MISSING}{_PAD}", style="dim")
+    accuracy = "" if wording.missing(row["accuracy"]) else wording.percent(row["accuracy"])
+    text = Text(accuracy, style="bold green" if row["arm"] == case["winner_winner"] else "")
+    if not wording.missing(row["energy_gross_j"]):
+        text.append(f" {wording.joules(row['energy_gross_j'], unit):>8}")
+    return text.append("*" if front else _PAD, style="bold")
+
+
+def _legend(results: Results, analysis: Analysis, *, many: bool) -> str:
+    methods = has_methods(analysis)
+    text = "accuracy: bold is the best single block" + ("" if many else ", † the target block")
+    if many and analysis.quality.has_joules:
+        text += "; *: no other arm is as accurate for fewer joules"
+    if methods and len(oracles(analysis)):
+        text += "; oracle: that best block, as if it had been known, no arm that runs"
     if analysis.quality.has_joules:
         text += f"\njoules: gross, of {costed(results)}; {analysis.quality.energy}"
-        text += "; last line: against full" if analysis.blocks["saving_gross"].notna().any() else ""
+        text += "; last line: against full" if analysis.blocks["saving_gross"].notna().any() and not many else ""
     return text

@@ -18,6 +18,11 @@ from hardware.measure.energy import INTEGRALS, Band, memory_s
 from hardware.measure.grade import UNSEEN_PERIODS
 from hardware.source import Sample, SourceInfo
 
+NEGLIGIBLE = 0.01
+"""Share of a phase that may lie in spans which the source does not resolve, such as the moment before a method chooses.
+
+Its energy is then within what the cuts beside it are taken to be off by."""
+
 Span = tuple[str, float, float]
 """Phase, start and end on this host's monotonic clock in s."""
 
@@ -79,8 +84,9 @@ def split(
         terms: budget of the whole window, not yet per execution.
 
     Returns:
-        In the order of their first span. A phase with a span shorter than two periods has no energies: what the samples
-        show of it is up to chance. An estimate covers the whole window and cannot be cut.
+        In the order of their first span. A phase of which more than a hundredth lies in spans shorter than two periods
+        has no energies: what the samples show of these is up to chance. An estimate covers the whole window and cannot
+        be cut.
     """
     if len(spans) == 0 or info.kind not in INTEGRALS:
         return seconds(spans, executions)
@@ -98,8 +104,9 @@ def split(
     found = []
     for phase in seconds(spans, executions):
         mine = [number for number, span in enumerate(spans) if span[0] == phase.name]
-        shortest_s = min(spans[number][2] - spans[number][1] for number in mine)
-        if shortest_s < UNSEEN_PERIODS * period_s and len(spans) > 1:
+        span_s = [spans[number][2] - spans[number][1] for number in mine]
+        unseen_s = math.fsum(length for length in span_s if length < UNSEEN_PERIODS * period_s)
+        if unseen_s > NEGLIGIBLE * math.fsum(span_s) and len(spans) > 1:
             found.append(phase)
             continue
         time_s, length_s = phase.time_s * executions, math.fsum(lengths_s[number] for number in mine)
