@@ -184,7 +184,7 @@ def image_grid(results: Results, analysis: Analysis) -> Grid:
     """Joules per image of streams and inferences, against those of the model that is not adapted, in the same run."""
     blocks = analysis.blocks
 
-    def entry(row: pd.Series) -> str:
+    def entry(row: Mapping[Hashable, Any]) -> str:
         if missing(row["image_j"]):
             return MISSING
         against = f" ({row['image_ratio']:.2f}x)" if not missing(row["image_ratio"]) else ""
