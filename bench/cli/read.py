@@ -94,19 +94,34 @@ def compare(
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet; with --to a folder."
+)
 @click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
-def export(runs: tuple[str, ...], out: Path, cells: bool) -> None:
+@click.option(
+    "--to", type=click.Choice(["mlflow", "wandb", "boamps"]),
+    help="Write each condition into the folder --out: MLflow's file store, offline runs of W&B, or BoAmps reports.",
+)  # fmt: skip
+def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None) -> None:
     """Write the records of runs as one table, one row per repeat. In Python: bench.load(RUN...).
 
     RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
     """
     from bench.analysis import export as frame
 
-    frame.check_target(out)
+    if to is not None:
+        if cells or out.is_file() or out.suffix in frame.WRITERS:
+            raise RequestError(f"--to {to} writes into a folder, one entry per condition; give --out DIR, no --cells")
+    else:
+        frame.check_target(out)
     results = frame.load_every_field(*runs)
     for sentence in results.damage:
         text.echo(f"warning: {sentence}", err=True)
+    if to is not None:
+        from bench.analysis import trackers
+
+        text.echo(f"{out}: {trackers.export(results, to, out)} conditions for {to}")
+        return
     rows = frame.export(results, out, cells=cells)
     text.echo(f"{out}: {rows} rows")
 
