@@ -28,6 +28,9 @@ STEP_S = 0.05
 FEW = 8
 """Images to warm up with, and to find out by how many more are worth their time."""
 
+MORE = 8
+"""Epochs after the first of a fine-tuning with a cache; together they take long enough to be told from the first."""
+
 TRIES = 4
 """Number of times a step is timed. The shortest counts: other load only adds to it."""
 
@@ -89,7 +92,7 @@ def time_kinds(parent: Parent) -> None:
 
 
 def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Timed:
-    """Time a kind of step on random images: fine-tune for one epoch, with a cache for three too, and evaluate.
+    """Time a kind of step on random images: fine-tune for one epoch, with a cache for nine too, and evaluate.
 
     A method that gets no labels adapts to the images once, as its options say; `step_s` is then all that it does with
     an image.
@@ -148,12 +151,12 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
         batch = images(n)
         once_s = epochs_s(batch, 1)
         cached = tuner.cache_mb is not None
-        thrice_s = epochs_s(batch, 3) if cached else 0.0
+        longer_s = epochs_s(batch, 1 + MORE) if cached else 0.0
         forward_s = shortest_s(lambda: mean_loss(model, batch)) / n
     if not cached:
         return Timed(0.0, max(once_s / n - forward_s, forward_s), forward_s)
     # of what is left to do in an epoch, a step is about three forward passes, an evaluation is one
-    pass_s = max(0.0, thrice_s - once_s) / 2 / (4 * n)
+    pass_s = max(0.0, longer_s - once_s) / MORE / (4 * n)
     return Timed(forward_s, 3 * pass_s, pass_s)
 
 
