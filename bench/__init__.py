@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    import torch
 
 __version__ = "0.1.0"
 
@@ -36,3 +37,23 @@ def load(*runs: "Path | str") -> "pd.DataFrame":
     from bench.analysis.export import load_frame
 
     return load_frame(*runs)
+
+
+def load_model(run: "Path | str", cell: str, *, repeat: int | None = None) -> "torch.nn.Module":
+    """Load the model that a cell's arm left: `bench.load_model("results/x", "digits-noise/n=40/fc/s=0")`.
+
+    Args:
+        run: folder of a run with `--keep-models`.
+        cell: id of the cell.
+        repeat: which; None: the newest that was kept.
+
+    Returns:
+        A module on the CPU in evaluation mode. It takes images [N, C, H, W] as the suite's `model.pixels` has them,
+        and gives logits [N, n_classes].
+
+    Raises:
+        bench.errors.RequestError: no such cell; its model was not kept, changed since, or cannot be built here.
+    """
+    from bench.models.kept import load_model as load_kept
+
+    return load_kept(run, cell, repeat=repeat)[0]

@@ -6,12 +6,14 @@ and it points to a module with METHOD and adapt, like those in `bench.methods`.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -67,6 +69,8 @@ class Loaded:
     Attributes:
         adapt: (task, options) -> Adapted, see `bench.methods`.
         package: that brings it.
+        rebuild: (model, state, options) -> the module that answers, made from the source's architecture and its state
+            dict, for a method whose model is of another class; None: it has the source's.
         online: (task, options) -> what predicts a batch and adapts to it; None: the method has no form for streams.
     """
 
@@ -74,6 +78,7 @@ class Loaded:
     adapt: Callable[..., Any]
     package: str
     online: Callable[..., Any] | None = None
+    rebuild: Callable[..., Any] | None = None
 
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options given and the defaults of the others.
@@ -116,6 +121,26 @@ def load_method(name: str) -> Loaded:
     return _checked(module, name, packages[0])
 
 
+def code_sha256(name: str) -> str | None:
+    """Hash of the code of another package's method: of its module's file, or of all files of its package.
+
+    None for ours, which the version and the commit name.
+
+    Raises:
+        RequestError: as `load_method`.
+    """
+    if is_built_in(name):
+        return None
+    load_method(name)
+    module = _entries()[name][0].load()
+    file = Path(module.__file__)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(f"{one.relative_to(file.parent)}\0".encode() + one.read_bytes())
+    return digest.hexdigest()
+
+
 def _built_in() -> dict[str, None]:
     """Names of the files of `bench.methods`, in alphabetical order."""
     spec = importlib.util.find_spec(PACKAGE)
@@ -143,5 +168,5 @@ def _checked(module: Any, name: str, package: str) -> Loaded:
         )
     if method.name != name:
         raise RequestError(f"method {name!r}: {package} calls it {method.name!r}; both names must be the same")
-    online = getattr(module, "online", None)
-    return Loaded(method, adapt, package, online if callable(online) else None)
+    online, rebuild = (getattr(module, name, None) for name in ("online", "rebuild"))
+    return Loaded(method, adapt, package, online if callable(online) else None, rebuild if callable(rebuild) else None)

@@ -14,7 +14,7 @@ from bench.store.manifest import Manifest
 
 _BOARD = ("board", "cpu_model", "logical_cores")
 _METER = ("kind", "scope", "covers", "device", "params", "resolution")
-_AXES = ("name", "title", "version", "data", "train_size", "blocks", "methods", "seeds", "axes", "exclude",
+_AXES = ("name", "title", "version", "data", "work", "train_size", "blocks", "methods", "seeds", "axes", "exclude",
          "timeout_s", "energy.repeats", "battery")  # fmt: skip
 """Keys of a suite that name its cells; the records themselves tell which there are."""
 

@@ -6,6 +6,7 @@ classified later takes one step towards the predictions of its neighbours among 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from pydantic import Field
 from bench.methods import Adapted, Method, Options, Predictor, UnlabelledTask
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class LameOptions(Options):
@@ -78,3 +79,13 @@ def online(task: UnlabelledTask, options: LameOptions) -> Predictor:
             return laplacian_assignments(logits, nearest).clamp_min(1e-30).log()
 
     return predict
+
+
+def rebuild(model: nn.Module, state: Mapping[str, Tensor], options: LameOptions) -> nn.Module:
+    """Put a kept model together again: the net, with the images' features and settled predictions."""
+    from bench.training.layers import linear_head
+    from bench.training.neighbours import Neighbours
+
+    head = linear_head(model)
+    assert head is not None
+    return Neighbours(model, head, state["features"].clone(), state["settled"].clone(), options.neighbours)

@@ -71,11 +71,13 @@ class PrepareDone:
     Attributes:
         prepared: by the data point's label.
         code_sha256: of the file of a user's own model; None for a model of the catalogue.
+        methods_sha256: of the code of each method of another package, by its name.
     """
 
     prepared: dict[str, Prepared]
     device_name: str
     code_sha256: str | None
+    methods_sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class CellJob:
 
     Attributes:
         window_s: the work is done again until it took that long.
+        keep: file of the run folder that the adapted model is written to; None: it is not kept.
+        folder: of the run, where there is one to be kept.
     """
 
     suite: Suite
@@ -92,6 +96,8 @@ class CellJob:
     base: Path
     device: str
     window_s: float
+    keep: Path | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

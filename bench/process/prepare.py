@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench.catalog.methods import load_method
+from bench.catalog.methods import code_sha256, load_method
 from bench.errors import RequestError
 from bench.process.child import Parent
 from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
@@ -80,7 +80,9 @@ def prepare(parent: Parent) -> None:
             weights_sha256=fingerprint(model),
         )
         prepared[data.label] = Prepared(folder, weights, domain.sha256, weights_sha256, facts, shipped)
-    parent.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base)))
+    codes = {method.name: code_sha256(method.name) for method in methods.values()}
+    known = {name: sha256 for name, sha256 in codes.items() if sha256 is not None}
+    parent.send(PrepareDone(prepared, device_name, users_code(job.suite.model, job.base), known))
 
 
 class _Reporter:

@@ -44,6 +44,8 @@ def run_cell(parent: Parent) -> None:
     peak_rss_mb = _peak_rss_mb()  # before the test images come in
     parent.send(Trained(t0, t1, executions, work.spans.take()))
     parent.wait_for(RELEASE)
+    if job.keep is not None and job.folder is not None:
+        work.keep(job.keep, job.folder)
     parent.send(WorkFigures(peak_rss_mb=peak_rss_mb, **work.figures()))
 
 

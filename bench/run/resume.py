@@ -12,7 +12,20 @@ from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite
 from bench.text import first_few
 
-_AXES = {"data", "train_size", "blocks", "methods", "arms", "seeds", "axes", "exclude", "title", "version", "battery"}
+_AXES = {
+    "data",
+    "work",
+    "train_size",
+    "blocks",
+    "methods",
+    "arms",
+    "seeds",
+    "axes",
+    "exclude",
+    "title",
+    "version",
+    "battery",
+}
 """Keys of a suite that select its cells or name it; all others must stay equal for a run to be continued."""
 
 
@@ -89,6 +102,7 @@ def fingerprints(done: PrepareDone) -> Fingerprints:
         model_code=done.code_sha256,
         data={label: one.data_sha256 for label, one in done.prepared.items()},
         weights={label: one.weights_sha256 for label, one in done.prepared.items()},
+        methods=done.methods_sha256,
     )
 
 
@@ -100,8 +114,12 @@ def add_fingerprints(manifest: Manifest, found: Fingerprints, where: Path) -> No
     """
     known = manifest.fingerprints or Fingerprints()
     changed = [
-        f"{what} of {label} changed"
-        for what, old, new in (("data", known.data, found.data), ("source weights", known.weights, found.weights))
+        f"{what} {'' if what.endswith('method') else 'of '}{label} changed"
+        for what, old, new in (
+            ("data", known.data, found.data),
+            ("source weights", known.weights, found.weights),
+            ("the code of method", known.methods, found.methods),
+        )
         for label in new
         if old.get(label, new[label]) != new[label]
     ]
@@ -112,6 +130,7 @@ def add_fingerprints(manifest: Manifest, found: Fingerprints, where: Path) -> No
         model_code=known.model_code or found.model_code,
         data=known.data | found.data,
         weights=known.weights | found.weights,
+        methods=known.methods | found.methods,
     )
 
 

@@ -42,6 +42,7 @@ class RunOptions:
     repeats: int | None = None
     fresh: bool = False
     retry: bool = False
+    keep_models: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,9 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
         plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
         _announce(loaded, plan, meter.choice, folder, console)
         session = Session(
-            loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console
-        )
+            loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console,
+            keep_models=options.keep_models,
+        )  # fmt: skip
         try:
             yield session
         except RequestError:
@@ -112,6 +114,8 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
         RequestError: it is not; nothing was written.
     """
     cells = select_cells(loaded.suite, options.cells)
+    if options.keep_models and loaded.suite.streams:
+        raise RequestError("--keep-models: a stream goes on adapting and leaves no model to keep; drop the option")
     locate_all({cell.data.label: cell.data for cell in cells}.values(), loaded.suite.model.checkpoint)
     folder = RunDir(options.out)
     folder.check_usable()

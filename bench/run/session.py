@@ -56,6 +56,7 @@ class Session:
         plan: what to do.
         meter: not yet open.
         console: for the progress.
+        keep_models: whether each repeat's adapted model is written into the folder.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class Session:
         plan: Plan,
         meter: Meter,
         console: Console,
+        keep_models: bool = False,
     ) -> None:
         self._loaded = loaded
         self._suite = loaded.suite
+        self._keep_models = keep_models
         self._torch_device = torch_device
         self.folder = folder
         self._manifest = manifest
@@ -155,10 +158,8 @@ class Session:
         """Run one repeat in a fresh process, and make its record, also of a failure."""
         started_at, started_s = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
         cell = repeat.cell
-        prepared = self._prepared.prepared[cell.data.label]
         sampler = self._meter.sampler
-        window_s = hardware.window_needed_s(sampler.source.info, self._suite.energy.min_window_s)
-        job = CellJob(self._suite, cell, prepared, self._loaded.base, self._torch_device, window_s)
+        job = self._job(repeat)
         deadline_s = started_s + self._suite.timeout_s
         child: Child | None = None
         window: hardware.Window | None = None
@@ -188,7 +189,7 @@ class Session:
             if not DATASETS[cell.data.dataset].labelled:
                 measured |= NO_ACCURACY
             measured["startup_s"] = trained.t0_s - child.started_s - guarded_s
-            outcome: dict[str, Any] = {"status": "ok"}
+            outcome: dict[str, Any] = {"status": "ok"} | self._kept(job)
         except CellTimeoutError:
             error = f"not done after {self._suite.timeout_s:g} s; its process group was killed"
             outcome = {"status": "timeout", "error": error}
@@ -214,6 +215,23 @@ class Session:
         if measured.get("trace"):
             outcome["trace_sha256"] = self.folder.trace_sha256(measured["trace"])
         return Record(**cell_fields(self._suite, cell, self._prepared), **(measured | outcome))
+
+    def _job(self, repeat: Repeat) -> CellJob:
+        """What the process of a repeat is to do."""
+        cell = repeat.cell
+        prepared = self._prepared.prepared[cell.data.label]
+        window_s = hardware.window_needed_s(self._meter.sampler.source.info, self._suite.energy.min_window_s)
+        job = CellJob(self._suite, cell, prepared, self._loaded.base, self._torch_device, window_s)
+        if not self._keep_models:
+            return job
+        file = self.folder.models_dir / f"{repeat.file_name}.safetensors"
+        return dataclasses.replace(job, keep=file, folder=self.folder.path)
+
+    def _kept(self, job: CellJob) -> dict[str, Any]:
+        """The fields of a record that name the model that its repeat left."""
+        if job.keep is None:
+            return {}
+        return {"model_file": job.keep.name, "model_sha256": self.folder.model_sha256(job.keep.name)}
 
     def _measure_idle(self, *, if_due: bool = False) -> None:
         self._progress.now(f"idle baseline, {self._suite.energy.idle_s:g} s")

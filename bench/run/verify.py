@@ -15,8 +15,7 @@ from bench.run.health import Finding
 from bench.run.resume import fingerprints
 from bench.store.manifest import Fingerprints, Manifest
 from bench.store.run_dir import MAX_TRACE_BYTES, RunDir
-from bench.suite.load import load_suite
-from bench.suite.suite import Suite
+from bench.suite.load import suite_of
 from bench.text import first_few
 from hardware.files import read_bytes
 
@@ -46,6 +45,8 @@ def check(folder: RunDir, log: Path) -> Iterator[Finding]:
     yield Finding("records", not damage, first_few(damage) if damage else f"{len(records)} repeats, all whole")
     yield _prefix(folder, manifest)
     yield _traces(folder, manifest, records)
+    if kept := {str(record["model_file"]): record for record in records if record.get("model_file")}:
+        yield _models(folder, kept)
     yield from _inputs(manifest, log)
 
 
@@ -85,6 +86,12 @@ def _traces(folder: RunDir, manifest: Manifest, records: list[dict[str, Any]]) -
     return Finding("traces", not wrong, f"{len(wrong)} of {len(known)}: {first_few(wrong)}" if wrong else there)
 
 
+def _models(folder: RunDir, kept: dict[str, dict[str, Any]]) -> Finding:
+    """Compare the hashes of kept models."""
+    changed = [name for name, record in kept.items() if folder.model_sha256(name) != record.get("model_sha256")]
+    return Finding("models", not changed, f"changed: {first_few(changed)}" if changed else f"{len(kept)} as they were")
+
+
 def _inputs(manifest: Manifest, log: Path) -> Iterator[Finding]:
     """Compare code, data and weights here with the hashes of the run."""
     then = manifest.fingerprints
@@ -100,13 +107,16 @@ def _inputs(manifest: Manifest, log: Path) -> Iterator[Finding]:
     code_now = now.model_code if then.model_code is not None else None
     kind = "the model's file" if then.model_code is not None else "the model is one of the catalogue"
     yield Finding("code", then.model_code == code_now, kind if then.model_code == code_now else f"{kind} changed")
-    for name, old, new in (("data", then.data, now.data), ("weights", then.weights, now.weights)):
+    checked = [("data", then.data, now.data), ("weights", then.weights, now.weights)]
+    if then.methods:
+        checked.append(("methods", then.methods, now.methods))
+    for name, old, new in checked:
         changed = [f"{label} changed" for label in old if new.get(label) != old[label]]
         yield Finding(name, not changed, first_few(changed) if changed else f"{len(old)} as they were")
 
 
 def _prepared(manifest: Manifest, log: Path) -> PrepareDone:
-    suite, base = _suite(manifest)
+    suite, base = suite_of(manifest)
     known = (manifest.fingerprints or Fingerprints()).data
     data = tuple(point for point in suite.data if point.label in known)
     child = Launcher(log).start(prepare, PrepareJob(suite, data, base, "cpu"))
@@ -116,17 +126,3 @@ def _prepared(manifest: Manifest, log: Path) -> PrepareDone:
         raise JouletuneError(str(error)) from None
     finally:
         child.close()
-
-
-def _suite(manifest: Manifest) -> tuple[Suite, Path]:
-    """Get a run's suite and the folder that its paths start from: that of its file if it is here, else the current."""
-    origin = manifest.suite.origin if manifest.suite else None
-    if origin is not None:
-        try:
-            loaded = load_suite(origin)
-        except RequestError:
-            pass
-        else:
-            if manifest.suite and loaded.suite.digest() == manifest.suite.sha256:
-                return loaded.suite, loaded.base
-    return Suite.of_content(manifest.content), Path.cwd()

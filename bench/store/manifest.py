@@ -155,12 +155,14 @@ class Fingerprints(Part):
         model_code: of the file of a user's own model; None for the catalogue's.
         data: label of the data -> hash of its prepared images and labels.
         weights: label of the data -> hash of the weights file that its cells start from.
+        methods: name of a method of another package -> hash of its code.
     """
 
     place = "fingerprints."
     model_code: str | None = None
     data: dict[str, str] = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
+    methods: dict[str, str] = Field(default_factory=dict)
 
 
 class RecordsEnd(Part):

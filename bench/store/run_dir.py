@@ -22,6 +22,7 @@ MIN_FREE_BYTES = 1_000_000
 MAX_MANIFEST_BYTES = 8_000_000
 """A week of idle baselines takes some 200 kB."""
 MAX_TRACE_BYTES = 100_000_000
+MAX_MODEL_BYTES = 4_000_000_000
 MAX_CELLS_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_LINES = 1_000_000
@@ -40,6 +41,7 @@ class RunDir:
         self.manifest_path = self.path / "manifest.json"
         self.cells_path = self.path / "cells.jsonl"
         self.traces_dir = self.path / "traces"
+        self.models_dir = self.path / "models"
         self.summary_path = self.path / "summary.csv"
         self.figures_dir = self.path / "figures"
         self.tables_dir = self.path / "tables"
@@ -64,7 +66,7 @@ class RunDir:
 
     def is_blank(self) -> bool:
         """Whether the folder holds nothing but what a run killed before its first line leaves."""
-        ours = {self._lock_path.name, self.log_path.name, self.traces_dir.name}
+        ours = {self._lock_path.name, self.log_path.name, self.traces_dir.name, self.models_dir.name}
         return all(entry.name in ours or entry.name.endswith(".tmp") for entry in self.path.iterdir())
 
     def check_usable(self) -> None:
@@ -199,6 +201,13 @@ class RunDir:
         except OSError:
             return None
         return hashlib.sha256(content).hexdigest()
+
+    def model_sha256(self, name: str) -> str | None:
+        """Hash of the file of a kept model, None where it cannot be read."""
+        try:
+            return hashlib.sha256(read_bytes(self.models_dir / name, limit=MAX_MODEL_BYTES, root=self.path)).hexdigest()
+        except OSError:
+            return None
 
     def append(self, record: Record) -> None:
         """Add one line and wait until it is on the disk.

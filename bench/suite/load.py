@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.errors import RequestError, nearest, show
+from bench.store.manifest import Manifest
 from bench.suite.spec import explained
 from bench.suite.suite import Suite
 from bench.suite.yaml_file import YamlFile, parse_yaml, read_yaml
@@ -75,3 +76,17 @@ def _checked(file: YamlFile, base: Path) -> Suite:
         return Suite.model_validate(file.content, context={"base": base})
     except ValidationError as error:
         raise file.error(*explained(error, Suite)) from None
+
+
+def suite_of(manifest: Manifest) -> tuple[Suite, Path]:
+    """Get a run's suite and the folder that its paths start from: that of its file if it is here, else the current."""
+    origin = manifest.suite.origin if manifest.suite else None
+    if origin is not None:
+        try:
+            loaded = load_suite(origin)
+        except RequestError:
+            pass
+        else:
+            if manifest.suite and loaded.suite.digest() == manifest.suite.sha256:
+                return loaded.suite, loaded.base
+    return Suite.of_content(manifest.content), Path.cwd()

@@ -14,6 +14,7 @@ from bench.catalog.methods import Loaded, Options, load_method
 from bench.cost import cell_costs
 from bench.data.domain import Domain, load_domain
 from bench.data.splits import Index, Split, split_target
+from bench.models.kept import keep
 from bench.models.source import load_source_model
 from bench.models.source_facts import load_source_facts
 from bench.store.cache_dir import cache_dir
@@ -117,6 +118,11 @@ class Adapt:
     def model(self) -> nn.Module:
         """What classifies after the last execution."""
         return self._adapted.model or self._task.model
+
+    def keep(self, file: Path, folder: Path) -> None:
+        """Write the model that the last execution left into the run folder. Call it before `figures`."""
+        shape = tuple(self._task.images.shape[1:])
+        keep(self.model, file, folder, self._cell, n_classes=self._task.n_classes, shape=shape)
 
     def figures(self) -> dict[str, Any]:
         """What the last execution reached and what it takes by arithmetic; names as in `WorkFigures`."""

@@ -48,6 +48,7 @@ COMMANDS = {
     "history": "history IN/runs --index OUT/index.jsonl --out OUT/history --html",
     "battery": "battery IN/runs/2025-01-01 --capacity 1Ah --voltage 3.7 --out OUT/battery",
     "verify": "verify IN/runs/2025-01-01",
+    "load": "load --help",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
     "wrong option": "run --nowhere",

@@ -191,3 +191,21 @@ def test_the_method_of_the_docs_runs_from_a_package(tmp_path: Path) -> None:
     wrong = jouletune(tmp_path, "validate", "s.yaml")  # without the package
     assert wrong.returncode == 2
     assert "'tail' is neither a method nor a block" in wrong.stderr
+
+
+def test_a_run_does_not_go_on_with_other_code_of_a_method(tmp_path: Path) -> None:
+    environment = package(tmp_path / "site", THEIRS)
+    write(tmp_path, methods=["theirs"])
+    first = jouletune(tmp_path, "run", "s.yaml", "--out", "r", "--source", "none", **environment)
+    assert first.returncode == 0, first.stderr
+    content = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert [*content["fingerprints"]["methods"]] == ["theirs"]
+    write(tmp_path, methods=["theirs"], seeds=[0, 1])
+    (tmp_path / "site" / "theirs.py").write_text(THEIRS + "\nOTHER = 1\n")
+    done = jouletune(tmp_path, "run", "s.yaml", "--out", "r", "--source", "none", **environment)
+    assert done.returncode == 2
+    assert "the code of method theirs changed" in done.stderr
+    assert len(records(tmp_path / "r")) == 1
+    (tmp_path / "site" / "theirs.py").write_text(THEIRS)
+    assert jouletune(tmp_path, "run", "s.yaml", "--out", "r", "--source", "none", **environment).returncode == 0
+    assert len(records(tmp_path / "r")) == 2
