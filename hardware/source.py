@@ -107,7 +107,7 @@ class OwnCounter:
 
 
 class Clock(Protocol):
-    """What a measurement needs of the module `time`; tests bring their own."""
+    """The functions of the module `time` that a measurement uses; tests pass a clock of their own."""
 
     def monotonic(self) -> float: ...
 
@@ -172,7 +172,7 @@ class Source:
 
     @property
     def health(self) -> Health:
-        """Its connection and losses since `open`. Most sources have nothing to report."""
+        """State of the connection, and losses since `open`; the defaults for a source that cannot lose samples."""
         return Health()
 
     def record_raw(self, path: Path) -> bool:

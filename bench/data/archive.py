@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
-from bench.data.images import Pixels, Progress, decode
+import numpy as np
+
+from bench.data.images import Images, Pixels, Progress, decode
 from bench.errors import RequestError
 
 MAX_MEMBERS = 2_000_000
@@ -95,6 +97,12 @@ def read_images(
     for entries in sides:
         entries.sort(key=lambda entry: entry[:2])
     return sides
+
+
+def as_images(entries: list[Entry[int]], classes: tuple[str, ...]) -> Images:
+    """Join the images of one side, whose labels number the classes."""
+    labels = np.array([label for label, _, _ in entries], np.int64)
+    return Images(np.stack([image for _, _, image in entries]), labels, classes)
 
 
 def _content(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from bench.catalog.datasets import Superclasses
-from bench.data.archive import read_images
+from bench.data.archive import as_images, read_images
 from bench.data.images import Images, Progress, read_files
 from bench.data.locate import Located, image_files
 from bench.errors import RequestError
@@ -75,12 +73,4 @@ def _read_tar(archive: Path, table: Superclasses, size: int, progress: Progress)
     sides = read_images(archive, place, size, progress)
     if set(where) - seen:
         raise RequestError(f"{archive}: no images of {min(set(where) - seen)}; expected train/<class>/<image>")
-    source, target = (
-        Images(
-            np.stack([image for _, _, image in entries]),
-            np.array([label for label, _, _ in entries], np.int64),
-            tuple(table),
-        )
-        for entries in sides
-    )
-    return source, target
+    return as_images(sides[0], tuple(table)), as_images(sides[1], tuple(table))

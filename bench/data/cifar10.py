@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.catalog.datasets import DATASETS
-from bench.data.archive import read_images, read_members
+from bench.data.archive import as_images, read_images, read_members
 from bench.data.images import Images, Progress, check_shapes, read_tree
 from bench.data.locate import CIFAR10C, CIFAR10C_URL, Located
 from bench.errors import RequestError
@@ -61,8 +61,7 @@ def _read_tar(archive: Path, progress: Progress) -> tuple[Images, Images]:
         if not entries or {name for name, _, _ in entries} != set(names):
             raise RequestError(f"{archive}: expected train/<class>/ and test/<class>/ with the same classes")
         check_shapes({image.shape for _, _, image in entries}, archive)
-        labels = np.array([names.index(name) for name, _, _ in entries], np.int64)
-        images.append(Images(np.stack([image for _, _, image in entries]), labels, names))
+        images.append(as_images([(names.index(name), path, image) for name, path, image in entries], names))
     return images[0], images[1]
 
 

@@ -1,4 +1,4 @@
-"""Source facts: what may be shipped with a source model, computed once while a run is prepared, and cached.
+"""Source facts: data that may be shipped with a source model, computed once while a run is prepared, and cached.
 
 Their cost is that of whoever ships the model: it is in the manifest, and in no cell's joules.
 """

@@ -56,7 +56,7 @@ MIN_LOAD_S = 5.0
 
 @contextmanager
 def busy_core(seconds: float) -> Iterator[Go]:
-    """One core of this device, busy for so long in a process of its own, while this one sleeps.
+    """Keep one core of this device busy for so long in another process, while this one sleeps.
 
     Raises:
         HardwareError: the process did not start, or was killed.
@@ -143,7 +143,7 @@ def calibrate(
     work: Work = busy_core,
     make_sampler: Callable[[Source], Sampler] | None = None,
 ) -> Profile:
-    """Do all steps. Opens the source and closes it again.
+    """Run all steps. Opens the source and closes it again.
 
     Args:
         source: not open.
@@ -195,7 +195,7 @@ def calibrate(
 
 
 def _windows(sampler: Sampler, plan: Plan, clock: Clock, work: Work, report: Callable[[str], None]) -> list[float]:
-    """The energy of each window, J. A pair with an unusable one is measured again, at most ``pairs`` times."""
+    """Measure the energy of each window, J. A pair with an unusable one is measured again, at most ``pairs`` times."""
     what = "one busy core" if plan.work == "cpu" else "quiet"
     report(f"noise floor: {plan.pairs} pairs of windows, {plan.window_s:g} s of {what} each")
     make = work if plan.work == "cpu" else quiet(clock)
@@ -245,7 +245,7 @@ def _gain(
 
 
 def _measure(sampler: Sampler, seconds: float) -> IdleBaseline:
-    """The mean power of a steady span."""
+    """Measure the mean power of a steady span."""
     baseline = sampler.measure_idle(seconds)
     if baseline.power_w is None:
         raise SourceError(
@@ -256,7 +256,7 @@ def _measure(sampler: Sampler, seconds: float) -> IdleBaseline:
 
 
 def _burst(source: CounterSource, clock: Clock) -> list[Sample]:
-    """The readings of a counter, as fast as possible for `BURST_S`."""
+    """Read a counter as fast as possible for `BURST_S`."""
     source.open()
     try:
         readings = [source.read()]

@@ -236,7 +236,7 @@ def save(profile: Profile, path: Path) -> StoredProfile:
 
 
 def check_place(name: str, path: Path) -> None:
-    """Make sure that nothing but an older profile of this source would be overwritten.
+    """Check that nothing but an older profile of this source would be overwritten.
 
     Raises:
         ProfileError: there is something else.
@@ -252,7 +252,7 @@ def check_place(name: str, path: Path) -> None:
 
 
 def mismatch(profile: Profile, info: SourceInfo) -> str:
-    """Why a profile is not of that source, in words; "" if it fits.
+    """Say why a profile is not of that source; "" if it is.
 
     A meter with a serial number may be on another port than it was calibrated on. One without is known by the port
     alone, and by its model where it sends that.
@@ -271,7 +271,7 @@ def mismatch(profile: Profile, info: SourceInfo) -> str:
 
 
 def apply(stored: StoredProfile, info: SourceInfo) -> SourceInfo:
-    """The facts of the source with the profile applied. ``params["profile"]`` names it for the manifest."""
+    """Apply a profile to the facts of its source. ``params["profile"]`` names it for the manifest."""
     profile = stored.profile
     gain = profile.gain
     note = {
@@ -381,7 +381,7 @@ class Corrected(Delegate):
 
 
 def correct(source: Source, path: Path | None = None) -> tuple[Source, str]:
-    """The source corrected by its profile, and the profile in words; the source itself and "" where it has none.
+    """Correct a source by its profile; returns it and the profile in words, or the source itself and "" without one.
 
     Args:
         path: the profile; None: the one that ``jouletune calibrate`` wrote for this source, if it did.

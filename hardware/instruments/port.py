@@ -1,4 +1,4 @@
-"""The way to a simulated instrument: a pseudo-terminal, or a link without a port for simulated clocks."""
+"""Connections to a simulated instrument: a pseudo-terminal, or a link without a port for simulated clocks."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class RfcommLink:
 
 
 def check_port(name: str, argument: str) -> NotFound | NoPermission | None:
-    """Why a port cannot be used; None if it can. Checks the file only: to open a port can reset the device on it."""
+    """Say why a port cannot be used; None if it can. Checks the file only: opening it can reset the device."""
     if not argument:
         return NotFound(f"name its port: {name}:/dev/...; {candidates()}")
     path = Path(argument)
@@ -176,14 +176,14 @@ def check_port(name: str, argument: str) -> NotFound | NoPermission | None:
 
 
 def check_address(address: str) -> NotFound | None:
-    """Why a Bluetooth address cannot be used; None if it can. `Source.open` finds out whether the meter answers."""
+    """Say why a Bluetooth address cannot be used; None if it can. `Source.open` finds out if the meter answers."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         return NotFound("this Python has no Bluetooth sockets; use the port that `rfcomm bind` makes")
     return None
 
 
 def file_permission(path: Path) -> NoPermission | None:
-    """How to get permission for a device file that this user may not open; None if it may be opened."""
+    """Say how to get permission for a device file that this user may not open; None if it may be opened."""
     if not path.is_absolute() or os.access(path, os.R_OK | os.W_OK):
         return None
     group = "dialout"
@@ -212,7 +212,7 @@ def usb_identity(port: str) -> str:
 
 
 def candidates() -> str:
-    """The serial ports of this host in words. Opens none."""
+    """List the serial ports of this host in words. Opens none."""
     from serial.tools import list_ports
 
     ports = sorted(list_ports.comports())

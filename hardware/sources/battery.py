@@ -182,7 +182,7 @@ def _packs(root: Path) -> list[Pack]:
 
 
 def _why_not(packs: Sequence[Pack]) -> str:
-    """Why nothing can be measured now; "" if it can. Of two batteries one may rest while the other is used."""
+    """Say why nothing can be measured now; "" if it can. Of two batteries one may rest while the other is used."""
     states = [pack.status for pack in packs]
     if "Discharging" in states and "Charging" not in states:
         return ""

@@ -1,7 +1,7 @@
 """csv: a microcontroller that prints volts and amperes line by line: ``csv:/dev/ttyUSB0?baud=115200``.
 
 The lines are those of `hardware.wire.csv_lines`, e.g. from an INA219 or INA226. Opening the port resets most
-Arduinos, which is as well: the header comes first then. Rows should come once a second or more often. Parameters:
+Arduinos, which then send the header first. Rows should come once a second or more often. Parameters:
 
     baud      bits a second, 115200
     gain      relative standard uncertainty of the scale; given, it counts as calibrated. Without it 0.02: shunts of 1 %

@@ -1,9 +1,9 @@
 """pmic: the power chip of the Raspberry Pi 5, read by ``vcgencmd pmic_read_adc``.
 
 The chip measures current and voltage of 12 rails; the figure is the plain sum of V x A over the rails that have both.
-Not in it: what does not hang on these rails (USB devices, fan, 5 V of the GPIO header) and the loss of the regulators
-themselves. Two people fitted the power at the plug to this sum and found 1.13 x sum + 0.64 W and 1.15 x sum + 0.59 W;
-the measured sum is reported without correction. Differences between runs are more certain than the absolute figure.
+Not in it: what these rails do not feed (USB devices, fan, 5 V of the GPIO header) and the loss of the regulators. Two
+people fitted the power at the plug to this sum and found 1.13 x sum + 0.64 W and 1.15 x sum + 0.59 W; the measured sum
+is reported without correction. Differences between runs are more certain than the absolute figure.
 
 The listing is one entry a line, in no order; current and voltage belong together by name:
 
@@ -105,7 +105,7 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     try:
         listing = vcgencmd.ask(COMMAND)
     except vcgencmd.VcgencmdError as error:
-        # /dev/vcio is the firmware's door
+        # /dev/vcio is the interface to the firmware
         barred = any(hint in str(error) for hint in ("/dev/vc", "ermission"))
         return NoPermission(HOW_TO_FIX) if barred else NotFound(f"{error}; only the Raspberry Pi 5 has this chip")
     try:

@@ -26,7 +26,7 @@ from hardware.wire.ppk2 import RATE_HZ, Calibration, Ppk2Decoder, Ppk2Error, dec
 from hardware.wire.reading import Scale
 
 BAUD = 9600
-"""Means nothing: the port is USB all the way."""
+"""Without effect: the port is USB."""
 
 GAIN_U = 0.05
 """The maker's accuracy is 10 % at worst and depends on the range; half of that as a standard uncertainty, assumed."""

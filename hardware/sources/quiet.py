@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Nothing reaches stdout or stderr inside, be it from Python or from C.
+    """Discard all output to stdout and stderr, from Python and from C.
 
-    The whole process is silent meanwhile, other threads too: use it around an import, not around work.
+    It is discarded for the whole process, other threads included: use it around an import, not around work.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,7 +6,7 @@ Layout, as the kernel documents it: ``/sys/class/powercap/intel-rapl:N`` is a zo
 These zones are added up:
 
 - every ``package-*`` zone: the whole processor die, cores and graphics and caches;
-- every ``dram`` zone: memory hangs on its own supply, so it lies outside the package although its folder lies inside;
+- every ``dram`` zone: memory has a supply of its own, so it is no part of the package although its folder lies inside;
 - not ``core`` or ``uncore``: they are parts of the package;
 - not ``psys`` (whole platform) beside packages, which it contains; alone, it is used;
 - not a zone whose counter follows another one's: some processors of several dies show one counter per die that all

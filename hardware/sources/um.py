@@ -4,7 +4,7 @@
 reached without that. Pair the meter first, its PIN is 1234. It sits between the supply and the board, so all that the
 board draws is inside. The meter also counts mWh itself, which the samples are checked against.
 
-The baud rate means nothing over Bluetooth.
+The baud rate has no effect over Bluetooth.
 Written against the documented protocol and a captured reply of a UM24C; not yet tried on a real meter.
 """
 

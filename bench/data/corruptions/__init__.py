@@ -77,7 +77,7 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
 
 
 def corrupt(images: Pixels, shift: str, severity: int, label: str) -> Pixels:
-    """Input-level shift: the same pictures, worse taken.
+    """Apply an input-level shift: corrupt the images.
 
     Args:
         images: uint8 [N, H, W, C]; C is 1 (grey) or 3 (colour).

@@ -1,4 +1,4 @@
-"""Blur: of the lens, of the glass in front of it, of the hand that holds it."""
+"""Blur of the lens, of glass in front of it, and of motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digital corruptions: what software does to a picture on its way, and a wobbling lens."""
+"""Digital corruptions: changes of levels and of resolution, compression, elastic displacement."""
 
 from __future__ import annotations
 

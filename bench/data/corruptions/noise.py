@@ -1,4 +1,4 @@
-"""Noise: what a sensor adds. All draws are independent per pixel and channel."""
+"""Noise of a sensor. All draws are independent per pixel and channel."""
 
 from __future__ import annotations
 

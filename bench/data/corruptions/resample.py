@@ -1,4 +1,4 @@
-"""What several corruptions move pixels with: zooming, smearing along a line, sampling between pixels."""
+"""Resampling for several corruptions: zooming, smearing along a line, sampling between pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weather: snow, frost, fog and what splashes on the lens."""
+"""Weather: snow, frost, fog and splashes on the lens."""
 
 from __future__ import annotations
 
