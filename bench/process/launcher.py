@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import pickle
 import select
 import signal
@@ -147,6 +148,11 @@ class Child:
         if self._server.exit_code(self.pid, JOIN_S) is None:
             self.kill()
         self._connection.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the child and all that it started, e.g. SIGSTOP."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has no group of its own yet
+            os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """End the child and all that it started, at once."""

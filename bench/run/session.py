@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -83,6 +85,7 @@ class Session:
         self._launcher = Launcher(folder.log_path)
         self._open = contextlib.ExitStack()
         self._notice = Notice(console, folder.log_path)
+        self._child: Child | None = None
 
     def execute(self) -> bool:
         """Run all pending repeats. Returns False when it was interrupted."""
@@ -103,6 +106,7 @@ class Session:
             JouletuneError: the source does not open, the disk is full.
         """
         try:
+            self._open.enter_context(_child_stops_too(self))
             self._prepared = self._prepare()
             prepared = self._prepared.prepared
             add_fingerprints(self._manifest, fingerprints(self._prepared), self.folder.path)
@@ -142,6 +146,11 @@ class Session:
         """Take the idle baseline after the last repeat."""
         self._measure_idle()
 
+    def signal_child(self, number: int) -> None:
+        """Send a signal to the process of the repeat that runs now, if one does."""
+        if self._child is not None:
+            self._child.signal(number)
+
     def _stop(self) -> None:
         self._open.close()
         if self._meter.is_open:
@@ -157,17 +166,17 @@ class Session:
     def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
         """Run one repeat in a fresh process, and make its record, also of a failure."""
         started_at, started_s = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
-        cell = repeat.cell
-        sampler = self._meter.sampler
-        job = self._job(repeat)
+        cell, sampler, job = repeat.cell, self._meter.sampler, self._job(repeat)
         deadline_s = started_s + self._suite.timeout_s
         child: Child | None = None
         window: hardware.Window | None = None
         measured: dict[str, Any] = {}
         try:
-            child = self._launcher.start(run_cell, job)
+            child = self._child = self._launcher.start(run_cell, job)
             child.receive(Ready, deadline_s=deadline_s)
             ready_s = time.monotonic()
+            # repeats begin at any phase of the meter, so that what a rhythm of the work hides from it differs
+            time.sleep(random.uniform(0.0, min(sampler.source.info.period_s, 1.0)))
             window = sampler.open_window(repeat.file_name, self._suite.energy.guard_s)
             guarded_s = time.monotonic() - ready_s
             child.send(GO)
@@ -180,9 +189,9 @@ class Session:
                 executions=trained.executions,
                 idle=sampler.idle_baseline,
                 spans=trained.spans,
+                rhythm=trained.rhythm,
             )
-            if cell.is_idle:
-                result = unmeasured(result)
+            result = unmeasured(result) if cell.is_idle else result
             child.send(RELEASE)
             evaluated = child.receive(WorkFigures, deadline_s=deadline_s)
             measured = dataclasses.asdict(evaluated) | window_fields(result)
@@ -200,6 +209,7 @@ class Session:
                 child.kill()
             raise
         finally:
+            self._child = None
             if child is not None:
                 child.close()
             if window is not None:
@@ -302,3 +312,26 @@ def terminate_is_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _child_stops_too(session: Session) -> Iterator[None]:
+    """Let Ctrl-Z stop the child as well, which is in a session of its own, and let it go on with this process.
+
+    It would train on while nothing is measured, and end outside its window. The window is of grade X all the same.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        session.signal_child(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        session.signal_child(signal.SIGCONT)
+
+    try:
+        before = signal.signal(signal.SIGTSTP, stop)
+    except ValueError:  # not in the main thread: whoever called us keeps its own ways
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
