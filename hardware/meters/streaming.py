@@ -45,6 +45,7 @@ class StreamingMeter(Meter):
             resolution=scale.amp_count * volts,
             period_s=self.block / rate_hz,
             latency_s=0.05,
+            averages=1.0,
             device_clock=True,
             **facts,
         )

@@ -1,10 +1,12 @@
-"""jetson: the INA3221 power monitors of NVIDIA Jetson modules.
+"""jetson: the INA3221 and INA238 power monitors of NVIDIA Jetson modules and boards.
 
 JetPack 5 and later show them as hwmon chips ``ina3221`` with a label per rail (mV and mA), JetPack 4 as IIO devices
 under ``/sys/bus/i2c/drivers/ina3221x`` (``rail_name_N``, ``in_powerN_input`` in mW). These rails are taken:
 
 - ``VDD_IN`` or ``POM_5V_IN`` alone where there is one: NVIDIA calls it the total power of the module, so all the
   others are parts of it;
+- ``VIN`` alone, of the INA238 on the carrier board of a Jetson AGX Thor (uW): the power of the whole board, as
+  jetson_stats takes it; a driver that gives it no label is believed on a Jetson;
 - else the sum of the rails, as on AGX Xavier and AGX Orin, which have no such rail. It is less than what a meter at
   the supply shows, and a rail that feeds another one would be counted twice: ``covers`` lists those that were added;
 - never a rail called NC (not connected) nor the channels above 3 (shunt voltages and their sum).
@@ -15,6 +17,7 @@ and the kernel's documents; tried on made-up trees, not on a Jetson.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -23,7 +26,11 @@ from hardware.device.machine import text
 from hardware.source import Found, NoPermission, NotFound, Probe, SourceInfo
 from hardware.sources.hwmon_tree import Channel, RailPower, chips, integer
 
-TOTALS = ("VDD_IN", "POM_5V_IN")
+TOTALS = ("VIN", "VDD_IN", "POM_5V_IN")
+CHIPS = ("ina3221", "ina238")
+"""The INA238 measures the input of a Jetson AGX Thor; both name their rails by label."""
+
+BOARD = "VIN"
 NOT_CONNECTED = re.compile(r"(^|[^A-Z0-9])NC[0-9]*($|[^A-Z0-9])")
 MILLIWATT = 1e-3
 
@@ -44,7 +51,7 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Pa
     rails = _rails(root)
     if not rails:
         return NotFound("no INA3221 with labelled rails, as Jetson modules have")
-    chosen = [rail for rail in rails if rail.label in TOTALS][:1]
+    chosen = [rail for total in TOTALS for rail in rails if rail.label == total][:1]
     if not chosen:
         if "nvidia,tegra" not in text(root / "proc/device-tree/compatible"):
             return NotFound("an INA3221 is here, but this is no Jetson: name it, see hwmon:ina3221")
@@ -60,9 +67,11 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Pa
     info = SourceInfo(
         name="jetson",
         kind="power",
-        scope="soc",
+        scope="board" if labels == (BOARD,) else "soc",
         covers=labels,
-        excludes=("carrier board, as far as it lies outside the module", "power supply"),
+        excludes=("power supply",)
+        if labels == (BOARD,)
+        else ("carrier board, as far as it lies outside the module", "power supply"),
         resolution=_lsb_w(chosen),
         period_s=_period_s(root),
         gain_u=GAIN_U,
@@ -82,9 +91,9 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Pa
 def _rails(root: Path) -> list[Channel]:
     """The connected rails with a label that can be read, or that only permission keeps from it."""
     found = [
-        channel
+        dataclasses.replace(channel, label=channel.label or BOARD) if chip.name == "ina238" else channel
         for chip in chips(root / "sys/class/hwmon")
-        if chip.name == "ina3221"
+        if chip.name == "ina3221" or (chip.name == "ina238" and _is_jetson(root))
         for channel in chip.channels
         if not channel.counts
     ]
@@ -116,7 +125,7 @@ def _is_connected(rail: Channel) -> bool:
 
 def _period_s(root: Path) -> float:
     """The slowest chip's; the driver counts all its channels and samples in."""
-    periods = [chip.period_s or 0.0 for chip in chips(root / "sys/class/hwmon") if chip.name == "ina3221"]
+    periods = [chip.period_s or 0.0 for chip in chips(root / "sys/class/hwmon") if chip.name in CHIPS]
     return max([PERIOD_S, *periods])
 
 

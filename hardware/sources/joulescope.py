@@ -27,7 +27,10 @@ from hardware.source import CounterSource, Found, Health, NotFound, Probe, Sampl
 GAIN_U = 0.005
 RATE_HZ = 10
 SAMPLES_HZ = 1_000_000
-"""Of the JS220."""
+"""Of the JS220. The JS320 counts its sums in the same units; each report says the rate of its sample numbers."""
+
+MODELS = ("js110", "js320", "js220")
+"""The JS320 needs pyjoulescope_driver 2.5 or newer, which needs Python 3.12."""
 
 FIRST_S = 5.0
 SILENT_S = 3.0
@@ -42,7 +45,8 @@ class JoulescopeSource(CounterSource):
     ) -> None:
         self.name = name
         self._path = path
-        self._js110 = "js110" in path.lower()
+        self._model = next((model for model in MODELS if model in path.lower()), MODELS[-1])
+        self._js110 = self._model == "js110"
         self._topic = f"{path}/s/{'sstats' if self._js110 else 'stats'}/value"
         self._make_driver = make_driver
         self._driver: Any = None
@@ -65,7 +69,7 @@ class JoulescopeSource(CounterSource):
             period_s=0.5 if self._js110 else 1 / RATE_HZ,
             gain_u=GAIN_U,
             clock="device",
-            device={"model": "JS110" if self._js110 else "JS220", "path": self._path},
+            device={"model": self._model.upper(), "path": self._path},
         )
 
     @property
@@ -171,7 +175,7 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
         return NotFound('it needs the maker\'s driver: pip install "jouletune[joulescope]"')
     driver = Driver()
     try:
-        paths = [path for path in driver.device_paths() if "js110" in path or "js220" in path]
+        paths = [path for path in driver.device_paths() if any(model in path for model in MODELS)]
     finally:
         driver.finalize()
     chosen = [path for path in paths if not argument or path.endswith(f"/{argument}")]

@@ -5,6 +5,7 @@ what was set times the current. Parameters:
 
     volt_mv   supply of the target, 3300
     freq_hz   samples a second, 1000; up to 10 000 they come as text, above, to 100 000, in binary
+    energy    1: `output energy`, joules per sample as text, as MLPerf Tiny's runner asks for them; no voltage is needed
 
 Written against the documented protocol; not yet tried on a real LPM01A.
 """
@@ -36,7 +37,9 @@ ACK_S = 3.0
 class Lpm01aSource(StreamingMeter):
     """One board."""
 
-    def __init__(self, name: str, port: str, *, volt_mv: int, freq_hz: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, name: str, port: str, *, volt_mv: int, freq_hz: int, energy: bool = False, clock: Clock = time.monotonic
+    ) -> None:
         super().__init__(
             name,
             lambda: SerialLink(port, BAUD),
@@ -48,8 +51,11 @@ class Lpm01aSource(StreamingMeter):
             excludes=(),
             gain_u=GAIN_U,
             device={"model": "X-NUCLEO-LPM01A"},
-            params={"volts": volt_mv / 1000, "rate_hz": freq_hz},
+            params={"volts": volt_mv / 1000, "rate_hz": freq_hz, **({"output": "energy"} if energy else {})},
         )
+        self._output = "energy" if energy else "current"
+        # joules of a sample as the current that takes them at the voltage that was set
+        self._amps_per = freq_hz / (volt_mv / 1000) if energy else 1.0
         self._volt_mv = volt_mv
         self._freq_hz = freq_hz
         self._is_text = freq_hz <= TEXT_UP_TO_HZ
@@ -68,7 +74,7 @@ class Lpm01aSource(StreamingMeter):
             f"volt {self._volt_mv}m",
             f"freq {freq}",
             "acqtime 0",
-            "output current",
+            f"output {self._output}",
         ):
             self._command(link, command)
         self._earlier_bad += self._decoder.bad
@@ -111,7 +117,7 @@ class Lpm01aSource(StreamingMeter):
         amps: list[float] = []
         for item in self._decoder.feed(data):
             if item.kind == "current":
-                amps.append(item.value)
+                amps.append(item.value * self._amps_per)
             elif item.kind in ("overcurrent", "power_down"):
                 raise SourceError(
                     f"the board switched the target off ({item.kind.replace('_', ' ')}): 50 mA is its limit"
@@ -133,14 +139,18 @@ class Lpm01aSource(StreamingMeter):
 
 def probe(argument: str, params: dict[str, str], device: str) -> Probe:
     """Found when the port can be opened; whether the board answers shows when it is."""
-    values = numbers("lpm01a", params, {"volt_mv": VOLT_MV, "freq_hz": FREQ_HZ})
-    volt_mv, freq_hz = int(values["volt_mv"]), int(values["freq_hz"])
+    values = numbers("lpm01a", params, {"volt_mv": VOLT_MV, "freq_hz": FREQ_HZ, "energy": 0})
+    volt_mv, freq_hz, energy = int(values["volt_mv"]), int(values["freq_hz"]), bool(values["energy"])
     if not 1800 <= volt_mv <= 3300:
         raise UnknownSourceError(f"lpm01a: volt_mv is {volt_mv}, of 1800 to 3300")
     if freq_hz not in FREQS_HZ:
         raise UnknownSourceError(f"lpm01a: freq_hz is {freq_hz}, of {', '.join(map(str, FREQS_HZ))}")
+    if energy and freq_hz > TEXT_UP_TO_HZ:
+        raise UnknownSourceError(f"lpm01a: energy comes as text, up to {TEXT_UP_TO_HZ} samples a second, not {freq_hz}")
     barred = check_port("lpm01a", argument)
     if barred is not None:
         return barred
-    source = Lpm01aSource(full_name("lpm01a", argument, params), argument, volt_mv=volt_mv, freq_hz=freq_hz)
+    source = Lpm01aSource(
+        full_name("lpm01a", argument, params), argument, volt_mv=volt_mv, freq_hz=freq_hz, energy=energy
+    )
     return Found(source, f"an LPM01A should be on {argument}")

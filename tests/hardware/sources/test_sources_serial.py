@@ -420,6 +420,24 @@ def test_lpm01a_is_set_up_and_read(peer: Peer) -> None:
     assert b"volt 3000m\nfreq 1k\nacqtime 0\n" in bytes(peer.heard)
 
 
+def test_an_lpm01a_that_sends_energy_needs_no_voltage(peer: Peer) -> None:
+    """Joules of each millisecond, as MLPerf Tiny's runner asks for them."""
+    running = threading.Event()
+
+    def answer(request: bytes) -> list[bytes | float]:
+        if b"start" in request:
+            running.set()
+        lines = [line for line in request.split(b"\n") if line and line != b"stop"]
+        return [b"".join(b"PowerShield > ack " + line + b"\r\n\r\n" for line in lines)]
+
+    peer.answer = answer
+    peer.stream = lambda: b"6409-08\r\n" * 10 if running.is_set() else b""
+    source = Lpm01aSource("lpm01a:port?energy=1", str(peer.port), volt_mv=1800, freq_hz=1000, energy=True)
+    with opened(source):
+        assert collect(source, 5)[0][1] == pytest.approx(6409e-8 * 1000)
+    assert b"output energy\nstart\n" in bytes(peer.heard)
+
+
 def test_an_overcurrent_ends_an_lpm01a_for_good(peer: Peer) -> None:
     running = threading.Event()
 

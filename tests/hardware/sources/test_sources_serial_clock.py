@@ -251,6 +251,15 @@ class FakeDriver:
         )
 
 
+def test_a_js320_is_read_as_its_predecessor_and_named() -> None:
+    driver = FakeDriver("u/js320/8w2a")
+    source = joulescope.JoulescopeSource("joulescope", driver.path, lambda: driver, clock=lambda: 50.0)
+    source.open()
+    assert driver.published == {"/s/i/range/mode": "auto", "/s/stats/scnt": 100_000, "/s/stats/ctrl": 1}
+    assert source.info.device["model"] == "JS320"
+    source.close()
+
+
 def test_joulescope_counts_from_its_own_sum_at_its_own_times() -> None:
     now_s = 50.0
     driver = FakeDriver()
