@@ -31,10 +31,13 @@ class SourceInfo:
         resolution: one count, J for a counter and W for a power source; None if it has none.
         period_s: effective period: the longer of its update period and the time between two requests.
         latency_s: age of a value when it arrives.
+        averages: part of the period that a reading of power is the mean of: 1 for all of it, 0 for a moment. None where
+            that is not known; then it counts as a moment.
         wrap_j: energy at which a hardware counter starts again at 0. What ``read`` returns is unwrapped.
         gain_u: relative standard uncertainty (k = 1) of the scale.
         offset_u: standard uncertainty (k = 1) of the zero, W.
-        gain_basis: the basis of these two.
+        zero_w: power that the zero of an unchecked meter may be off, W; 0 where it was calibrated or cannot be off.
+        gain_basis: the basis of these three.
         clock: clock of the timestamps: ``host`` or ``device``.
         device: model, serial number and firmware, as far as the meter sends them.
         params: what else the figures depend on, e.g. the constants of a model.
@@ -48,9 +51,11 @@ class SourceInfo:
     resolution: float | None = None
     period_s: float
     latency_s: float = 0.0
+    averages: float | None = None
     wrap_j: float | None = None
     gain_u: float
     offset_u: float = 0.0
+    zero_w: float = 0.0
     gain_basis: GainBasis = "assumed"
     clock: str = "host"
     device: dict[str, Any] = field(default_factory=dict)

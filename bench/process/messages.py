@@ -112,12 +112,14 @@ class Trained:
     Attributes:
         spans: phase, start and end of what was done one after the other from t0_s to t1_s; empty where the phases
             changed too often to be kept.
+        rhythm: times after which the work repeats, s.
     """
 
     t0_s: Finite
     t1_s: Finite
     executions: Annotated[int, Field(ge=1)]
     spans: tuple[tuple[str, Finite, Finite], ...] = ()
+    rhythm: tuple[Finite, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

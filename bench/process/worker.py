@@ -5,12 +5,17 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 
 from bench.process.child import Parent
 from bench.process.messages import GO, RELEASE, Alive, CellJob, Ready, Trained
 from bench.store.record import WorkFigures
 
 HEARTBEAT_S = 5.0
+MAX_BEATS = 10_000
+"""Epochs or steps whose times are kept."""
 
 
 def run_cell(parent: Parent) -> None:
@@ -19,11 +24,15 @@ def run_cell(parent: Parent) -> None:
     from bench.work.kinds import work_of
 
     alive_s = time.monotonic()
+    beats_s: list[float] = []
 
     def beat(_: int) -> None:
         nonlocal alive_s
-        if time.monotonic() - alive_s >= HEARTBEAT_S:
-            alive_s = time.monotonic()
+        now_s = time.monotonic()
+        if len(beats_s) < MAX_BEATS:
+            beats_s.append(now_s)
+        if now_s - alive_s >= HEARTBEAT_S:
+            alive_s = now_s
             parent.send(Alive())
 
     job: CellJob = parent.job
@@ -42,11 +51,18 @@ def run_cell(parent: Parent) -> None:
         t1 = time.monotonic()
     work.spans.close(t1)
     peak_rss_mb = _peak_rss_mb()  # before the test images come in
-    parent.send(Trained(t0, t1, executions, work.spans.take()))
+    rhythm = _rhythm([one for one in beats_s if one >= t0], (t1 - t0) / executions)
+    parent.send(Trained(t0, t1, executions, work.spans.take(), rhythm))
     parent.wait_for(RELEASE)
     if job.keep is not None and job.folder is not None:
         work.keep(job.keep, job.folder)
     parent.send(WorkFigures(peak_rss_mb=peak_rss_mb, **work.figures()))
+
+
+def _rhythm(beats_s: Sequence[float], execution_s: float) -> tuple[float, ...]:
+    """The times after which the work repeats, s: from one epoch, or step, to the next, and one execution."""
+    between_s = [right - left for left, right in pairwise(beats_s)]
+    return (*([median(between_s)] if between_s else []), execution_s)
 
 
 def _peak_rss_mb() -> float:

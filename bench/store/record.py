@@ -181,6 +181,8 @@ class WindowFigures:
     band_s: Finite | None = _f("s", "what was integrated for one fine-tuning, guard bands included", read=False)
     lost_fraction: Finite | None = _f("fraction", "samples of the meter that are missing", read=False)
     longest_gap_s: Finite | None = _f("s", "longest time without a sample", read=False)
+    bad_frames: Count | None = _f("", "broken frames of the meter, dropped", of="health.bad_frames", read=False)
+    implausible: Count | None = _f("", "its readings that cannot be true, dropped", of="health.implausible", read=False)
     own_counter_j: Finite | None = _f(
         "J", "the source's counter over work and quiet together, where it has watts too",
         of="cross_check.counter_j", read=False,

@@ -6,11 +6,14 @@ out on purpose: results are made to be published.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from hardware.device import vcgencmd
 
@@ -123,6 +126,27 @@ def cpu_times(root: Path = ROOT) -> tuple[float, float] | None:
     # user nice system idle iowait irq softirq steal; what follows is part of user and nice
     ticks = [float(count) for count in line[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def tree_cpu_s() -> float | None:
+    """Processor time of this process, of all that it has started, and of those that have ended, s; None where unknown.
+
+    A child that ends counts on in its parent once that has waited for it.
+    """
+    try:
+        me = psutil.Process()
+        total_s = 0.0
+        for process in (me, *me.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):  # it has ended
+                total_s += sum(process.cpu_times()[:4])  # user, system, and the same of the children waited for
+    except (psutil.Error, OSError):
+        return None
+    return total_s
+
+
+def ticks_per_s() -> float:
+    """Clock ticks in a second of `cpu_times`."""
+    return float(os.sysconf("SC_CLK_TCK")) if hasattr(os, "sysconf") else 100.0
 
 
 def suspended_s() -> float:

@@ -53,8 +53,13 @@ def budget(
     period_s: float,
     gap_j: float = 0.0,
     leak_j: float = 0.0,
+    exclusive: tuple[float, str] = (0.0, "not looked at"),
     paths_j: float = 0.0,
+    sampling_u_j: float = 0.0,
+    shifted_j: float = 0.0,
     least_step_w: float = 0.0,
+    edge_s: float | None = None,
+    zero_w: float = 0.0,
 ) -> tuple[Term, ...]:
     """The terms of a whole window, not yet per execution.
 
@@ -62,7 +67,13 @@ def budget(
         period_s: the longer of the source's own period and the time between two polls.
         gap_j: bound of what short gaps may have hidden, `hardware.measure.energy.gap_swing_j`.
         leak_j: energy above idle that was seen in the quiet outside the band; as much may be missing inside.
+        edge_s: time within which an edge of the work lies, where that is less than a period: a meter that averages
+            leaves only the time between two requests.
         least_step_w: least step of the load at an edge of the work; its mean over the work, if that is more.
+        exclusive: bound of what others may have drawn inside the work, J, and its basis.
+        sampling_u_j: standard uncertainty of what lies between the readings, `hardware.measure.sampling`.
+        shifted_j: energy of the time by which the readings show the work shorter or longer than it was.
+        zero_w: bound of the meter's zero where it matters, beside its `offset_u`.
         paths_j: what the meter's own counter and its watts differ by beyond rounding; either may be wrong.
     """
     step_w = max(abs(gross_j / band.work_s - (idle_power_w or 0.0)), least_step_w)
@@ -72,9 +83,13 @@ def budget(
         # not divided by sqrt(N): a steady power is rounded the same way every time
         rounding_j, rounding = count / math.sqrt(12) * band.span_s, f"{count:g} W per count, evenly spread"
     elif info.kind == "counter":
-        rounding_j, rounding = count / math.sqrt(6), f"{count:g} J per count, two readings"
-    edge_j, edge = _edge(info, band, step_w, period_s)
+        # at idle, where a reading may be a period old
+        aged_j = abs(idle_power_w or 0.0) * period_s if band.guarded else 0.0
+        rounding_j = math.hypot(count, aged_j) / math.sqrt(6)
+        rounding = f"{count:g} J per count, two readings, each up to {period_s:g} s old"
+    edge_j, edge = _edge(info, band, step_w, edge_s or period_s)
     idle_u_w = idle_power_u_w or 0.0
+    zero_w = math.hypot(info.offset_u, zero_w / math.sqrt(3))
     gap_u_j, leak_u_j, paths_u_j = (bound_j / math.sqrt(3) for bound_j in (gap_j, abs(leak_j), paths_j))
     # name: gross, net, basis. Each of the two readings of a net energy has the same zero, so net is free of the offset
     causes = {
@@ -83,11 +98,14 @@ def budget(
             info.gain_u * abs(net_j or 0.0),
             f"{info.gain_basis}: {info.gain_u:.2g} of the reading, common to all windows of the source",
         ),
-        "offset": (info.offset_u * band.work_s, 0.0, f"{info.gain_basis}: {info.offset_u:g} W"),
+        "offset": (zero_w * band.work_s, 0.0, f"{info.gain_basis}: {zero_w:.3g} W"),
         "rounding": (rounding_j, rounding_j, rounding),
         "edge": (edge_j, edge_j, edge),
+        "sampling": (sampling_u_j, sampling_u_j, "scatter and autocorrelation of readings that may be of moments"),
+        "shifted": (shifted_j, shifted_j, "time by which the readings show the work too short or too long"),
         "gap": (gap_u_j, gap_u_j, "half the swing of the power, over the time without samples"),
         "leak": (leak_u_j, leak_u_j, "energy above idle seen outside the window"),
+        "exclusive": (exclusive[0] / math.sqrt(3), exclusive[0] / math.sqrt(3), exclusive[1]),
         "paths": (paths_u_j, paths_u_j, "difference of the meter's counter and its watts beyond one count"),
         "idle": (idle_u_w * (band.span_s - band.work_s), idle_u_w * band.span_s, "scatter of the idle baseline"),
     }

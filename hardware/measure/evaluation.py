@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hardware.device.changes import changes, standing
 from hardware.device.machine import Snapshot
+from hardware.measure import sampling
 from hardware.measure.budget import Term, budget, expanded_j
 from hardware.measure.energy import (
     INTEGRALS,
@@ -20,13 +21,16 @@ from hardware.measure.energy import (
     lost_fraction,
     memory_s,
 )
+from hardware.measure.exclusive import MARKED_CORES, UNUSABLE, Load, processor_j, quiet
 from hardware.measure.grade import (
     MAX_CROSS_CHECK,
     MAX_CROSS_CHECK_COUNTS,
+    MAX_DOUBT,
     MAX_IDLE_BUSY,
     MAX_IDLE_SHIFT,
     MAX_IDLE_SHIFT_W,
     MAX_LOST,
+    MAX_ZERO,
     MIN_IDLE_S,
     MIN_IDLE_SAMPLES,
     NOT_QUIET,
@@ -59,12 +63,14 @@ class Observation:
         quiet_until_s: the device was left alone until then.
         executions: how often the work was done between t0_s and t1_s.
         spans: phases of the work, one after the other from t0_s to t1_s; empty for work of one piece.
+        rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
         samples: of a counter or meter, over the quiet times too.
         earlier: samples from before quiet_from_s, of a minute or so.
         health: losses of the source from quiet_from_s to quiet_until_s.
         counts: of the meter's own energy counter, where it has one, over the quiet times too.
         estimate_j: of an estimate, for [opened_s, closed_s].
         env_before, env_after: state of the device before the quiet time and right after the work.
+        load: processor time between opened_s and closed_s, where it is known.
         interruptions: time in which this process or the machine stood still.
         error: the error that ended the source; None without one.
     """
@@ -77,6 +83,7 @@ class Observation:
     quiet_until_s: float
     executions: int
     spans: Sequence[Span] = ()
+    rhythm: Sequence[float] | None = None
     samples: Sequence[Sample] = ()
     earlier: Sequence[Sample] = ()
     health: Health | None = None
@@ -84,6 +91,7 @@ class Observation:
     estimate_j: float | None = None
     env_before: Snapshot | None = None
     env_after: Snapshot | None = None
+    load: Load | None = None
     interruptions: Interruptions = Interruptions(stopped_s=0.0, suspended_s=0.0)
     error: str | None = None
 
@@ -159,17 +167,27 @@ def _measured(
     gross_j, net_j = gross_and_net_j(_band_energy_j(info, seen, band), band, idle_power_w)
     if gross_j <= 0:
         raise UnusableError("no_energy", f"{gross_j:g} J in {band.work_s:.3f} s of work")
-    leak_j, leak_flags = leak(info, seen, band, idle_power_w=idle_power_w, net_j=net_j)
+    others = _others(info, seen, band, idle, net_j)
     checked, check_flags = cross_check(info, seen)
-    flags += [*leak_flags, *check_flags]
+    flags += [*others.flags, *check_flags]
     if net_j is not None and net_j <= 0:
         flags.append("net_not_positive")
-    if info.kind == "power" and band.work_s < UNSEEN_PERIODS * info.period_s:
-        flags.append("unseen")
-    if band.work_s < min_window_s(info, guarded=band.guarded):
-        flags.append("short_window")
-    if seen.executions > 1:
-        flags.append("repeated_in_window")
+    flags += _length_flags(info, seen, band)
+    between = sampling.of_window(
+        info,
+        seen.samples,
+        band,
+        earlier=seen.earlier,
+        idle_power_w=idle_power_w,
+        period_s=period_s,
+        rhythm=seen.rhythm,
+    )
+    flags += [*between.flags, *_broken(seen)]
+    doubtful_j = _doubtful_j(seen, refresh)
+    if net_j is not None and doubtful_j > MAX_DOUBT * abs(net_j):
+        flags.append("may_be_frozen")
+    zero_matters = info.zero_w > MAX_ZERO * gross_j / band.work_s
+    flags += ["zero_unchecked"] if zero_matters else []
     terms = budget(
         info,
         band,
@@ -178,12 +196,16 @@ def _measured(
         idle_power_w=idle_power_w,
         idle_power_u_w=idle.u_power_w if idle else None,
         period_s=period_s,
-        gap_j=_doubtful_j(seen, refresh)
-        + (gap_swing_j(seen.samples, band.a_s, band.b_s, period_s) if info.kind == "power" else 0.0),
-        leak_j=leak_j,
+        gap_j=doubtful_j + (gap_swing_j(seen.samples, band.a_s, band.b_s, period_s) if info.kind == "power" else 0.0),
+        leak_j=others.leak_j if band.guarded else 0.0,
+        zero_w=info.zero_w if zero_matters else 0.0,
+        edge_s=between.edge_s,
+        exclusive=(others.inside_j, others.basis),
         paths_j=_paths_j(info, checked),
+        sampling_u_j=between.energy_u_j,
+        shifted_j=between.shifted_s * abs(net_j or 0.0) / band.work_s,
         # at the edges of a slow meter the load may step by all that was seen
-        least_step_w=_swing_w(seen.samples) if slow and info.kind == "power" else 0.0,
+        least_step_w=_swing_w(seen.samples) if slow and info.kind == "power" else between.end_step_w,
     )
     phases = result.phases
     if len(phases) > 1 and covers(seen.spans, seen.t0_s, seen.t1_s):
@@ -222,6 +244,18 @@ def _measured(
     return dataclasses.replace(result, phases=(_whole(result),)) if len(phases) == 1 else result
 
 
+def _length_flags(info: SourceInfo, seen: Observation, band: Band) -> list[str]:
+    flags = ["unseen"] if info.kind == "power" and band.work_s < UNSEEN_PERIODS * info.period_s else []
+    flags += ["short_window"] if band.work_s < min_window_s(info, guarded=band.guarded) else []
+    return flags + (["repeated_in_window"] if seen.executions > 1 else [])
+
+
+def _broken(seen: Observation) -> list[str]:
+    """A connection that breaks many frames, or a meter that sends what cannot be true, may also send what passes."""
+    dropped = seen.health.bad_frames + seen.health.implausible if seen.health is not None else 0
+    return ["broken_frames"] if dropped > max(1.0, MAX_LOST * len(seen.samples)) else []
+
+
 def _refresh(info: SourceInfo, seen: Observation) -> Refresh:
     counts = [(count.t_s, count.joules) for count in seen.counts]
     count_j = max((count.resolution_j for count in seen.counts), default=0.0)
@@ -237,13 +271,10 @@ def _refresh(info: SourceInfo, seen: Observation) -> Refresh:
 
 
 def _doubtful_j(seen: Observation, refresh: Refresh) -> float:
-    """What values that may have been frozen hide, J: half the swing of the power around each, for its duration."""
-    hidden_j = 0.0
-    for start_s, end_s in refresh.doubtful:
-        length_s = end_s - start_s
-        around = [one for one in seen.samples if start_s - length_s <= one[0] <= end_s + length_s]
-        hidden_j += _swing_w(around) / 2 * length_s
-    return hidden_j
+    """What values that may have been frozen hide, J: half the swing of the power of the work, for their duration."""
+    late_s = 2 * refresh.period_s  # a reading that holds an end of the work may be seen a period later
+    swing_w = _swing_w([one for one in seen.samples if seen.t0_s + late_s < one[0] < seen.t1_s - refresh.period_s / 2])
+    return swing_w / 2 * sum(end_s - start_s for start_s, end_s in refresh.doubtful)
 
 
 def _swing_w(samples: Sequence[Sample]) -> float:
@@ -314,7 +345,8 @@ def idle_flags(info: SourceInfo, idle: IdleBaseline | None) -> list[str]:
         return ["no_idle"]
     # a meter of two readings a second may give one less in 30 s
     too_few = info.kind == "power" and idle.n_samples < 0.95 * MIN_IDLE_SAMPLES
-    flags = ["short_idle"] if idle.duration_s < MIN_IDLE_S or too_few else []
+    # a thousandth less is the rounding of two clock readings
+    flags = ["short_idle"] if idle.duration_s < 0.999 * MIN_IDLE_S or too_few else []
     flags += ["idle_drift"] if idle.drifted else []
     return flags + (["busy_idle"] if (idle.busy_fraction or 0) > MAX_IDLE_BUSY else [])
 
@@ -354,29 +386,62 @@ def _check_edges(seen: Observation, band: Band, period_s: float) -> None:
             )
 
 
-def leak(
-    info: SourceInfo, seen: Observation, band: Band, *, idle_power_w: float | None, net_j: float | None
-) -> tuple[float, list[str]]:
-    """Energy above idle in the quiet outside the band: 0 if the device was idle there and the clocks agree."""
-    if info.kind != "power" or idle_power_w is None or net_j is None or not band.guarded:
-        return 0.0, []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Others:
+    """What the device did beside the work: energy seen in the quiet, a bound of that inside, flags, and in words."""
+
+    leak_j: float = 0.0
+    inside_j: float = 0.0
+    flags: tuple[str, ...] = ()
+    basis: str = "not known: no idle power to compare with"
+
+
+def _others(info: SourceInfo, seen: Observation, band: Band, idle: IdleBaseline | None, net_j: float | None) -> _Others:
+    """What else the device may have done meanwhile.
+
+    Raises:
+        UnusableError: as much as the work, or about as much.
+    """
+    if info.kind not in INTEGRALS or idle is None or idle.power_w is None or net_j is None or label(info):
+        return _Others()
     step_w = abs(net_j) / band.work_s
-    leak_j, flags = 0.0, []
-    for start_s, end_s in ((seen.quiet_from_s + memory_s(info), band.a_s), (band.b_s, seen.quiet_until_s)):
-        if end_s - start_s < info.period_s / 2:
-            continue  # too short for a mean
-        try:
-            above_j = INTEGRALS[info.kind](seen.samples, start_s, end_s) - idle_power_w * (end_s - start_s)
-        except ValueError:
-            continue  # the samples end before the quiet does
-        above_w = abs(above_j) / (end_s - start_s)
-        allowed_w = max(MAX_IDLE_SHIFT_W, MAX_IDLE_SHIFT * max(idle_power_w, step_w))
-        if above_w > max(NOT_QUIET * step_w, allowed_w):
-            raise UnusableError("not_quiet", f"{above_w:.2f} W off idle in the quiet around the work")
-        if above_w > allowed_w:
-            flags = ["busy_guard"]
-        leak_j += abs(above_j)
-    return leak_j, flags
+    allowed_w = max(MAX_IDLE_SHIFT_W, MAX_IDLE_SHIFT * max(idle.power_w, step_w))
+    beside = quiet(
+        info,
+        seen.samples,
+        band,
+        quiet_from_s=seen.quiet_from_s,
+        quiet_until_s=seen.quiet_until_s,
+        idle_power_w=idle.power_w,
+        idle_power_u_w=idle.u_power_w or 0.0,
+    )
+    flags = []
+    if beside.above_w > allowed_w + (beside.sure_w if info.kind == "counter" else 0.0):
+        flags.append("busy_guard")
+        if beside.above_w > NOT_QUIET * step_w:
+            raise UnusableError("not_quiet", f"{beside.above_w:.2f} W off idle in the quiet around the work")
+    inside_j = beside.above_w * band.work_s if flags or beside.above_w > beside.sure_w else 0.0
+    looked = [side for side, was in zip(("before", "after"), beside.seen, strict=True) if was]
+    basis = f"power off idle {' and '.join(looked)} the work" if looked else "no quiet long enough to look at"
+    # in a short baseline the share of other programs is that of chance
+    if seen.load is None or info.scope == "gpu" or idle.duration_s < 0.999 * MIN_IDLE_S:
+        return _Others(
+            leak_j=beside.joules, inside_j=inside_j, flags=tuple(flags), basis=f"{basis}; processor time not looked at"
+        )
+    other_j = processor_j(seen.load, idle.busy_fraction, net_j)
+    foreign_s = seen.load.foreign_s(idle.busy_fraction or 0.0)
+    if other_j > UNUSABLE * abs(net_j):
+        raise UnusableError(
+            "foreign_load", f"other programs used {foreign_s:.1f} s of processor time, the work {seen.load.own_s:.1f} s"
+        )
+    if other_j > 0 and foreign_s > MARKED_CORES * seen.load.span_s:
+        flags.append("other_load")
+    return _Others(
+        leak_j=beside.joules,
+        inside_j=inside_j + other_j,
+        flags=tuple(flags),
+        basis=f"{basis}; {foreign_s:.2f} s of other programs' processor time",
+    )
 
 
 def cross_check(info: SourceInfo, seen: Observation) -> tuple[CrossCheck | None, list[str]]:

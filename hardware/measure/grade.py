@@ -30,7 +30,7 @@ FLAGS: dict[str, str] = {
     "short_idle": "idle baseline shorter than 30 s or of fewer than 60 samples",
     "busy_idle": "more than 5 % of the processor was in use while the idle baseline was measured",
     "no_idle": "no idle baseline, so no net energy",
-    "idle_drift": "the idle baselines before and after differ by more than 5 % or 0.1 W",
+    "idle_drift": "the idle baselines before and after differ by more than 5 %, or by 0.1 W and 2 %",
     "no_guard": "not quiet around the work for as long as the source needs",
     "late_start": "the work began long after the window opened",
     "late_end": "the window closed long after the work had ended",
@@ -54,6 +54,14 @@ FLAGS: dict[str, str] = {
     "no_work": "the method does nothing, so nothing was measured",
     "cross_check": "the meter's own energy counter disagrees with its watts",
     "slow_meter": "new readings came more rarely than the source states; period and uncertainty are the seen ones",
+    "sampled": "nothing shows that the meter sees more than moments; a rhythm of the work may keep step with it unseen",
+    "may_be_frozen": "a reading stood still, and the meter has no noise by which to tell a steady load from that",
+    "shifted": "the readings show the work shorter or longer than it was, by more than the meter explains",
+    "aliasing": "the work repeats in step with the meter, whose readings see the same parts of it again and again",
+    "zero_unchecked": "so little power that the meter's zero matters, which is unchecked: gross joules may be off",
+    "broken_frames": "more than 1 % of what the meter sent was broken or cannot be true, and was dropped",
+    "other_load": "other programs used more than 5 % of a core while the work ran, beyond what they do when it is idle",
+    "foreign_load": "other programs used about as much of the processor as the work",
     "stopped": "the measuring process was stopped meanwhile, e.g. by Ctrl-Z",
     "suspended": "the machine slept meanwhile",
     "frozen": "the readings stood still although they must have moved",
@@ -69,6 +77,7 @@ FATAL = frozenset(
         "times_outside_window",
         "not_quiet",
         "cross_check",
+        "foreign_load",
         "frozen",
         "stopped",
         "suspended",
@@ -87,8 +96,14 @@ MAX_IDLE_BUSY = 0.05
 WARN_LOST = 0.001
 MAX_LOST = 0.01
 MAX_IDLE_SHIFT = 0.05
-MAX_IDLE_SHIFT_W = 0.1
-"""Two powers of the quiet device that differ by more than 5 %, or by more than 0.1 W, are not one idle power."""
+MAX_IDLE_SHIFT_W, MIN_IDLE_SHIFT = 0.1, 0.02
+"""Powers of the quiet device that differ by more than 5 %, or by more than 0.1 W and 2 %, are not one idle power."""
+
+MAX_ZERO = 0.05
+"""Share of the gross power that the unchecked zero of a meter may be without a flag."""
+
+MAX_DOUBT = 0.02
+"""Share of the net energy that values which may have been frozen can hide without a flag."""
 
 MAX_CROSS_CHECK = 0.05
 MAX_CROSS_CHECK_COUNTS = 2

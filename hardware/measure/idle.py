@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from hardware.measure.energy import INTEGRALS, MAX_GUARD_S, gap_limit_s, longest_gap_s, memory_s
-from hardware.measure.grade import MAX_IDLE_SHIFT, MAX_IDLE_SHIFT_W
+from hardware.measure.grade import MAX_IDLE_SHIFT, MAX_IDLE_SHIFT_W, MIN_IDLE_SHIFT
 from hardware.measure.recorder import Recorder
 from hardware.measure.refresh import new_readings
 from hardware.measure.trace import TraceFile
@@ -53,7 +53,8 @@ class IdleBaseline:
 def differ(first_w: float, second_w: float) -> bool:
     """Whether two idle powers differ by more than one idle power may."""
     shift_w = abs(first_w - second_w)
-    return shift_w > MAX_IDLE_SHIFT_W or shift_w > MAX_IDLE_SHIFT * min(abs(first_w), abs(second_w))
+    least_w = min(abs(first_w), abs(second_w))
+    return shift_w > MAX_IDLE_SHIFT * least_w or (shift_w > MAX_IDLE_SHIFT_W and shift_w > MIN_IDLE_SHIFT * least_w)
 
 
 def bracket(before: IdleBaseline, after: IdleBaseline) -> IdleBaseline:
@@ -109,8 +110,8 @@ def of_means(means_w: Sequence[float], info: SourceInfo) -> tuple[float | None, 
     """(mean, its standard uncertainty) of the means of equal parts of a quiet span; None for what they do not give.
 
     The scatter of n values understates itself when n is small: s / sqrt(n) is widened to the standard deviation of the
-    t distribution that it stands for, by sqrt((n - 1) / (n - 3)) (JCGM 101:2008, 6.4.9.4). A meter that shows the same
-    figure all the time is no better than its rounding.
+    t distribution that it stands for, by sqrt((n - 1) / (n - 3)) (JCGM 101:2008, 6.4.9.4). Parts that depend on those
+    before count as fewer. A meter that shows the same figure all the time is no better than its rounding.
     """
     n = len(means_w)
     if n == 0:
@@ -121,8 +122,24 @@ def of_means(means_w: Sequence[float], info: SourceInfo) -> tuple[float | None, 
     variance = math.fsum((value - mean_w) ** 2 for value in means_w) / (n - 1) / n
     if n > 3:
         variance *= (n - 1) / (n - 3)
+        variance *= _dependence(means_w, mean_w)
     rounding_w = (info.resolution or 0.0) / math.sqrt(12) if info.kind == "power" else 0.0
     return mean_w, math.hypot(math.sqrt(variance), rounding_w)
+
+
+def _dependence(values: Sequence[float], mean: float) -> float:
+    """How many values stand for one, of n that depend on those before: (1 + r) / (1 - r), at most n.
+
+    r is their correlation at lag one (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8, 1946, for a process of order
+    one). Where r may be nothing but chance, below 2 / sqrt(n), it is none.
+    """
+    n = len(values)
+    off = [value - mean for value in values]
+    total = math.fsum(one * one for one in off)
+    if total == 0:
+        return 1.0
+    r = math.fsum(left * right for left, right in pairwise(off)) / total
+    return 1.0 if r < 1 / math.sqrt(n) else min(float(n), (1 + r) / (1 - r))
 
 
 def measure(

@@ -9,8 +9,8 @@ than `STOOD` such periods was frozen.
 A power alone proves less: a steady load repeats its value. So a repeated value is judged by the flicker of the meter:
 where readings near each other (within `LEVEL_COUNTS` counts or `LEVEL_REL`), at this power or else below it, differ
 from one refresh to the next, with share q, k refreshes in a row without a change have the probability (1 - q)^k. Noise
-does not become less with the load. A value that repeats
-too long only by the rate of all changes of the work, loads included, is doubtful and adds to the uncertainty.
+does not become less with the load. A value that repeats too long only by the rate of all changes of the work, loads
+included, is doubtful and adds to the uncertainty; so does one of a meter that shows no noise, which proves nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Refresh:
     Attributes:
         period_s: time between new readings: the stated one, or a longer one that was seen.
         frozen: spans without a new reading beyond one period, s on the clock of the samples.
-        doubtful: spans that may be, too.
+        doubtful: spans of the work that may be, too: a value that repeats longer than the changes of the load explain,
+            or for more than two periods where the meter has no noise to tell a steady load from a display that stands.
     """
 
     period_s: float
@@ -106,7 +107,7 @@ def of_window(
     usual_s = by_count.period_s
     count_w = info.resolution or 0.0
     runs, at_rest = _runs(samples), _runs(earlier)
-    in_work = [run for run in runs if work[0] <= run.start_s and run.end_s <= work[1]]
+    in_work = [run for run in runs if work[0] <= run.start_s < work[1]]
     frozen, doubtful = list(by_count.frozen), []
     for run in runs:
         if run.end_s - run.start_s <= (STOOD + 0.5) * usual_s:
@@ -125,19 +126,32 @@ def of_window(
         ):
             frozen.append(span)
         elif run in in_work:
+            steps_w = [step_w for _, step_w in below if step_w <= near_w]
+            silent = len(steps_w) < MIN_RUNS or statistics.median(steps_w) < NOISE_COUNTS * count_w
             others = [(one, math.inf) for one in in_work if one is not run]
-            if _improbable(run, others, usual_s, near_w=math.inf, least_w=0.0, tries=len(in_work)):
+            if silent or _improbable(run, others, usual_s, near_w=math.inf, least_w=0.0, tries=len(in_work)):
                 doubtful.append(span)
     return Refresh(period_s=usual_s, frozen=_joined(frozen), doubtful=tuple(doubtful))
 
 
 def new_readings(samples: Sequence[Sample], period_s: float) -> int:
     """Number of samples that are readings of their own: a repeated value counts once a period."""
-    new, last = 0, (float("-inf"), float("nan"))
+    return len(refreshes(samples, period_s))
+
+
+def refreshes(samples: Sequence[Sample], period_s: float) -> list[Sample]:
+    """The samples that are readings of their own, without those that repeat the one before within a period."""
+    found: list[Sample] = []
+    since_s = -math.inf
     for t_s, value in samples:
-        if value != last[1] or t_s - last[0] > 0.9 * period_s:
-            new, last = new + 1, (t_s, value)
-    return new
+        if not found or value != found[-1][1]:
+            since_s = t_s
+        elif t_s - since_s > 0.98 * period_s:
+            since_s += period_s  # by the meter's beat: requests come at any moment of it
+        else:
+            continue
+        found.append((t_s, value))
+    return found
 
 
 def _of_counter(

@@ -45,6 +45,8 @@ class Sampler:
         trace_dir: folder for the samples of each window and idle baseline; None: they are not written.
         clock: tests bring their own.
         cpu_times, look, suspended_s: read the load, the state and the sleep of the device.
+        tree_cpu_s: reads the processor time of this process and of all that it has started; by default this machine's,
+            unless the clock is another.
         background: poll from a thread. Simulations set it to False and call `poll` when they move the clock.
     """
 
@@ -57,6 +59,7 @@ class Sampler:
         cpu_times: Callable[[], tuple[float, float] | None] = device.cpu_times,
         look: Callable[[], Snapshot] = device.snapshot,
         suspended_s: Callable[[], float] = device.suspended_s,
+        tree_cpu_s: Callable[[], float | None] | None = None,
         background: bool = True,
     ) -> None:
         self.source = source
@@ -65,6 +68,7 @@ class Sampler:
         self._idle_env: Snapshot | None = None
         self._look = look
         self._cpu_times = cpu_times
+        self._tree_cpu_s = tree_cpu_s or (device.tree_cpu_s if clock is time else lambda: None)
         self._trace_dir = trace_dir
         self._clock = clock
         self._recorder = Recorder(source, clock, background=background, suspended_s=suspended_s)
@@ -166,8 +170,15 @@ class Sampler:
             trace=trace,
             look=self._look,
             env_before=env_before,
+            cpu_s=self._cpu_s,
         )
         return self._window
+
+    def _cpu_s(self) -> tuple[float, float, float] | None:
+        machine, own_s = self._cpu_times(), self._tree_cpu_s()
+        if machine is None or own_s is None:
+            return None
+        return machine[0] / device.ticks_per_s(), machine[1] / device.ticks_per_s(), own_s
 
     def _trace(self, name: str, **facts: object) -> TraceFile | None:
         """The file for the samples of a span that begins now; None without a trace folder."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from hardware.device.machine import Snapshot
 from hardware.measure.evaluation import Observation, evaluate
+from hardware.measure.exclusive import Load
 from hardware.measure.idle import IdleBaseline
 from hardware.measure.phases import Span
 from hardware.measure.recorder import KEEP_S, Recorder
@@ -15,7 +16,11 @@ from hardware.measure.trace import TraceFile
 
 
 class Window:
-    """An open window. `Sampler.open_window` makes it; it ends with `close` or `cancel`."""
+    """An open window. `Sampler.open_window` makes it; it ends with `close` or `cancel`.
+
+    Args:
+        cpu_s: reads the processor time used by all, that there was, and used by this process and what it started, s.
+    """
 
     def __init__(
         self,
@@ -26,6 +31,7 @@ class Window:
         trace: TraceFile | None,
         look: Callable[[], Snapshot],
         env_before: Snapshot,
+        cpu_s: Callable[[], tuple[float, float, float] | None] = lambda: None,
     ) -> None:
         self.name = name
         self.is_open = True
@@ -36,6 +42,8 @@ class Window:
         self._env_before = env_before
         self._health = recorder.source.health
         self._interruptions = recorder.interruptions()
+        self._cpu_s = cpu_s
+        self._cpu_from_s = cpu_s()
         recorder.begin()
         recorder.poll()
         self._opened_s = recorder.clock.monotonic()
@@ -57,6 +65,7 @@ class Window:
         executions: int = 1,
         idle: IdleBaseline | None = None,
         spans: Sequence[Span] = (),
+        rhythm: Sequence[float] | None = None,
     ) -> EnergyResult:
         """Wait for the guard time, then compute the energy. Never raises because of the source.
 
@@ -65,6 +74,7 @@ class Window:
             executions: how often the work was done between them; the result is for one.
             idle: the baseline to subtract.
             spans: phases of the work, one after the other from t0_s to t1_s.
+            rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
 
         Raises:
             RuntimeError: the window is not open.
@@ -77,6 +87,7 @@ class Window:
         recorder, clock = self._recorder, self._recorder.clock
         closed_s = clock.monotonic()
         estimate_j = self._mark_end()
+        load = self._load(closed_s)
         # at once: a board cools and speeds up again within seconds
         env_after = self._look()
         clock.sleep(self._opened_s - self._quiet_from_s)
@@ -91,6 +102,7 @@ class Window:
             t1_s=t1_s,
             executions=executions,
             spans=spans,
+            rhythm=rhythm,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
             earlier=tuple(recorder.samples(self._quiet_from_s - KEEP_S, self._quiet_from_s)),
             counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),
@@ -98,6 +110,7 @@ class Window:
             estimate_j=estimate_j,
             env_before=self._env_before,
             env_after=env_after,
+            load=load,
             interruptions=recorder.interruptions().since(self._interruptions),
             error=recorder.error,
         )
@@ -113,6 +126,13 @@ class Window:
         self._recorder.source.mark(self._recorder.clock.monotonic(), working=False)
         self._recorder.poll()
         return joules
+
+    def _load(self, closed_s: float) -> Load | None:
+        now_s = self._cpu_s()
+        if now_s is None or self._cpu_from_s is None:
+            return None
+        machine_s, cores_s, own_s = (now - before for now, before in zip(now_s, self._cpu_from_s, strict=True))
+        return Load(span_s=closed_s - self._opened_s, machine_s=machine_s, cores_s=cores_s, own_s=own_s)
 
     def _release(self) -> None:
         self.is_open = False

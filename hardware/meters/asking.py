@@ -7,6 +7,7 @@ since it may be the answer to the request before. After a reply that breaks off 
 
 from __future__ import annotations
 
+import random
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ from hardware.meters.meter import Clock, Meter
 from hardware.wire.reading import Frame, FrameDecoder, Scale
 
 ASK_S = 0.25
+JITTER = (0.95, 1.05)
+"""Of that time: requests in step with the meter would see its refreshes at one and the same age."""
+
 REFRESH_S = 0.5
 """The UM meters and the TC66 make a new value about twice a second, as rd-usb's notes have it; assumed."""
 
@@ -54,6 +58,7 @@ class AskingMeter(Meter):
         self._patience_s = FIRST_REPLY_S
         self._stale = True
         self._next_s = 0.0
+        self._jitter = random.Random(0)  # that requests fall evenly into the meter's period is enough
 
     @abstractmethod
     def _inspect(self, frame: Any) -> None:
@@ -89,7 +94,7 @@ class AskingMeter(Meter):
         if not self._stale:
             self._give(frames[0].reading, arrived_s)
         self._stale = False
-        self._next_s = max(self._next_s + ASK_S, arrived_s)
+        self._next_s = max(self._next_s + ASK_S * self._jitter.uniform(*JITTER), arrived_s)
 
     def _await(self, link: Link, asked_s: float) -> tuple[Sequence[Frame], bool]:
         """The frames of one reply, and whether anything came at all."""
