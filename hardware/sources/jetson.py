@@ -53,7 +53,7 @@ def probe(argument: str, params: dict[str, str], device: str, *, root: Path = Pa
         return NotFound("no INA3221 with labelled rails, as Jetson modules have")
     chosen = [rail for total in TOTALS for rail in rails if rail.label == total][:1]
     if not chosen:
-        if "nvidia,tegra" not in text(root / "proc/device-tree/compatible"):
+        if not _is_jetson(root):
             return NotFound("an INA3221 is here, but this is no Jetson: name it, see hwmon:ina3221")
         chosen = rails
     try:
@@ -121,6 +121,10 @@ def _is_connected(rail: Channel) -> bool:
     except (OSError, ValueError):  # a channel that is switched off answers "no data"
         return False
     return True
+
+
+def _is_jetson(root: Path) -> bool:
+    return "nvidia,tegra" in text(root / "proc/device-tree/compatible")
 
 
 def _period_s(root: Path) -> float:
