@@ -22,6 +22,7 @@ from bench.analysis.savings import measured
 from bench.analysis.statistics import t_interval
 from bench.read.results import Results
 from bench.suite.battery import BatterySpec, Range
+from bench.suite.work import ADAPT
 from bench.text import joules as joules_text
 
 DAY_H = 24.0
@@ -133,7 +134,7 @@ SPANS = ("tuning_j", "share", "average_a", "adapting", "days")
 
 
 def lives(results: Results, battery: BatterySpec, *, net: bool = False) -> pd.DataFrame:
-    """The battery's life with each condition of a run.
+    """The battery's life with each condition of a run whose work is to adapt.
 
     The joules of a condition are the mean over its repeats, and their range the 95 % t interval of that mean and the
     meter's expanded uncertainty, in quadrature; of one repeat the uncertainty alone.
@@ -148,6 +149,7 @@ def lives(results: Results, battery: BatterySpec, *, net: bool = False) -> pd.Da
     column, spread = f"energy_{name}_j", "energy_net_u_j" if net else "energy_u_j"
     rows = []
     records = measured(results.records)
+    records = records[records["work"].fillna(ADAPT) == ADAPT]  # what classifies images is no tuning
     for condition, part in records[records["ok"]].groupby(CONDITION, sort=False):
         found = t_interval(part[column].to_numpy(float))
         if found.mean is None:

@@ -150,6 +150,8 @@ def test_joules_of_a_condition_have_spread_and_the_meters_uncertainty() -> None:
     half = math.hypot(4.303 * 2 / math.sqrt(3), 1.0)
     assert several["tuning_j_hi"][0] - 100 == pytest.approx(half, rel=1e-3)
     assert several["days_lo"][0] < few["days_lo"][0]
+    inferring = lives(from_records([record(0, 100.0), record(1, 1.0, work="infer")]), spec)
+    assert inferring["tuning_j_lo"].tolist() == pytest.approx([99.0])
     unusable = lives(from_records([record(0, 100.0, grade="X"), record(1, 50.0)]), spec)
     assert unusable["tuning_j_lo"][0] == pytest.approx(49.0)
 

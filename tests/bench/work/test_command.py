@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -127,6 +129,29 @@ def test_signal_reaches_the_command_and_comes_back(tmp_path: Path, number: signa
     time.sleep(0.2)
     process.send_signal(number)
     assert process.wait(timeout=20) == -number
+
+
+def test_ctrl_c_reaches_the_command_once(tmp_path: Path) -> None:
+    """The terminal sends it to both; passed on as well, it would come twice."""
+    code = (
+        "import signal, sys, time; seen = []; signal.signal(signal.SIGINT, lambda *_: seen.append(1));"
+        "print('ready', flush=True); end = time.monotonic() + 1.5\n"
+        "while time.monotonic() < end: time.sleep(0.05)\n"
+        "sys.exit(40 + len(seen))"
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, wrapped(tmp_path, "--", sys.executable, "-c", code), environment())
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 4096)
+    time.sleep(0.3)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 41
 
 
 def test_command_that_handles_a_signal_has_its_own_status(tmp_path: Path) -> None:
