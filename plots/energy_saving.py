@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis import Analysis, Results
 from bench.analysis.tables import costed
-from bench.analysis.wording import repetitions
+from bench.analysis.wording import units
 from plots.drawing.bars import MARK, THEORY, Bars, handles, limits, paint, train_sizes
 from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, Drawn, arms_of, colours, drawable, noun
@@ -45,8 +45,8 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     if by_macs:
         legend.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=THEORY, label="by MACs"))
     of = "of the same step" if results.published else "validation included"
-    pairs = repetitions(blocks["saving_gross_n"], "pair")
-    spread = f", paired by seed and repeat; whiskers: 95 % t interval; {pairs}"
+    pairs = units(blocks["saving_gross_n"], blocks["saving_gross_seeds"])
+    spread = f", paired by seed and repeat; whiskers: 95 % interval of the ratio, without the meter's gain; {pairs}"
     made = analysis.quality.caveat_label
     chart = Chart(
         name="energy_saving",

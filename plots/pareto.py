@@ -141,7 +141,7 @@ def _title(analysis: Analysis) -> str:
 
 def _caption(blocks: pd.DataFrame, analysis: Analysis, line: str, more: str) -> str:
     return (
-        f"Each point: mean over seeds and repeats; whiskers: 95 % t intervals; "
+        f"Each point: mean over seeds and repeats; whiskers: 95 % intervals, of joules with the meter's gain; "
         f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: {line}; pale points: another is as accurate for "
         f"less. {more}Energy: {analysis.quality.energy}."
     )

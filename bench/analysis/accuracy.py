@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.analysis.statistics import sign_flip_p, summarise
+from bench.analysis.clusters import clustered
+from bench.analysis.statistics import CONFIDENCE, holm, sign_flip_p, summarise, t_test
 from bench.read.results import AVERAGE, GROUP
+
+_EQUAL = 1e-12
+"""Relative difference of two means that is rounding of the computer."""
 
 
 def by_seed(records: pd.DataFrame) -> pd.DataFrame:
@@ -16,7 +20,7 @@ def by_seed(records: pd.DataFrame) -> pd.DataFrame:
     """
     usable = records[records["ok"] & records["accuracy_after"].notna()]
     keys = [*GROUP, "arm", "role", "target", "seed"]
-    columns = ["accuracy_after", "accuracy_before"]
+    columns = ["accuracy_after", "accuracy_before", "n_test"]
     return usable.groupby(keys, sort=False)[columns].mean().reset_index()
 
 
@@ -80,30 +84,46 @@ def gain_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def winners(values: pd.DataFrame, value: str, pair: list[str], prefix: str) -> pd.DataFrame:
+def winners(values: pd.DataFrame, value: str, prefix: str) -> pd.DataFrame:
     """Find the arm with the largest mean of `value` in each (data, train_size), and its margin over the second.
 
     Args:
-        values: long table with GROUP, arm, `pair` and `value`.
-        pair: columns that make a pair, e.g. the seed.
-        prefix: goes before the columns winner, second, margin, lo, hi, n and clear.
+        values: long table with GROUP, arm, seed, `value` and, where several rows are of one seed, repeat; of
+            accuracies n_test.
+        prefix: goes before the columns winner, second, tied, margin, lo, hi, n, p and clear.
 
-    `clear` is True where the interval of the paired difference to the second best excludes 0, False where it
-    does not, and None where there is no second or fewer than two pairs.
+    `tied` names all arms that share the largest mean, '' where one has it alone. `clear` is True where the paired
+    difference to the second best is sure among all the cases of the table: its p, corrected by Holm for their number,
+    is at most 0.05, and its interval lies beyond one test image. It is None without a second or with fewer than two
+    pairs.
     """
-    means = values.groupby([*GROUP, "arm"], sort=False)[value].mean().reset_index()
+    pair = [name for name in ("seed", "repeat") if name in values]
+    of_seeds = values.groupby([*GROUP, "arm", "seed"], sort=False)[value].mean()
+    means = of_seeds.groupby([*GROUP, "arm"], sort=False).mean().reset_index()
     means = means.sort_values(value, ascending=False, kind="stable")
     first = means.groupby(GROUP, sort=False).nth(0).set_index(GROUP)["arm"].rename("winner")
     second = means.groupby(GROUP, sort=False).nth(1).set_index(GROUP)["arm"].rename("second")
     table = pd.concat([first, second], axis=1) if len(second) else first.to_frame().assign(second=None)
-    long = values[[*GROUP, "arm", *pair, value]]
+    best_mean = means.groupby(GROUP, sort=False)[value].transform("max")
+    equal = means[means[value] >= best_mean - _EQUAL * best_mean.abs()]
+    tied = equal.groupby(GROUP, sort=False)["arm"].agg(list)
+    table["tied"] = tied.map(lambda arms: " and ".join(arms) if len(arms) > 1 else "").reindex(table.index)
+    long = values[[*GROUP, "arm", *pair, value]].assign(images=values.get("n_test", np.nan))
     best = long.merge(first.reset_index(), on=GROUP).query("arm == winner")
     rival = long.merge(second.reset_index(), on=GROUP).query("arm == second")
     pairs = best.merge(rival, on=[*GROUP, *pair], suffixes=("", "_second"))
     pairs["margin"] = pairs[value] - pairs[f"{value}_second"]
-    margin = summarise(pairs, "margin", GROUP)[["mean", "lo", "hi", "n"]].rename(columns={"mean": "margin"})
-    table = table.join(margin)
-    clear = (table["lo"] > 0) | (table["hi"] < 0)
-    table["clear"] = clear.astype(object).where(table["lo"].notna(), None)
+    margin = clustered(pairs, "margin", GROUP)
+    image = (1 / pairs.groupby(GROUP, sort=False)["images"].min()).reindex(margin.index).fillna(0.0).to_numpy()
+    # an accuracy is rounded to one image: so is the spread of a difference of two, which a few seeds may not show
+    sd = np.maximum(margin["sd"].to_numpy(), image / np.sqrt(6))
+    n = margin["n"].to_numpy()
+    lo, hi, p = t_test(margin["mean"].to_numpy(), sd / np.sqrt(n), np.where(n > 1, n - 1, np.nan))
+    sure = (holm(p) <= 1 - CONFIDENCE) & (lo > image)
+    figures = {"margin": margin["mean"], "lo": lo, "hi": hi, "n": n, "p": p, "sure": sure}
+    table = table.join(pd.DataFrame(figures, index=margin.index))
+    alone = (table["tied"] == "") & (table["sure"] == True)  # noqa: E712  # nan where there are no pairs
+    table["clear"] = alone.astype(object).where(table["lo"].notna(), None)
+    table = table.drop(columns="sure")
     table.columns = pd.Index([f"{prefix}{name}" for name in table.columns])
     return table

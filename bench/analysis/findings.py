@@ -1,7 +1,6 @@
 """Compute the findings of results: tables per cell, per block and per shift, and the headlines.
 
-The unit of repetition is the seed
-for accuracy and the pair (seed, repeat) for joules; what is compared is compared within it.
+The unit of repetition is the seed; what is compared is compared within it, joules within its repeats.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import accuracy, savings
+from bench.analysis.clusters import clustered
+from bench.analysis.meter_terms import of_joules, with_terms
 from bench.analysis.phases import phase_table
 from bench.analysis.quality import Quality, assess, row_caveats
 from bench.analysis.savings import measured
@@ -28,8 +29,8 @@ class Headlines:
     Attributes:
         run: name of the run; '' where they are over all that was read.
         gain: accuracy gain of the target blocks over Block Avg, a fraction; n = seeds.
-        saving_average: energy-saving rate of Block Avg, gross, a fraction; n = pairs.
-        saving_target: energy-saving rate of the target blocks, gross, a fraction; n = pairs.
+        saving_average: energy-saving rate of Block Avg, gross, a fraction; n = seeds, or repeats of the only seed.
+        saving_target: energy-saving rate of the target blocks, likewise.
         gain_groups, saving_groups, target_groups: shifts x train sizes behind each.
     """
 
@@ -73,7 +74,7 @@ _UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameter
 
 def analyse(results: Results) -> Analysis:
     """Compute all tables of a set of results."""
-    records = results.records.drop(columns=_UNUSED)
+    records = with_terms(results).drop(columns=_UNUSED)
     # a number for each data label, in order of appearance: grouping is faster, and sorting keeps the order
     codes, labels = pd.factorize(records["data"])
     records["data"] = codes
@@ -122,7 +123,7 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
 def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """Set every n of published rows to nan: how many runs a printed mean is over is not stated."""
     published = table["data"].isin(records.loc[records["run"] == PUBLISHED, "data"].unique())
-    for column in table.columns[table.columns.str.endswith("_n")]:
+    for column in table.columns[table.columns.str.endswith(("_n", "_seeds"))]:
         table[column] = table[column].astype(float).mask(published)
     return table
 
@@ -148,11 +149,11 @@ def _shift_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     table = records.groupby(GROUP, sort=False)[["level", "target", "n_train"]].first()
     table = table.join(accuracy.gain_table(records, seeds))
     singles = seeds[seeds["role"] == "single"]
-    table = table.join(accuracy.winners(singles, "accuracy_after", ["seed"], "winner_"))
+    table = table.join(accuracy.winners(singles, "accuracy_after", "winner_"))
     joules = savings.measured(records)
     joules = joules[joules["role"] == "single"]
     joules = joules.assign(thrift=-np.log(joules["energy_gross_j"]))
-    table = table.join(accuracy.winners(joules, "thrift", savings.PAIR, "frugal_")).reset_index()
+    table = table.join(accuracy.winners(joules, "thrift", "frugal_")).reset_index()
     return _without_unstated_n(table.sort_values(GROUP, ignore_index=True), records)
 
 
@@ -168,16 +169,15 @@ def _headlines(records: pd.DataFrame, seeds: pd.DataFrame, run: str = "") -> Hea
     levelled = records[records["level"] != ""]
     gains = accuracy.gains(levelled, seeds.merge(levelled[GROUP].drop_duplicates(), on=GROUP))
     ratios = savings.log_ratios(records, "gross")
-    average = savings.average_savings(records, ratios)
-    target = savings.target_savings(ratios)
+    average, target = savings.average_ratios(records, ratios), savings.target_ratios(ratios)
     return Headlines(
         run=run,
         gain=_over_groups(gains, "gain", ["seed"]),
-        saving_average=_over_groups(average, "saving", savings.PAIR),
-        saving_target=_over_groups(target, "saving", savings.PAIR),
+        saving_average=savings.saving_over_groups(average),
+        saving_target=savings.saving_over_groups(target),
         gain_groups=len(gains[GROUP].drop_duplicates()),
-        saving_groups=len(average[GROUP].drop_duplicates()),
-        target_groups=len(target[GROUP].drop_duplicates()),
+        saving_groups=len(average.frame[GROUP].drop_duplicates()),
+        target_groups=len(target.frame[GROUP].drop_duplicates()),
     )
 
 
@@ -212,7 +212,8 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
     """One row per (run, cell_id): repeats, accuracy and joules over them. Accuracies are fractions, energies J.
 
     accuracy_wilson_lo/hi is the interval for the cell's test images (Wilson 1927); the other intervals are t
-    intervals over repeats, nan below two. Joules of grade X are left out. saving_gross and saving_theory (of the
+    intervals over repeats, nan below two, those of joules with what the meter has in common for all of them. They hold
+    for the cell's seed. Joules of grade X are left out. saving_gross and saving_theory (of the
     multiply-accumulates) are against the full fine-tuning of the same seed, fractions.
     """
     keys = ["cell"]  # a number: grouping by it is faster than by two texts
@@ -226,13 +227,12 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
     joules = measured(records)
     table["joules_n"] = joules.groupby(keys, sort=False)["cell_id"].count()
     table["joules_n"] = table["joules_n"].fillna(0).astype(int)
-    for frame, column in (
-        (done, "accuracy_after"),
-        (done, "train_time_s"),
-        (joules, "energy_gross_j"),
-        (joules, "energy_net_j"),
-    ):
-        part = summarise(frame, column, keys)[["mean", "sd", "lo", "hi"]]
+    parts = [(column, summarise(done, column, keys)) for column in ("accuracy_after", "train_time_s")]
+    for basis, column in savings.BASES.items():
+        known = joules[joules[column].notna()]
+        parts.append((column, clustered(known, column, keys, of_joules(known, basis))))
+    for column, figures in parts:
+        part = figures[["mean", "sd", "lo", "hi"]]
         part.columns = pd.Index([f"{column}:{name}" for name in part.columns])
         table = table.join(part)
     table["accuracy_before"] = done.groupby(keys, sort=False)["accuracy_before"].mean()
@@ -240,6 +240,8 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
         table[column] = done.groupby(keys, sort=False)[column].mean()
     table["energy_gross_j:median"] = joules.groupby(keys, sort=False)["energy_gross_j"].median()
     table["energy_u_j"] = joules.groupby(keys, sort=False)["energy_u_j"].mean()
+    share = joules["u_gain_gross_j"] / joules["energy_gross_j"]
+    table["energy_gain"] = share.groupby(joules["cell"], sort=False).max()
     done = done.assign(caveat=row_caveats(done))
     for column in ("source", "source_kind", "grade", "caveat"):
         table[column] = _distinct(done, keys, column)

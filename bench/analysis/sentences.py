@@ -17,6 +17,7 @@ from bench.analysis.wording import (
     percent,
     points,
     repetitions,
+    tied,
 )
 from bench.catalog.paper import PUBLISHED
 from bench.read.published import NOTES
@@ -56,10 +57,12 @@ def _one_size(data: str, row: pd.Series, blocks: pd.DataFrame) -> str:
     winner, target = row["winner_winner"], row["target"]
     if missing(row["winner_second"]):
         return f"{winner} alone, {percent(accuracy(winner))}"
-    # 'wins clearly' is kept for an interval of the paired difference to the second that excludes 0
+    # 'wins clearly' is kept for a paired difference to the second that is sure among all cases of the report
     verb = {True: "wins clearly", False: "leads, not clearly"}.get(row["winner_clear"], "leads")
-    text = f"{winner} {verb}, {percent(accuracy(winner))}"
-    if target and winner != target and not missing(accuracy(target)):
+    best = tied(row["winner_winner"], row["winner_tied"])
+    text = f"{winner} {verb}" if len(best) == 1 else f"{row['winner_tied']} tie"
+    text += f", {percent(accuracy(winner))}"
+    if target and target not in best and not missing(accuracy(target)):
         text += f", not the target {target} ({percent(accuracy(target))})"
     if not missing(accuracy(AVERAGE)):
         text += f" vs {AVERAGE} {percent(accuracy(AVERAGE))}"
@@ -72,20 +75,30 @@ def _one_size(data: str, row: pd.Series, blocks: pd.DataFrame) -> str:
 
 
 def _many_sizes(rows: pd.DataFrame) -> str:
-    ahead = rows["winner_winner"].value_counts()
-    winner, times, n = str(ahead.index[0]), int(ahead.iloc[0]), len(rows)
+    alone, n = rows[rows["winner_tied"] == ""], len(rows)
+    if alone.empty:
+        pairs = rows["winner_tied"].unique()
+        return f"{pairs[0] if len(pairs) == 1 else 'the best blocks'} tie at all {n} train sizes{_gains(rows)}"
+    ahead = alone["winner_winner"].value_counts()
+    winner, times = str(ahead.index[0]), int(ahead.iloc[0])
     where = f"at all {n} train sizes" if times == n else f"at {times} of {n} train sizes"
-    clear = sum(value is True for value in rows.loc[rows["winner_winner"] == winner, "winner_clear"])
+    clear = sum(value is True for value in alone.loc[alone["winner_winner"] == winner, "winner_clear"])
     text = f"{winner} wins clearly {where}" if clear == times else f"{winner} leads {where}"
     if 0 < clear < times:
         text += f", clearly at {clear}"
+    if len(alone) < n:
+        text += f", a tie at {n - len(alone)}"
     target = str(rows["target"].iat[0])
     if target and winner != target:
         text += f", not the target {target}"
+    return text + _gains(rows)
+
+
+def _gains(rows: pd.DataFrame) -> str:
     gain = rows["gain"].dropna()
     if gain.empty:
-        return text
-    text = f"{text}, gain {points(gain.min())} to {points(gain.max())} points"
+        return ""
+    text = f", gain {points(gain.min())} to {points(gain.max())} points"
     if rows["gain_n"].isna().all():
         return text
     return f"{text} over {repetitions(rows['gain_n'], 'seed').removeprefix('n = ')}"
@@ -122,8 +135,9 @@ def _headline(analysis: Analysis, head: Headlines, *, published: bool) -> list[s
         )
         if head.saving_target.mean is not None:
             saving += f", and {estimate_percent(head.saving_target, digits)} with the target block"
-        basis = _basis(head.saving_average, "pair", published)
-        return [gain, f"{saving}; gross, over {count(head.saving_groups, 'case')} ({basis})."]
+        basis = _basis(head.saving_average, "seed", published)
+        relative = "" if published else "; a ratio, so the meter's gain is not in it"
+        return [gain, f"{saving}; gross, over {count(head.saving_groups, 'case')} ({basis}{relative})."]
     if analysis.quality.has_joules:
         why = "it needs joules of `full` and of every single block in the same seed and repeat"
         return [gain, f"No energy-saving rate: {why}."]
@@ -135,7 +149,12 @@ def _basis(estimate: Estimate, noun: str, published: bool) -> str:
         return "published means, so no interval"
     if estimate.lo is None:
         return f"no interval: {'only one' if estimate.n == 1 else 'no'} {noun} is common to all"
-    return f"95 % interval over {count(estimate.n, noun)}"
+    over = (
+        f"{count(estimate.n, 'repeat')} of one seed, for that seed only"
+        if estimate.one_seed
+        else count(estimate.n, noun)
+    )
+    return f"95 % interval over {over}, {count(estimate.degrees or 0, 'degree')} of freedom"
 
 
 def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:

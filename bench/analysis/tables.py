@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.analysis.findings import Analysis, arm_order
 from bench.analysis.front import oracles
-from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label
+from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label, units
 from bench.catalog.paper import PUBLISHED
 from bench.read.results import GROUP, Results
 from bench.suite.work import ADAPT
@@ -118,8 +118,10 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
         "Not told from 0: the net joules are too near to 0, or too few, for a rate. " if least.min() < _UNTOLD else ""
     )
     spread = ", with 95 % interval" if analysis.blocks[f"{value}_lo"].notna().any() else ""
-    n = repetitions(analysis.blocks[f"{value}_n"], "pair")
-    means = f"from printed means of {_STEP}" if results.published else f"paired by seed and repeat; {n}"
+    n = units(analysis.blocks[f"{value}_n"], analysis.blocks[f"{value}_seeds"])
+    means = (
+        f"from printed means of {_STEP}" if results.published else f"paired by seed and repeat; {n}; {_RELATIVE[basis]}"
+    )
     note = (
         f"Energy saved against tuning everything, {what}, in %{spread}; {means}. "
         f"{untold}{_theory(results, analysis)}{_MARKS} {_energy(analysis)}"
@@ -141,14 +143,26 @@ def joule_grid(results: Results, analysis: Analysis) -> Grid:
         places = min(max(0, 1 - int(np.floor(np.log10(half)))), 6)
         return f"{joules:.{places}f} ± {half:.{places}f}"
 
-    spread = ", mean ± half of the 95 % t interval" if analysis.blocks["energy_gross_lo_j"].notna().any() else ""
-    n = repetitions(analysis.blocks["energy_n"], "repeat")
+    blocks = analysis.blocks
+    spread = ""
+    if blocks["energy_gross_lo_j"].notna().any():
+        gain = float(blocks["energy_gain"].max())
+        known = f"gain (standard uncertainty {100 * gain:.2g} %)" if gain > 0 else "gain"
+        spread = (
+            f", mean ± half of the 95 % interval; absolute, so {known}, zero and idle baseline of the meter are in it"
+        )
+    n = "n not stated" if results.published else units(blocks["energy_n"], blocks["energy_seeds"])
     note = f"Gross energy of {costed(results)} in J{spread}; {n}. {_MARKS} {_energy(analysis)}"
     return _grid("energy", "Energy", analysis, value="energy_gross_j", entry=entry, note=note, lowest=True)
 
 
 _UNTOLD = -10.0
 """A saving rate, or the lower end of its interval, below this is none: the arm might cost eleven times as much."""
+
+_RELATIVE = {
+    "gross": "a ratio, so the meter's gain is not in the interval, its zero is",
+    "net": "a ratio, so the meter's gain is not in the interval, the idle baseline is",
+}
 
 
 def phase_grid(results: Results, analysis: Analysis) -> Grid:
@@ -257,7 +271,8 @@ def _grid(
         if part is None:
             continue
         singles = part.loc[part["role"] == "single", value].dropna()
-        best = singles.index[singles == (singles.min() if lowest else singles.max())] if len(singles) > 1 else []
+        top = singles.min() if lowest else singles.max()
+        best = singles.index[(singles - top).abs() <= 1e-12 * abs(top)] if len(singles) > 1 else []
         cells = {}
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
             text = entry(row)
@@ -370,6 +385,7 @@ _SUMMARY = {
     "energy_gross_j:lo": ("energy_gross_lo95_j", 1),
     "energy_gross_j:hi": ("energy_gross_hi95_j", 1),
     "energy_u_j": ("energy_u_k2_j", 1),
+    "energy_gain": ("energy_gain_u_percent", 100),
     "energy_net_j:mean": ("energy_net_j", 1),
     "energy_net_j:sd": ("energy_net_sd_j", 1),
     "saving_gross": ("saving_gross_percent", 100),

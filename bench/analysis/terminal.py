@@ -115,13 +115,13 @@ def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tup
     text = Text()
     if not wording.missing(row["accuracy"]):
         text.append(
-            wording.percent(row["accuracy"]), style="bold green" if row["arm"] == shift["winner_winner"] else ""
+            wording.percent(row["accuracy"]), style="bold green" if row["arm"] in _best(shift, "winner") else ""
         )
         text.append("†" if row["is_target"] else _PAD, style="bold")
     if not wording.missing(row["energy_gross_j"]):
         text.append("\n" if text else "")
         text.append(
-            wording.joules(row["energy_gross_j"], unit), style="bold" if row["arm"] == shift["frugal_winner"] else ""
+            wording.joules(row["energy_gross_j"], unit), style="bold" if row["arm"] in _best(shift, "frugal") else ""
         )
         text.append(_PAD)
     if not wording.missing(row["saving_gross"]):
@@ -178,10 +178,15 @@ def _one_line(row: dict[Hashable, Any] | None, case: dict[Hashable, Any], unit: 
         lost = row is not None and row["role"] != "average" and not row["ok"]
         return Text(f"failed{_PAD}", style="red") if lost else Text(f"{wording.MISSING}{_PAD}", style="dim")
     accuracy = "" if wording.missing(row["accuracy"]) else wording.percent(row["accuracy"])
-    text = Text(accuracy, style="bold green" if row["arm"] == case["winner_winner"] else "")
+    text = Text(accuracy, style="bold green" if row["arm"] in _best(case, "winner") else "")
     if not wording.missing(row["energy_gross_j"]):
         text.append(f" {wording.joules(row['energy_gross_j'], unit):>8}")
     return text.append("*" if front else _PAD, style="bold")
+
+
+def _best(shift: dict[Hashable, Any], what: str) -> list[str]:
+    together = shift[f"{what}_tied"]
+    return wording.tied(str(shift[f"{what}_winner"]), together if isinstance(together, str) else "")
 
 
 def _legend(results: Results, analysis: Analysis, *, many: bool) -> str:

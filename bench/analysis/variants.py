@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis.findings import arm_order
 from bench.analysis.statistics import Estimate, paired_log_ratio, t_interval
 from bench.analysis.tables import Entry, Grid
-from bench.analysis.wording import MISSING, interval, joules, missing, percent, repetitions, size_label
+from bench.analysis.wording import MISSING, interval, joules, missing, percent, size_label, units
 from bench.read.results import Results, variant_labels
 
 PAIR = ["seed", "repeat"]
@@ -34,7 +35,9 @@ class Side:
         arm: what was tuned. variant: how, as `engine=fast`.
         time_s, energy_j, peak_rss_mb: means over the repeats; energy gross, None where not measured.
         accuracy: mean over the repeats, a fraction.
-        speedup, energy_ratio: of the first variant over this one, with 95 % intervals; n = pairs.
+        speedup, energy_ratio: of the first variant over this one, with 95 % intervals; n = seeds, or repeats of the
+            only one.
+        seeds: how many there are.
     """
 
     data: str
@@ -45,6 +48,7 @@ class Side:
     time_s: float | None
     energy_j: float | None
     peak_rss_mb: float | None
+    seeds: int
     accuracy: Estimate
     speedup: Estimate
     energy_ratio: Estimate
@@ -100,6 +104,7 @@ def sides(results: Results) -> list[Side]:
                     time_s=_mean(rows["train_time_s"]),
                     energy_j=_mean(joules),
                     peak_rss_mb=_mean(rows["peak_rss_mb"]),
+                    seeds=rows.index.get_level_values("seed").nunique(),
                     accuracy=t_interval(rows.groupby("seed")["accuracy_after"].mean().to_numpy()),
                     speedup=_ratio(first, rows, "train_time_s"),
                     energy_ratio=_ratio(first, rows, "energy_gross_j"),
@@ -163,10 +168,10 @@ def _ratio_of_means(part: pd.Series, whole: pd.Series) -> Estimate:
 
     r + (part - r whole) / mean(whole) has r as its mean (delta method; Cochran, Sampling Techniques, 1977, 6.4). The
     mean of the pairs' own ratios would be drawn away by one pair with a small whole. No estimate where nothing is there
-    to be divided.
+    to be divided. The unit is the seed, as everywhere.
     """
     there = part.notna() & whole.notna()
-    part, whole = part[there], whole[there]
+    part, whole = _of_seeds(part[there]), _of_seeds(whole[there])
     if not len(whole) or whole.mean() <= 0:
         return Estimate(n=0)
     ratio = part.mean() / whole.mean()
@@ -179,7 +184,16 @@ def _ratio(first: pd.DataFrame | None, rows: pd.DataFrame, column: str) -> Estim
     if column == "energy_gross_j":
         first, rows = first[first["measured"]], rows[rows["measured"]]
     pairs = pd.concat([first[column], rows[column]], axis=1, join="inner", keys=["first", "this"])
-    return paired_log_ratio(pairs["first"].tolist(), pairs["this"].tolist())
+    logs = np.log(pairs[(pairs > 0).all(axis=1)])
+    unit = _of_seeds(logs["first"] - logs["this"])
+    return paired_log_ratio(np.exp(unit).tolist(), [1.0] * len(unit))
+
+
+def _of_seeds(values: pd.Series) -> pd.Series:
+    """Means over the repeats of each seed; the repeats as they are where there is one seed."""
+    seeds = values.index.get_level_values("seed")
+    means: pd.Series = values.groupby(seeds, sort=False).mean() if seeds.nunique() > 1 else values
+    return means
 
 
 def variant_grids(results: Results) -> list[Grid]:
@@ -222,7 +236,9 @@ def _cost_grid(results: Results, found: list[Side]) -> Grid:
         )
         for side in found
     )
-    pairs = pd.Series([side.speedup.n for side in found if side.variant != first], dtype=float)
+    others = [side for side in found if side.variant != first]
+    n = pd.Series([side.speedup.n for side in others], dtype=float)
+    seeds = pd.Series([side.seeds for side in others], dtype=float)
     return Grid(
         name="variants",
         title="Ways of training",
@@ -232,7 +248,7 @@ def _cost_grid(results: Results, found: list[Side]) -> Grid:
         note=(
             f"One fine-tuning, validation included; energy in {unit}; accuracy in %. `Faster by` and `less by` are "
             f"ratios of {first} to the row, geometric means with 95 % interval, paired by seed and repeat; "
-            f"{repetitions(pairs, 'pair')}."
+            f"{units(n, seeds)}."
         ),
     )
 

@@ -79,6 +79,31 @@ def repetitions(values: pd.Series, noun: str) -> str:
     return f"n = {count(high, noun)}" if low == high else f"n = {low}\N{EN DASH}{high} {noun}s"
 
 
+def tied(winner: str, together: str) -> list[str]:
+    """The arms with the largest mean: the winner, or all that `winners` names together."""
+    return together.split(" and ") if together else [winner]
+
+
+def units(n: pd.Series, seeds: pd.Series) -> str:
+    """What a table's intervals are over: 'n = 3 seeds, 2 degrees of freedom', or that they hold for one seed only."""
+    known = n.notna() & (n > 0)
+    n, alone = n[known], (seeds[known] == 1) & (n[known] > 1)
+    if n.empty:
+        return repetitions(n, "seed")
+    parts = []
+    if (~alone).any():
+        parts.append(repetitions(n[~alone], "seed"))
+    if alone.any():
+        which = "" if alone.all() else " elsewhere"
+        parts.append(f"{repetitions(n[alone], 'repeat')} of one seed{which}, so the intervals hold for that seed only")
+    degrees = n[n > 1] - 1
+    if len(degrees):
+        low, high = int(degrees.min()), int(degrees.max())
+        many = count(high, "degree") if low == high else f"{low}\N{EN DASH}{high} degrees"
+        parts.append(f"{many} of freedom")
+    return ", ".join(parts)
+
+
 def estimate_points(estimate: Estimate, digits: int = 1) -> str:
     """'+15.3 [14.1, 16.5] points'; no brackets where there is no interval."""
     spread = interval(estimate.lo, estimate.hi, digits)

@@ -13,7 +13,9 @@ from bench.store.difference import changes, flat
 from bench.store.manifest import Manifest
 
 _BOARD = ("board", "cpu_model", "logical_cores")
-_METER = ("kind", "scope", "covers", "device", "params", "resolution")
+_METER = ("kind", "scope", "covers")
+_NOT_IDENTITY = ("firmware", "path", "port")
+"""Facts of a meter that may change while it stays the same meter."""
 _AXES = ("name", "title", "version", "data", "work", "train_size", "blocks", "methods", "seeds", "axes", "exclude",
          "timeout_s", "energy.repeats", "battery")  # fmt: skip
 """Keys of a suite that name its cells; the records themselves tell which there are."""
@@ -29,6 +31,12 @@ def refusal(run: Results, base: Results) -> str:
         if found := changes(facts(old), facts(new)):
             return f"another {what} ({found[0]})"
     return ""
+
+
+def another_meter(run: Results, base: Results) -> bool:
+    """Whether the joules of two runs have different meters, so that a gain of one is not that of the other."""
+    new, old = (meter_facts(side.manifests[0]) for side in (run, base))
+    return bool(changes(old, new))
 
 
 def work_refusals(run: Results, base: Results) -> pd.Series:
@@ -75,13 +83,13 @@ def _work(results: Results) -> pd.DataFrame:
     )
 
 
-def condition_refusals(run: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
+def condition_refusals(run: pd.DataFrame, base: pd.DataFrame, manifests: tuple[Manifest, Manifest]) -> pd.Series:
     """Say by condition why joules may not be compared, '' or the reason: another source or grade. Takes measured
     records.
 
     A condition's grade is the worst of its repeats: a mean is as good as its weakest part.
     """
-    new, old = (_origin(side) for side in (run, base))
+    new, old = (_origin(side, manifest) for side, manifest in zip((run, base), manifests, strict=True))
     both = new.merge(old, left_index=True, right_index=True, suffixes=("_run", "_base"))
     source = both["source_run"] != both["source_base"]
     grade = both["grade_run"] != both["grade_base"]
@@ -122,9 +130,12 @@ def meter_floor(results: Results, joules: pd.DataFrame, basis: str) -> pd.Series
     return floors
 
 
-def _origin(joules: pd.DataFrame) -> pd.DataFrame:
+def _origin(joules: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     facts = joules[["condition", "source", "source_kind", "grade"]].drop_duplicates()
-    facts["source"] = facts["source"].fillna("not named") + " (" + facts["source_kind"].fillna("kind not stated") + ")"
+    names = {name: source_name(name, manifest) for name in facts["source"].dropna().unique()}
+    facts["source"] = (
+        facts["source"].map(names).fillna("not named") + " (" + facts["source_kind"].fillna("kind not stated") + ")"
+    )
     facts["grade"] = facts["grade"].fillna("none")
     grouped = facts.groupby("condition")
     # letters are in order: the worst grade is the largest, and "none" comes after them
@@ -141,9 +152,30 @@ def device_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def meter_facts(manifest: Manifest) -> dict[str, Any]:
-    """What must agree for two meters to count as one."""
+    """What must agree for two meters to count as one: make, model, serial number, profile, scope and what it covers.
+
+    Never what a meter shows at the moment, as its resolution does, nor where it is plugged in: the same unit may be on
+    another port, and another unit on the same one. Of a unit without a serial number the port is all that tells it from
+    another of its kind.
+    """
     facts = manifest.source.to_dict() if manifest.source else {}
-    return flat({key: facts.get(key) for key in _METER})
+    device, params = _mapping(facts, "device"), _mapping(facts, "params")
+    name = None if manifest.source is None else source_name(manifest.source.name, manifest)
+    known: dict[str, Any] = {"name": name} | {key: facts.get(key) for key in _METER}
+    known |= {"device": {key: value for key, value in device.items() if key not in _NOT_IDENTITY}}
+    known |= {"params": {key: value for key, value in params.items() if key != "profile"}, "profile": _profile(params)}
+    return flat(known)
+
+
+def source_name(name: str | None, manifest: Manifest) -> str | None:
+    """Name of a source without the port, where the meter sends a serial number that tells it from others."""
+    has_serial = bool(manifest.source and manifest.source.device.get("serial"))
+    return name.partition(":")[0] if name and has_serial else name
+
+
+def _profile(params: Mapping[str, Any]) -> str | None:
+    profile = params.get("profile")
+    return str(profile.get("sha256")) if isinstance(profile, Mapping) else None
 
 
 def suite_settings(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from bench.compare.rules import Rules
 from bench.compare.verdict import DIFFERS, NOT_ENOUGH, ORDER, WORSE, Measure, worst
 
 FIGURES = (
-    "run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "unpaired", "p", "p_holm", "verdict", "why",
+    "run", "base", "change", "lo", "hi", "margin", "n", "seeds", "degrees", "test", "unpaired", "p", "p_holm",
+    "verdict", "why",
 )  # fmt: skip
 """Figures of one measure in one condition; their columns are MEASURE_FIGURE."""
 
@@ -80,7 +81,7 @@ def assemble(facts: pd.DataFrame, judged: dict[Measure, pd.DataFrame], *, publis
         blank = part["why"].isna()
         part.loc[blank, "why"] = [_absent(row) for row in part.loc[blank, ["run", "base"]].itertuples(index=False)]
         part[["test", "why"]] = part[["test", "why"]].fillna("")
-        part[["n", "degrees", "unpaired"]] = part[["n", "degrees", "unpaired"]].astype(float)
+        part[["n", "seeds", "degrees", "unpaired"]] = part[["n", "seeds", "degrees", "unpaired"]].astype(float)
         part.columns = pd.Index([f"{measure.name}_{figure}" for figure in FIGURES])
         table = table.join(part)
     table["verdict"] = worst(table[[f"{measure.name}_verdict" for measure in judged]])

@@ -116,6 +116,10 @@ def _pairing(conditions: pd.DataFrame) -> Iterable[str]:
         alone = int(conditions.loc[test == "paired", f"{name}_unpaired"].sum())
         if alone:
             yield f"{name.capitalize()}: {count(alone, noun)} without a partner in the other run, left out."
+    if "joules_test" in conditions:
+        one = int(((conditions["joules_test"] != "") & (conditions["joules_seeds"] == 1)).sum())
+        if one:
+            yield f"Joules of {count(one, 'condition')} are of one seed: their intervals hold for that seed only."
 
 
 def _energy(run: Results, base: Results, conditions: pd.DataFrame) -> Iterable[str]:

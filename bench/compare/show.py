@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -99,8 +100,10 @@ def _detail(row: dict[Hashable, Any], measure: Measure) -> str:
         return ""
     n = row[f"{measure.name}_n"]
     known = not missing(n) and row[f"{measure.name}_test"]
-    text = f"{verdict}, n = {n:.0f}" if known else verdict
-    return f"{text} ({why.split(',')[0]})" if verdict == NOT_ENOUGH and not known and why else text
+    said = f"{verdict}, n = {n:.0f}" if known else verdict
+    if known and not missing(degrees := row[f"{measure.name}_degrees"]) and math.isfinite(degrees):
+        said += f", df {degrees:.3g}"
+    return f"{said} ({why.split(',')[0]})" if verdict == NOT_ENOUGH and not known and why else said
 
 
 def _heading(comparison: Comparison, measure: Measure) -> str:
@@ -181,8 +184,9 @@ def legend(comparison: Comparison) -> str:
             "narrow enough to tell blocks apart."
         )
     energy = (
-        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat; the scatter of a condition "
-        "is estimated from its own pairs and, as far as they agree, from those of the other conditions."
+        " Joules are RUN over BASE less 1, from logarithms, paired by seed and repeat and averaged by seed; ratios, so "
+        "without the gain of the one meter. The scatter of a condition is estimated from its own seeds and, as far as "
+        "they agree, from those of the other conditions; df: its degrees of freedom."
         if "joules" in names
         else ""
     )
@@ -209,9 +213,10 @@ def to_csv(comparison: Comparison) -> str:
             table[f"{measure.name}_{name}_{side}"] = (column[name] * factor).astype(float).round(9)
         for name, label in (("change", "change"), ("lo", "lo95"), ("hi", "hi95"), ("margin", "margin")):
             table[f"{measure.name}_{label}_{unit}"] = (column[name].astype(float) * 100).round(6)
-        for name in ("n", "degrees", "test", "p", "p_holm", "verdict", "why"):
+        for name in ("n", "seeds", "degrees", "test", "p", "p_holm", "verdict", "why"):
             table[f"{measure.name}_{name}"] = column[name]
-        table[f"{measure.name}_n"] = table[f"{measure.name}_n"].astype("Int64")
+        for name in ("n", "seeds"):
+            table[f"{measure.name}_{name}"] = table[f"{measure.name}_{name}"].astype("Int64")
         table[f"{measure.name}_degrees"] = table[f"{measure.name}_degrees"].round(2)
     table["only_in"] = ""
     if len(comparison.unmatched):
@@ -220,7 +225,7 @@ def to_csv(comparison: Comparison) -> str:
     return csv_text(table)
 
 
-_CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "degrees", "test", "p", "p_holm", "verdict", "why")
+_CSV = ("run", "base", "change", "lo", "hi", "margin", "n", "seeds", "degrees", "test", "p", "p_holm", "verdict", "why")
 
 
 _OUTCOMES: dict[str, Outcome] = {
@@ -258,6 +263,7 @@ def to_markdown(comparison: Comparison, *, only_changed: bool = False) -> str:
     header = [head[0]]
     for measure, title in zip(comparison.measures, head[1:], strict=True):
         header += [title, "Verdict", f"n ({measure.per}s)"]
+    header += [f"Degrees of freedom, {measure.heading}" for measure in comparison.measures]
     lines = [
         f"# {escape_markdown(comparison.run)} against {escape_markdown(comparison.base)}",
         "",
@@ -265,7 +271,7 @@ def to_markdown(comparison: Comparison, *, only_changed: bool = False) -> str:
         "",
         *(f"{sentence}\n" for sentence in map(escape_markdown, (*comparison.headlines, *comparison.warnings))),
         "| " + " | ".join(header) + " |",
-        "| --- |" + " ---: | --- | ---: |" * len(comparison.measures),
+        "| --- |" + " ---: | --- | ---: |" * len(comparison.measures) + " ---: |" * len(comparison.measures),
     ]
     listed = changed(comparison) if only_changed else comparison.conditions
     for row in listed.to_dict("records"):
@@ -277,6 +283,9 @@ def to_markdown(comparison: Comparison, *, only_changed: bool = False) -> str:
                 row[f"{measure.name}_verdict"] or MISSING,
                 MISSING if missing(n) or not row[f"{measure.name}_test"] else f"{n:.0f}",
             ]
+        for measure in comparison.measures:
+            degrees = row[f"{measure.name}_degrees"]
+            entries.append(MISSING if missing(degrees) or not row[f"{measure.name}_test"] else f"{degrees:.3g}")
         lines.append("| " + " | ".join(map(escape_markdown, entries)) + " |")
     if len(listed) < len(comparison.conditions):
         lines += ["", f"{unchanged(comparison)} not listed."]

@@ -52,15 +52,19 @@ def judge(table: pd.DataFrame, measure: Measure, *, narrow: float | None = None)
     figures: differs, as worse and better; agrees: the interval meets the margin and its half width is at most `narrow`.
 
     Args:
-        table: change, error, degrees, n, test and two margins, all on the scale of the test: `practical`, as asked
-            for, and `margin`, the same or more where less cannot be seen. Where nothing as small as the practical
-            margin can be seen, nothing can be called the same either: there it is nan.
+        table: change, error, degrees, n, test, `common` where a standard uncertainty is in no scatter, and two margins,
+            all on the scale of the test: `practical`, as asked for, and `margin`, the same or more where less cannot be
+            seen. Where nothing as small as the practical margin can be seen, nothing can be called the same either:
+            there it is nan. Or lo, hi and p in place of error and degrees.
         narrow: given where the contrasts are with published figures: half width up to which an interval can agree; a
             wider one would agree with anything.
     """
-    change, error, degrees = (table[name].to_numpy(dtype=float) for name in ("change", "error", "degrees"))
-    lo, hi, p = t_test(change, error, degrees)
-    table = table.assign(lo=lo, hi=hi, p=p, p_holm=holm(p))
+    if "p" not in table:
+        change, error, degrees = (table[name].to_numpy(dtype=float) for name in ("change", "error", "degrees"))
+        common = table["common"].to_numpy(dtype=float) if "common" in table else 0.0
+        lo, hi, p = t_test(change, error, degrees, common=common)
+        table = table.assign(lo=lo, hi=hi, p=p)
+    table = table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
     beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
     if narrow is None:
         within = (table["lo"] >= -table["practical"]) & (table["hi"] <= table["practical"])

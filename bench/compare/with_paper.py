@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.accuracy import accuracy_table, by_seed
+from bench.analysis.clusters import Floats
 from bench.analysis.findings import Analysis, analyse
-from bench.analysis.savings import PAIR, average_savings, linear_savings, log_ratios
-from bench.analysis.statistics import Estimate, independent_error, summarise
+from bench.analysis.meter_terms import Basis, with_terms
+from bench.analysis.savings import average_ratios, log_ratios, of_arms
+from bench.analysis.statistics import Estimate, independent_error, t_test
 from bench.analysis.wording import count, interval, missing, percent, points
 from bench.compare import notes as left_out
 from bench.compare.comparison import Comparison, assemble
@@ -26,6 +28,9 @@ from bench.compare.verdict import ACCURACY, NOT_ENOUGH, SAVING, Measure, judge
 from bench.errors import RequestError
 from bench.read.published import DATA, PIXELS, cost_label
 from bench.read.results import AVERAGE, GROUP, Results
+
+Column = pd.Series | np.ndarray
+"""Figures of conditions, in their order."""
 
 PUBLISHED_MODEL = "resnet26"
 
@@ -123,19 +128,27 @@ def _accuracies(results: Results) -> pd.DataFrame:
     return _uncertain(table[table["mean"].notna()], results.published)
 
 
-def _savings(results: Results, basis: str) -> pd.DataFrame:
-    """Compute the same of the energy-saving rate, from the first-order expansion of `linear_savings`."""
-    ratios = log_ratios(results.records, basis)
-    pairs = linear_savings(ratios)[[*CONDITION, *PAIR, "saving"]]
-    average = average_savings(results.records, ratios).assign(arm=AVERAGE)
-    table = summarise(pd.concat([pairs, average[pairs.columns]]), "saving", CONDITION)[["mean", "sd", "n"]]
-    return _uncertain(table, results.published)
+def _savings(results: Results, basis: Basis) -> pd.DataFrame:
+    """mean of the energy-saving rate per condition, and n; log, error, common and degrees of the energies' ratio."""
+    records = with_terms(results)
+    ratios = log_ratios(records, basis)
+    table = of_arms(ratios, average_ratios(records, ratios))
+    known = (table["n"] >= MIN_REPETITIONS) & (not results.published)
+    return pd.DataFrame(
+        {
+            "mean": 1 - np.exp(table["mean"]),
+            "log": table["mean"],
+            "error": (table["sd"] / np.sqrt(table["n"])).where(known),
+            "common": table["common"],
+            "degrees": (table["n"] - 1.0).where(known),
+            "n": np.nan if results.published else table["n"].astype(float),
+        }
+    )
 
 
 def _uncertain(table: pd.DataFrame, published: bool) -> pd.DataFrame:
     if published:
-        # over how many runs a printed mean goes is not stated: its standard deviation counts in full, as of one run.
-        # The rates have none; that their times are rounded to 0.01 s is within the margin of 2 points
+        # over how many runs a printed mean goes is not stated: its standard deviation counts in full, as of one run
         return table.assign(u=table["sd"].fillna(0.0), degrees=math.inf, n=math.nan)
     known = table["n"] >= MIN_REPETITIONS
     return table.assign(
@@ -150,41 +163,62 @@ def _matched(mine: pd.DataFrame, theirs: pd.DataFrame, labels: dict[str, str]) -
     other = theirs.reset_index().rename(columns={"data": "label"})
     costs = other["label"].isin([cost_label(pixels) for pixels in PIXELS.values()]).all()
     keys = ["label", "arm"] if costs else ["label", "train_size", "arm"]
-    columns = [*keys, "mean", "u", "degrees"]
+    columns = [*keys, *(name for name in ("mean", "u", "degrees") if name in other)]
     return mine.merge(other[columns], on=keys, suffixes=("", "_other")).set_index(CONDITION)
 
 
 def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) -> pd.DataFrame:
-    error, degrees = independent_error(
-        table["u"].to_numpy(),
-        table["degrees"].to_numpy(),
-        table["u_other"].to_numpy(),
-        table["degrees_other"].to_numpy(),
-    )
-    few = table["u"].isna().to_numpy()
     name = "accuracy" if measure is ACCURACY else "joules"
-    judged = judge(
-        pd.DataFrame(
-            {
-                "change": sign * (table["mean"] - table["mean_other"]),
-                "error": np.where(few, np.nan, error),
-                "degrees": np.where(few, np.nan, degrees),
-                "n": table["n"],
-                "test": np.where(few, "", "published"),
-                "unpaired": 0,
-                "margin": rules.margins[name],
-            },
-            index=table.index,
-        ),
-        measure,
-        narrow=NARROW[measure],
+    facts = pd.DataFrame(
+        {
+            "change": sign * (table["mean"] - table["mean_other"]),
+            "n": table["n"],
+            "degrees": table["degrees"],
+            "unpaired": 0,
+            "margin": rules.margins[name],
+        },
+        index=table.index,
     )
+    if measure is ACCURACY:
+        error, degrees = independent_error(
+            table["u"].to_numpy(),
+            table["degrees"].to_numpy(),
+            table["u_other"].to_numpy(),
+            table["degrees_other"].to_numpy(),
+        )
+        few = table["u"].isna()
+        facts = facts.assign(error=np.where(few, np.nan, error), degrees=degrees)
+    else:
+        # a printed rate has no spread; that its times are rounded to 0.01 s is within the margin of 2 points
+        few = table["mean"].isna() if table["n"].isna().all() else table["error"].isna()
+        lo, hi, p = _rate_test(table, table["mean_other"], sign)
+        own = table["n"].isna().to_numpy()  # the published tables against themselves
+        facts = facts.assign(
+            lo=np.where(own, facts["change"], lo), hi=np.where(own, facts["change"], hi), p=np.where(own, 1.0, p)
+        )
+    facts["test"] = np.where(few, "", "published")
+    judged = judge(facts, measure, narrow=NARROW[measure])
     sides = (table["mean"], table["mean_other"])
     judged["run"], judged["base"] = sides if sign > 0 else sides[::-1]
     absent = table["mean_other"].isna()
     judged["verdict"] = judged["verdict"].mask(absent, "")
     judged["why"] = judged["why"].mask(absent, "not published").mask((judged["verdict"] != NOT_ENOUGH) & ~absent, "")
     return judged
+
+
+def _rate_test(rate: pd.DataFrame, printed: Column, sign: float) -> tuple[Floats, Floats, Floats]:
+    """Ends of the interval and p of a rate less the printed one: those of the ratio's logarithm, transformed back.
+
+    Args:
+        rate: log, error, degrees and common.
+    """
+    log, error, degrees, common = (rate[name].to_numpy(dtype=float) for name in ("log", "error", "degrees", "common"))
+    other = np.asarray(printed, dtype=float)
+    low, high, _ = t_test(log, error, degrees, common=common)
+    _, _, p = t_test(log - np.log1p(-other), error, degrees, common=common)
+    ends = sign * (1 - np.exp(high) - other), sign * (1 - np.exp(low) - other)
+    lo, hi = ends if sign > 0 else ends[::-1]
+    return lo, hi, p
 
 
 def _unmatched(
@@ -308,15 +342,21 @@ def _sentence(
     paper_itself: bool,
 ) -> str:
     own, printed, uncertainty, cases = found
-    if paper_itself:
-        u, own_degrees = uncertainty, math.inf
-    else:
-        known = own.sd is not None and own.n >= MIN_REPETITIONS
-        u, own_degrees = (own.sd or 0.0) / math.sqrt(own.n) if known else math.nan, float(own.n - 1)
-    error, degrees = independent_error(np.array([u]), own_degrees, np.array([uncertainty]), math.inf)
     margin = rules.margins["accuracy" if measure is ACCURACY else "joules"]
     change = sign * ((own.mean or 0.0) - printed)
-    row = pd.DataFrame({"change": [change], "error": error, "degrees": degrees, "n": [own.n], "margin": [margin]})
+    known = own.sd is not None and own.n >= MIN_REPETITIONS
+    error = np.array([(own.sd or 0.0) / math.sqrt(own.n) if known else math.nan])
+    row = pd.DataFrame({"change": [change], "n": [own.n], "margin": [margin]})
+    if paper_itself:
+        row = row.assign(error=uncertainty, degrees=math.inf)
+    elif measure is ACCURACY:
+        both, degrees = independent_error(error, own.n - 1.0, np.array([uncertainty]), math.inf)
+        row = row.assign(error=both, degrees=degrees)
+    else:
+        log = math.log1p(-(own.mean or 0.0))
+        rate = pd.DataFrame({"log": [log], "error": error, "degrees": own.n - 1.0, "common": own.common})
+        lo, hi, p = _rate_test(rate, np.array([printed]), sign)
+        row = row.assign(lo=lo, hi=hi, p=p)
     judged = judge(row, measure, narrow=NARROW[measure]).iloc[0]
     name, show = ("Accuracy gain", points) if measure is ACCURACY else ("Energy saved by Block Avg, gross", percent)
     text = f"{name}: {show(own.mean, 2)} against {show(printed, 2)} published over the same {count(cases, 'case')}"

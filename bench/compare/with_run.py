@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from bench.analysis.meter_terms import of_two, with_terms
 from bench.analysis.savings import BASES, PAIR, measured
 from bench.compare import comparable
 from bench.compare import notes as left_out
@@ -85,7 +86,7 @@ def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd
     # an accuracy moves by whole test images; a smaller margin could not be kept
     images = pd.concat([side.records[["condition", "n_test"]] for side in (run, base)])
     quantum = (1 / images.groupby("condition")["n_test"].min()).fillna(0.0)
-    table = contrast(new, old, "accuracy_after", ["seed"], quantum=quantum)
+    table = contrast(new, old, "accuracy_after", quantum=quantum)
     table["practical"] = rules.margins["accuracy"]
     table["margin"] = np.maximum(table["practical"], quantum.reindex(table.index).to_numpy())
     return _with_means(_judged(table, ACCURACY, apart), new, old, "accuracy_after")
@@ -94,7 +95,7 @@ def _accuracy(run: Results, base: Results, rules: Rules, apart: pd.Series) -> pd
 def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
     """Average accuracy over the repeats of a seed, which see the same images: the seed is the unit."""
     usable = records[records["ok"] & records["accuracy_after"].notna()]
-    return usable.groupby(["condition", "seed"])["accuracy_after"].mean().reset_index()
+    return usable.groupby(["condition", "seed"])["accuracy_after"].mean().reset_index().assign(repeat=0)
 
 
 def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.DataFrame:
@@ -109,11 +110,12 @@ def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.Dat
 
 def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.Series) -> pd.DataFrame:
     column = BASES[rules.basis]
-    sides = [measured(side.records) for side in (run, base)]
-    sides = [side[side[column] > 0] for side in sides]
-    new, old = (side.groupby(["condition", *PAIR])[column].mean().reset_index() for side in sides)
-    new["log"], old["log"] = np.log(new[column]), np.log(old[column])
-    table = contrast(new, old, "log", PAIR, shared_noise=True)
+    sides = [measured(with_terms(side)) for side in (run, base)]
+    sides = [side[side[column] > 0].reset_index(drop=True) for side in sides]
+    new, old = (side[["condition", *PAIR, column]].assign(log=np.log(side[column])) for side in sides)
+    same_meter = not (rules.across and comparable.another_meter(run, base))
+    shared = of_two(sides[0], sides[1], rules.basis, same_meter=same_meter)
+    table = contrast(new, old, "log", shared_noise=True, shared=shared)
     floors = [
         comparable.meter_floor(results, joules, rules.basis).reindex(table.index).fillna(0.0).to_numpy()
         for results, joules in zip((run, base), sides, strict=True)
@@ -122,7 +124,11 @@ def _joules(run: Results, base: Results, rules: Rules, refused: str, apart: pd.S
     floor = np.hypot(*floors)
     table["margin"] = np.log1p(np.maximum(rules.margins["joules"], floor))
     table["practical"] = np.where(floor <= rules.margins["joules"], np.log1p(rules.margins["joules"]), np.nan)
-    why = comparable.condition_refusals(*sides).reindex(table.index).fillna("")
+    why = (
+        comparable.condition_refusals(sides[0], sides[1], (run.manifests[0], base.manifests[0]))
+        .reindex(table.index)
+        .fillna("")
+    )
     why = apart.reindex(table.index).fillna("").mask(lambda found: found == "", why)
     if rules.across:
         why[:] = ""

@@ -29,7 +29,7 @@ from bench.store.durable import append_line, cut_torn_line, write_atomic
 from bench.store.run_dir import MAX_CELLS_BYTES, MAX_MANIFEST_BYTES, RunDir
 from hardware.files import open_file, read_bytes
 
-INDEX_SCHEMA = 2
+INDEX_SCHEMA = 3
 NAME = "history-index.jsonl"
 MAX_BYTES = 1_000_000_000
 """A year of nights of 100 conditions takes some 10 MB."""

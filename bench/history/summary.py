@@ -116,7 +116,7 @@ def _summary(results: Results, manifest: Manifest) -> Summary:
             "settings": suite_settings(manifest.content if suite is None else suite.content())
             | {name: " ".join(argv) for name, argv in (manifest.commands or {}).items()},
             "device": device_facts(manifest),
-            "meter": {"name": manifest.source and manifest.source.name} | meter_facts(manifest),
+            "meter": meter_facts(manifest),
         },
         environment=flat(manifest.versions)
         | {"jouletune": manifest.jouletune, "git commit": manifest.git_commit}

@@ -58,6 +58,7 @@ class Brackets:
         )
         line["energy_gross_j"], line["energy_net_j"], line["idle_power_w"] = gross_j, net_j, bracket.power_w
         line["energy_net_u_j"] = _net_u_j(line, bracket)
+        line["energy_terms"] = _moved_terms(line, bracket)
         if bracket.drifted and "idle_drift" not in (line.get("flags") or ()):
             line["flags"] = [*(line.get("flags") or ()), "idle_drift"]
             line["grade"] = {"A": "B", "B": "C"}.get(line.get("grade") or "", line.get("grade"))
@@ -109,3 +110,13 @@ def _net_u_j(line: dict[str, Any], bracket: IdleBaseline) -> float | None:
     idle_j = sum((term["net_j"] or 0.0) ** 2 for term in line.get("energy_terms") or () if term["name"] == "idle")
     others = max((line["energy_net_u_j"] / 2) ** 2 - idle_j, 0.0)
     return 2 * math.hypot(math.sqrt(others), bracket.u_power_w * line["band_s"])
+
+
+def _moved_terms(line: dict[str, Any], bracket: IdleBaseline) -> list[dict[str, Any]]:
+    """The budget of a record with the idle term of the bracket."""
+    terms = list(line.get("energy_terms") or ())
+    if bracket.u_power_w is None:
+        return terms
+    outside_s = line["band_s"] - line["train_time_s"]
+    moved = {"gross_j": bracket.u_power_w * max(outside_s, 0.0), "net_j": bracket.u_power_w * line["band_s"]}
+    return [term | moved if term["name"] == "idle" else term for term in terms]

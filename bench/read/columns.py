@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,8 +26,14 @@ NAMED_METHODS = ("fixed", "tbft")
 EVERY_FIELD = (*(name for name, info in FIELDS.items() if info.kind != "terms"), "accuracy_sd", "target")
 """All that fits into one column."""
 
-READ = (*(name for name, info in FIELDS.items() if info.read or name == "options"), "accuracy_sd", "target")
+_NEEDED = ("options", "session", "band_s")
+READ = (*(name for name, info in FIELDS.items() if info.read or name in _NEEDED), "accuracy_sd", "target")
 """Of those, what the analysis reads."""
+
+TERMS = tuple(f"u_{name}_{basis}_j" for name in ("gain", "offset", "idle") for basis in ("gross", "net"))
+"""Standard uncertainties that windows have in common, from the budget of a record; nan where it has none."""
+
+_LARGEST_J = 1e100
 
 _INDICES = ("seed", "repeat")
 """Whole numbers that are never missing; the other figures are floats, nan where they are."""
@@ -35,9 +42,27 @@ _INDICES = ("seed", "repeat")
 def row(line: Mapping[str, Any], names: Sequence[str] = READ) -> tuple[Any, ...]:
     """Take the values of a line of cells.jsonl under these names, None for what it lacks.
 
-    A hundred thousand lines fit into memory as such tuples, and hardly as dictionaries.
+    A hundred thousand lines fit into memory as such tuples, and hardly as dictionaries. After them come TERMS.
     """
-    return tuple(map(line.get, names))
+    return (*map(line.get, names), *_common_terms(line.get("energy_terms") or ()))
+
+
+def _common_terms(terms: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
+    """TERMS of a budget. One common to all windows of a source by another name counts as its zero, in quadrature."""
+    if not terms:
+        return (None,) * len(TERMS)
+    found = dict.fromkeys(TERMS, 0.0)
+    for term in terms:
+        name = term.get("name")
+        if name not in ("gain", "idle"):
+            if name != "offset" and term.get("common") != "source":
+                continue
+            name = "offset"
+        for basis in ("gross", "net"):
+            value = term.get(f"{basis}_j")
+            if isinstance(value, int | float) and 0 <= value < _LARGEST_J:
+                found[f"u_{name}_{basis}_j"] = math.hypot(found[f"u_{name}_{basis}_j"], value)
+    return tuple(found.values())
 
 
 def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] = READ) -> pd.DataFrame:
@@ -51,7 +76,7 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
         RequestError: a line with text where a number belongs.
     """
     columns = {}
-    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+    for name, values in zip((*names, *TERMS), zip(*rows, strict=True), strict=True):
         try:
             columns[name] = _column(name, values)
         except (TypeError, ValueError, OverflowError):

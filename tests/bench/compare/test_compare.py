@@ -621,6 +621,103 @@ def test_help_imports_no_pandas() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+# -- the unit is the seed, a meter is a unit of its own ----------------------------------------------------
+
+
+def of_seeds(changes: list[float], **more: Any) -> list[dict[str, Any]]:
+    """Five repeats of each seed, whose joules are 10 J times one more than its change."""
+    noise = [1.0, 1.001, 0.999, 1.0005, 0.9995]
+    return [
+        line("fc", joules=10 * (1 + change) * factor, seed=seed, repeat=repeat, **more)
+        for seed, change in enumerate(changes)
+        for repeat, factor in enumerate(noise)
+    ]
+
+
+def test_repeats_of_a_seed_are_no_seeds() -> None:
+    base = results(*of_seeds([0.0, 0.0, 0.0]))
+    row = only(compare(results(*of_seeds([0.10, 0.03, 0.05])), base))
+    assert (row["joules_n"], row["joules_seeds"], row["joules_degrees"]) == (3, 3, 2)
+    assert row["joules_verdict"] == "not enough data"  # 15 pairs would say worse
+    logs = np.log([1.10, 1.03, 1.05])
+    assert row["joules_p"] == pytest.approx(stats.ttest_1samp(logs, 0).pvalue)
+    assert only(compare(results(*of_seeds([0.10, 0.10, 0.101])), base))["joules_verdict"] == "worse"
+
+
+def test_an_only_seed_is_told() -> None:
+    comparison = compare(results(*of_seeds([0.1])), results(*of_seeds([0.0])))
+    assert (only(comparison)["joules_verdict"], only(comparison)["joules_n"]) == ("worse", 5)
+    assert "Joules of 1 condition are of one seed: their intervals hold for that seed only." in comparison.notes
+
+
+def test_the_idle_baselines_of_both_runs_are_in_the_interval_of_net_joules() -> None:
+    def side(net: float, idle_j: float) -> Results:
+        term = {"name": "idle", "gross_j": 0.0, "net_j": idle_j, "basis": "", "common": "idle"}
+        lines = [
+            line("fc", joules=100.0, seed=n, energy_net_j=net * (1 + 0.001 * n), train_time_s=10.0) for n in range(5)
+        ]
+        return results(*(entry | {"energy_terms": [term]} for entry in lines))
+
+    rules = Rules(basis="net")
+    sure, unsure = (only(compare(side(10.0, u), side(10.0, u), rules)) for u in (0.0, 0.5))
+    assert sure["joules_hi"] == pytest.approx(0.0, abs=1e-9)
+    assert unsure["joules_hi"] == pytest.approx(math.expm1(1.959964 * math.sqrt(2) * 0.05), rel=0.01)
+
+
+def with_meter(**source: Any) -> dict[str, Any]:
+    return MANIFEST | {"source": MANIFEST["source"] | source}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "told"),
+    [
+        ({"resolution": 0.0051}, {"resolution": 0.0052}, ""),
+        (
+            {"device": {"model": "TC66C", "serial": 7}},
+            {"device": {"model": "TC66C", "serial": 8}},
+            "device.serial 8 -> 7",
+        ),
+        ({"params": {"profile": {"sha256": "a"}}}, {"params": {}}, "profile None -> a"),
+        (
+            {"params": {"profile": {"sha256": "a", "file": "x"}}},
+            {"params": {"profile": {"sha256": "a", "file": "y"}}},
+            "",
+        ),
+        ({"scope": "rail"}, {}, "scope board -> rail"),
+        ({"device": {"model": "UM25C", "firmware": "2"}}, {"device": {"model": "UM25C", "firmware": "1"}}, ""),
+        (
+            {"name": "tc66:/dev/ttyACM1", "device": {"serial": 7}},
+            {"name": "tc66:/dev/ttyACM0", "device": {"serial": 7}},
+            "",
+        ),
+        (
+            {"name": "um25c:/dev/rfcomm1"},
+            {"name": "um25c:/dev/rfcomm0"},
+            "name um25c:/dev/rfcomm0 -> um25c:/dev/rfcomm1",
+        ),
+    ],
+)
+def test_a_meter_is_known_by_what_it_is_and_not_by_what_it_shows(
+    new: dict[str, Any], old: dict[str, Any], told: str
+) -> None:
+    sides = [
+        results(*joules([10.0] * 3, source=one.get("name", "ina219")), manifest=with_meter(**one)) for one in (new, old)
+    ]
+    warnings = " ".join(compare(*sides).warnings)
+    assert warnings == (
+        f"Joules are not compared: another meter ({told}). --across compares them all the same." if told else ""
+    )
+
+
+def test_the_gain_of_two_meters_does_not_cancel() -> None:
+    term = {"name": "gain", "gross_j": 0.2, "net_j": 0.0, "basis": "", "common": "source"}
+    lines = [entry | {"energy_terms": [term]} for entry in of_seeds([0.0, 0.0, 0.0])]
+    other = results(*lines, manifest=with_meter(device={"serial": 8}))
+    row = only(compare(other, results(*lines, manifest=with_meter(device={"serial": 7})), Rules(across=True)))
+    assert row["joules_hi"] == pytest.approx(math.expm1(1.959964 * 0.02 * math.sqrt(2)), rel=1e-3)
+    assert only(compare(results(*lines), results(*lines)))["joules_hi"] == pytest.approx(0.0, abs=1e-9)
+
+
 # -- false alarms and power ----------------------------------------------------------------------------
 
 CELLS, REPEATS = 15, 5

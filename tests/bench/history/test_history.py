@@ -365,7 +365,7 @@ def index_lines(root: Path) -> list[bytes]:
             "was made by another version of jouletune",
         ),
         (
-            lambda path: path.write_bytes(path.read_bytes().replace(b'_index": 2', b'_index": 3', 1)),
+            lambda path: path.write_bytes(path.read_bytes().replace(b'_index": 3', b'_index": 4', 1)),
             12,
             "was made by another version of jouletune",
         ),
