@@ -14,6 +14,7 @@ from bench.errors import JouletuneError, RequestError
 if TYPE_CHECKING:
     from hardware import Choice
     from hardware.calibration.figures import Load
+    from hardware.source import Source
 
 
 @click.command()
@@ -71,8 +72,9 @@ def meter(source: str, seconds: float | None, record_raw: Path | None) -> None:
 @click.option("--load-ohm", type=click.FloatRange(min=0, min_open=True), help="Ohms of the known load, a resistor.")
 @click.option("--volts", type=click.FloatRange(min=0, min_open=True), help="Volts across that resistor.")
 @click.option("--load-tolerance", metavar="SHARE", help="Largest error of the load's watts, e.g. 1%.")
+@click.option("--control", is_flag=True, help="Measure a fixed small workload --pairs times instead; write nothing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: in ~/.config/jouletune]")
-def calibrate(source: str, out: Path | None, **options: Any) -> None:
+def calibrate(source: str, out: Path | None, control: bool, **options: Any) -> None:
     """Measure the noise, the period and the gain of SOURCE; later runs use and name the result.
 
     \b
@@ -89,6 +91,9 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
     choice = _choose(source)
     if choice.source.info.kind not in ("counter", "power"):
         raise RequestError(f"{source} is no counter and no meter; expected one that measures, see `jouletune sources`")
+    if control:
+        _control(choice.source, idle_s=options["seconds"], times=options["pairs"], window_s=options["window"])
+        return
     plan = calibrator.Plan(
         idle_s=options["seconds"],
         pairs=options["pairs"],
@@ -113,6 +118,33 @@ def calibrate(source: str, out: Path | None, **options: Any) -> None:
             )
         stored = profile.save(found, path)
     text.echo(*findings(stored.profile), f"profile: {stored.path}")
+
+
+def _control(source: Source, *, idle_s: float, times: int, window_s: float) -> None:
+    """Print the control workload's power, each time and in all. Exits with status 1 where it moved beyond its limit."""
+    from bench.run.metering import hardware_errors
+    from hardware import Sampler
+    from hardware.calibration import control
+
+    sampler = Sampler(source)
+    with hardware_errors():
+        sampler.start()
+        try:
+            sampler.measure_idle(idle_s)
+            points = []
+            for _ in range(times):
+                points.append(control.measure(sampler, seconds=window_s))
+                power_w, u_w = points[-1].power_w, points[-1].u_power_w or 0.0
+                shown = "not measured" if power_w is None else f"{power_w:.4g} W +- {2 * u_w:.2g}"
+                text.echo(f"{points[-1].started_at}  {shown}  grade {points[-1].grade}")
+        finally:
+            sampler.stop()
+    found = control.movement(points)
+    if found is None:
+        raise JouletuneError("fewer than two of the measurements are usable")
+    text.echo(f"mean {found.mean_w:.4g} W, scatter {found.scatter:.2%}, drift {found.drift:+.2%}")
+    if found.moved:
+        raise JouletuneError(f"it moved by more than {control.MAX_MOVE:.0%}: meter or device are not steady")
 
 
 @click.command()

@@ -48,6 +48,13 @@ def complete_suite(_context: click.Context, _parameter: click.Parameter, begun: 
 @click.option("--dry-run", is_flag=True, help="Check what a run needs, print the repeats that would run, and stop.")
 @click.option("--fresh", is_flag=True, help="Rename the run in the folder, and start a new one.")
 @click.option("--retry", is_flag=True, help="Run again the repeats that failed, timed out or have grade X.")
+@click.option(
+    "--control",
+    "control_h",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="HOURS",
+    help="Measure a fixed small workload at the start, every HOURS and at the end.",
+)
 @click.option("--keep-models", is_flag=True, help="Keep the model that each arm left; see `jouletune load`.")
 def run(suite: str, out: Path | None, dry_run: bool, **options: Any) -> int:
     """Run the repeats of SUITE that the run folder lacks. SUITE is a shipped name or a path.

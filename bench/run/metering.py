@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import hardware
 from bench.errors import JouletuneError, RequestError
 from bench.run.surroundings import now
 from bench.store.manifest import EnergySource, Manifest, Session, part
+from hardware.calibration import control
 
 
 @contextlib.contextmanager
@@ -46,6 +48,7 @@ class Meter:
         self._choice: hardware.Choice | None = None
         self._sampler: hardware.Sampler | None = None
         self._session = Session()
+        self._controls: list[control.Control] = []
 
     @property
     def choice(self) -> hardware.Choice:
@@ -90,6 +93,7 @@ class Meter:
             # some meters say what they are only once they are open
             manifest.source = part(EnergySource, {**sampler.source.info.to_dict(), "why": self.choice.why})
         self._session = Session(started_at=now())
+        self._controls.clear()
         manifest.sessions.append(self._session)
 
     def measure_idle(self, idle_s: float, *, if_due: bool = False) -> bool:
@@ -106,6 +110,26 @@ class Meter:
             return False
         self._session.idle.append(self.sampler.measure_idle(idle_s))
         return True
+
+    def measure_control(self) -> str | None:
+        """Measure the control workload and note it in the manifest; blocks for some 15 s.
+
+        Returns:
+            A warning where the measurements of this session differ by more than they should.
+        """
+        if self.sampler.source.info.kind == "none":
+            return None
+        with hardware_errors():
+            self._controls.append(control.measure(self.sampler))
+        self._session.control = [dataclasses.asdict(one) for one in self._controls]
+        found = control.movement(self._controls)
+        self._session.movement = dataclasses.asdict(found) if found else None
+        if found is None or not found.moved:
+            return None
+        return (
+            f"control workload: {found.mean_w:.3g} W moved by more than {control.MAX_MOVE:.0%} within this session "
+            f"(drift {found.drift:+.1%}, scatter {found.scatter:.1%}); its joules are not of one kind"
+        )
 
     def close(self) -> None:
         """Let go of the source and end the session. Always safe; `open` begins another."""

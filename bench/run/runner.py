@@ -33,6 +33,7 @@ class RunOptions:
 
     Attributes:
         cells: a glob over cell ids, or the ids themselves; None is all.
+        control_h: hours between two measurements of the control workload; None: it is not measured.
     """
 
     out: Path
@@ -43,6 +44,7 @@ class RunOptions:
     fresh: bool = False
     retry: bool = False
     keep_models: bool = False
+    control_h: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
         _announce(loaded, plan, meter.choice, folder, console)
         session = Session(
             loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console,
-            keep_models=options.keep_models,
+            keep_models=options.keep_models, control_h=options.control_h,
         )  # fmt: skip
         try:
             yield session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import random
 import signal
@@ -58,6 +59,7 @@ class Session:
         plan: what to do.
         meter: not yet open.
         console: for the progress.
+        control_h: hours between two measurements of the control workload; None: it is not measured.
         keep_models: whether each repeat's adapted model is written into the folder.
     """
 
@@ -72,10 +74,13 @@ class Session:
         meter: Meter,
         console: Console,
         keep_models: bool = False,
+        control_h: float | None = None,
     ) -> None:
         self._loaded = loaded
         self._suite = loaded.suite
         self._keep_models = keep_models
+        self._control_every_s = None if control_h is None else 3600 * control_h
+        self._control_at_s = -math.inf
         self._torch_device = torch_device
         self.folder = folder
         self._manifest = manifest
@@ -134,6 +139,7 @@ class Session:
         """
         progress = self._progress
         self._measure_idle(if_due=True)
+        self._measure_control(if_due=True)
         cooled_s = self._cool_down(progress)
         progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
         record = self._one(repeat, progress, cooled_s)
@@ -144,6 +150,7 @@ class Session:
 
     def end(self) -> None:
         """Take the idle baseline after the last repeat."""
+        self._measure_control()
         self._measure_idle()
 
     def signal_child(self, number: int) -> None:
@@ -251,6 +258,18 @@ class Session:
             if trace is not None and (sha256 := self.folder.trace_sha256(trace)):
                 session.traces[trace] = sha256
             self.folder.write_manifest(self._manifest)  # net joules need both sides of a repeat, also after a kill
+
+    def _measure_control(self, *, if_due: bool = False) -> None:
+        """Measure the control workload at the start, every so many hours and at the end, where it is wanted."""
+        every_s, now_s = self._control_every_s, time.monotonic()
+        if every_s is None or (if_due and now_s - self._control_at_s < every_s):
+            return
+        self._progress.now("control workload")
+        self._control_at_s = now_s
+        warning = self._meter.measure_control()
+        self.folder.write_manifest(self._manifest)
+        if warning:
+            self._console.print(warning, soft_wrap=True)
 
     def _cool_down(self, progress: RunProgress) -> float | None:
         """Wait until the device is as cool as it was at first; None where it has no thermometer."""

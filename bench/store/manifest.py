@@ -181,6 +181,8 @@ class Session(Part):
         suite: the suite that it ran, where the run's newest is another.
         records: the records at its end.
         traces: name of the trace of an idle baseline -> SHA-256 of the file.
+        control: the measurements of the control workload, see `hardware.calibration.control.Control`.
+        movement: what they come to; None without two of them.
     """
 
     place = "session "
@@ -190,6 +192,8 @@ class Session(Part):
     suite: SuiteText | None = None
     records: RecordsEnd | None = None
     traces: dict[str, str] = Field(default_factory=dict)
+    control: list[dict[str, Any]] = Field(default_factory=list)
+    movement: dict[str, Any] | None = None
 
 
 class Manifest(Part):

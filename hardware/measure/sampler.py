@@ -75,6 +75,11 @@ class Sampler:
         self._window: Window | None = None
 
     @property
+    def clock(self) -> Clock:
+        """The clock of samples and windows."""
+        return self._clock
+
+    @property
     def error(self) -> str | None:
         """The error that ended the source; None without one."""
         return self._recorder.error

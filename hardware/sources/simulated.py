@@ -43,6 +43,7 @@ class SimulatedSource(PowerSource):
             scope="model",
             covers=("nothing: a simulation",),
             period_s=period_s,
+            averages=1.0,
             gain_u=0.0,
             params=params,
         )
