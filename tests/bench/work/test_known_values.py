@@ -22,6 +22,7 @@ SUITE: dict[str, Any] = {
     "data": [{"dataset": "cifar10", "shift": "gaussian_noise", "severity": 5}],
     "seeds": [0],
     "split": {"pool": 0.1, "val": 0.1, "test": 0.8},
+    "train": {"threads": 1},
     "energy": {"repeats": 1, "min_window_s": 0, "idle_s": 0, "guard_s": 0, "cooldown_s": 0},
 }
 
@@ -48,12 +49,12 @@ def test_adapting_to_500_images(real_cifar10: object, tmp_path: Path) -> None:
 
 def test_what_a_stream_does_to_them(real_cifar10: object, tmp_path: Path) -> None:
     """By classes and where few classes come, a batch's statistics say more of its classes than of the noise."""
-    streams = {"order": ["iid", "classes"], "images": 2000}
+    streams = {"order": ["iid", "classes"], "images": 1000}
     methods = ["none", "adabn", "tent", {"tent": {"lr": 0.01}}]
     found = accuracies(tmp_path, work={"stream": streams}, methods=methods)
 
     def of(order: str, arm: str) -> float:
-        return found[f"stream({order}images=2000)", arm]
+        return found[f"stream({order}images=1000)", arm]
 
     assert of("", "adabn") > of("", "none") + 0.25
     assert of("order=classes,", "adabn") < of("order=classes,", "none")
@@ -63,8 +64,8 @@ def test_what_a_stream_does_to_them(real_cifar10: object, tmp_path: Path) -> Non
 def test_a_prior_shift_alone_hurts_adabn(real_cifar10: object, tmp_path: Path) -> None:
     """4 of 10 classes come, hardly corrupted: statistics of the batch cost tens of points."""
     data = [{"dataset": "cifar10", "shift": "brightness", "severity": 1}]
-    work = {"stream": {"classes": [4, 10], "images": 2000}}
+    work = {"stream": {"classes": [4, 10], "images": 1000}}
     found = accuracies(tmp_path, data=data, work=work, methods=["none", "adabn"])
-    few, all_of_them = "stream(images=2000,classes=4)", "stream(images=2000,classes=10)"
+    few, all_of_them = "stream(images=1000,classes=4)", "stream(images=1000,classes=10)"
     assert found[few, "adabn"] < found[few, "none"] - 0.15
     assert abs(found[all_of_them, "adabn"] - found[all_of_them, "none"]) < 0.1
