@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from bench import __version__
 from bench.errors import JouletuneError, RequestError
 from bench.history.summary import Summary
@@ -233,9 +235,20 @@ def _parse(line: bytes) -> tuple[str, Stamp, Summary]:
     body, _, mac = line.rpartition(b"\t")
     if not hmac.compare_digest(_mac(body), mac):
         raise ValueError("it is damaged, or not of this user")
-    content = json.loads(body)
-    stamp = Stamp(**{spec.name: content[spec.name] for spec in fields(Stamp)})
-    return content["run"], stamp, Summary(**content["summary"])
+    found = _LINE.validate_json(body, strict=True)
+    found.summary.check()
+    return found.run, Stamp(**{spec.name: getattr(found, spec.name) for spec in fields(Stamp)}), found.summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Line(Stamp):
+    """A line of the file, without its keyed hash."""
+
+    run: str
+    summary: Summary
+
+
+_LINE = TypeAdapter(_Line)
 
 
 def _loads(text: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+from pydantic import FiniteFloat, TypeAdapter
 
 from bench.analysis.savings import measured
 from bench.analysis.wording import missing
@@ -25,6 +26,7 @@ KEYS = [*GROUP, "arm", "seed"]
 
 FIGURES = ["joules", "net_joules", "seconds", "accuracy", "n_train", "n_test"]
 
+_HEALTH = ("idle_power_w", "temperature_before_c")
 _ENVIRONMENT = ("board", "cpu_model", "os", "kernel", "governor", "frequency_min_hz", "frequency_max_hz")
 
 
@@ -60,6 +62,28 @@ class Summary:
     wanted: int | None
     ended: bool
     rows: dict[str, list[Any]]
+
+    def check(self) -> None:
+        """Check the columns of rows, and the moment, where it was read from a file.
+
+        Raises:
+            ValueError: they are not as they should be.
+        """
+        datetime.fromisoformat(self.started_at)
+        if self.identity.keys() != {"suite", "settings", "device", "meter"} or self.health.keys() != {*_HEALTH}:
+            raise ValueError("a part of it is missing")
+        for name, column in _COLUMNS.items():
+            column.validate_python(self.rows.get(name), strict=True)
+        if len(set(map(len, self.rows.values()))) != 1:
+            raise ValueError("its columns are not equally long")
+
+
+_COLUMNS: dict[str, TypeAdapter[Any]] = {
+    **{name: TypeAdapter(list[str]) for name in ("data", "arm")},
+    "train_size": TypeAdapter(list[float]),
+    "seed": TypeAdapter(list[int]),
+    **{name: TypeAdapter(list[FiniteFloat | None]) for name in FIGURES},
+}
 
 
 def summarise(run: RunDir) -> Summary:
@@ -121,7 +145,7 @@ def _summary(results: Results, manifest: Manifest) -> Summary:
         environment=flat(manifest.versions)
         | {"jouletune": manifest.jouletune, "git commit": manifest.git_commit}
         | {fact: device.get(fact) for fact in _ENVIRONMENT},
-        health={column: _median(records[column]) for column in ("idle_power_w", "temperature_before_c")},
+        health={column: _median(records[column]) for column in _HEALTH},
         grades={str(grade): int(n) for grade, n in grades.items()},
         lost={str(status): int(n) for status, n in statuses.items() if status != "ok"},
         damage=list(results.damage),
