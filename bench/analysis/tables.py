@@ -21,6 +21,9 @@ from bench.text import shown
 Row = Mapping[Hashable, Any]
 """A row of a table, by column."""
 
+MAX_ROWS, MAX_ARMS = 1000, 60
+"""Rows of a table, and arms beside each other in it. More are of no use to a reader; summary.csv has them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -263,31 +266,39 @@ def _grid(
 ) -> Grid:
     blocks = analysis.blocks[~analysis.blocks["arm"].isin(drop)]
     blocks = blocks[blocks.groupby(GROUP)[value].transform("count") > 0]
+    singles = blocks.loc[(blocks["role"] == "single") & blocks[value].notna(), [*GROUP, value]]
+    values = singles.groupby(GROUP)[value]
+    top = values.transform("min" if lowest else "max")
+    best = (values.transform("count") > 1) & ((singles[value] - top).abs() <= 1e-12 * top.abs())
+    blocks = blocks.assign(best=best.reindex(blocks.index, fill_value=False))
     arms = arm_order(blocks)
-    parts = dict(iter(blocks.groupby(GROUP, sort=False)))
+    shifts = analysis.shifts.merge(blocks[GROUP].drop_duplicates(), on=GROUP)
+    note += _left_out(len(shifts) - MAX_ROWS, len(arms) - MAX_ARMS)
+    shifts, arms = shifts.head(MAX_ROWS), arms[:MAX_ARMS]
+    cells: dict[tuple[Any, Any], dict[str, Entry]] = {}
+    for row in blocks[blocks["arm"].isin(arms)].merge(shifts[GROUP], on=GROUP).to_dict("records"):
+        text = entry(row)
+        made = Entry(text, bool(row["best"]), bool(row["is_target"]) and text != MISSING)
+        cells.setdefault((row["data"], row["train_size"]), {})[row["arm"]] = made
     rows = []
-    for shift in analysis.shifts.to_dict("records"):
-        part = parts.get((shift["data"], shift["train_size"]))
-        if part is None:
-            continue
-        singles = part.loc[part["role"] == "single", value].dropna()
-        top = singles.min() if lowest else singles.max()
-        best = singles.index[(singles - top).abs() <= 1e-12 * abs(top)] if len(singles) > 1 else []
-        cells = {}
-        for index, row in zip(part.index, part.to_dict("records"), strict=True):
-            text = entry(row)
-            cells[row["arm"]] = Entry(text, index in best, bool(row["is_target"]) and text != MISSING)
+    for shift in shifts.to_dict("records"):
+        of = cells.get((shift["data"], shift["train_size"]), {})
         rows.append(
             (
                 Entry(shift["data"]),
                 Entry(shift["level"] or MISSING),
                 Entry(size_label(shift["train_size"], shift["n_train"])),
-                *(cells.get(arm, Entry(MISSING)) for arm in arms),
+                *(of.get(arm, Entry(MISSING)) for arm in arms),
                 *(make(shift) for _, make in extra),
             )
         )
     header = ("Data", "Level", "Train size", *arms, *(head for head, _ in extra))
     return Grid(name=name, title=title, header=header, labels=3, rows=tuple(rows), note=note)
+
+
+def _left_out(rows: int, arms: int) -> str:
+    parts = [f"{number} more {noun}" for number, noun in ((rows, "rows"), (arms, "arms")) if number > 0]
+    return f" {' and '.join(parts)}: see summary.csv." if parts else ""
 
 
 # -- Markdown and LaTeX ------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ MAX_ROWS = 24
 
 _PAD = "\N{NO-BREAK SPACE}"  # stands where a dagger could, and is not trimmed
 
+MAX_ARMS = 36
+"""Arms shown; the report has more."""
+
 ARMS_PER_TABLE = 6
 """Columns of figures that fit beside the label at 80 columns; with more arms, each has a row."""
 
@@ -38,12 +41,14 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     analysis = analysis or analyse(results)
     blocks = analysis.blocks
     arms = arm_order(blocks)
+    more_arms = len(arms) - MAX_ARMS
+    arms = arms[:MAX_ARMS]
     many = len(arms) > ARMS_PER_TABLE
     parts: list[Table | Text] = _by_arm(analysis, arms) if many else [_table(analysis, arms)]
     parts.append(Text(_legend(results, analysis, many=many), style="dim"))
-    left_out = len(analysis.shifts) - MAX_ROWS
-    if left_out > 0:
-        parts.append(Text(f"and {left_out} more rows in the report", style="dim"))
+    for number, noun in ((len(analysis.shifts) - MAX_ROWS, "rows"), (more_arms, "arms")):
+        if number > 0:
+            parts.append(Text(f"and {number} more {noun} in the report", style="dim"))
     parts.append(Text())
     parts += [Text(sentence) for sentence in sentences.shift_sentences(analysis, limit=MAX_ROWS)]
     parts += [Text(sentence) for sentence in front_sentences(analysis, MAX_ROWS)]

@@ -22,6 +22,9 @@ from bench.analysis.wording import MISSING, interval, joules, missing, percent, 
 from bench.read.results import Results, variant_labels
 
 PAIR = ["seed", "repeat"]
+MAX_WAYS, MAX_SIDES = 26, 600
+"""Ways of training that are compared, which have a letter each, and sides of all cases together."""
+
 GROUP = ["plain", "train_size"]
 """The data without the variant, and the number of labelled images."""
 
@@ -78,10 +81,9 @@ class Share:
 
 def sides(results: Results) -> list[Side]:
     """Compute the costs of every arm in every way, ordered by data, size, arm and way; [] with one way only."""
-    order = variant_order(results)
+    records, order, _ = _compared(results)
     if len(order) < 2:
         return []
-    records = results.records[results.records["ok"]]
     parts = {cast(tuple[str, float, str], key): rows for key, rows in records.groupby([*GROUP, "arm"], sort=False)}
     groups = list(dict.fromkeys(key[:2] for key in parts))
     made = []
@@ -113,10 +115,26 @@ def sides(results: Results) -> list[Side]:
     return made
 
 
+def _compared(results: Results) -> tuple[pd.DataFrame, list[str], str]:
+    """Return the finished repeats that are compared, the ways of training, and a sentence on what is left out."""
+    records = results.records[results.records["ok"]]
+    order = variant_order(results)
+    if len(order) < 2:
+        return records, order, ""
+    ways = order[:MAX_WAYS]
+    cases = pd.MultiIndex.from_frame(records[[*GROUP, "arm"]])
+    known = cases.unique()
+    shown = known[: MAX_SIDES // len(ways)]
+    more = len(known) - len(shown), len(order) - len(ways)
+    words = [f"{number} more {noun}" for number, noun in zip(more, ("cases", "ways of training"), strict=True) if number]
+    if words:
+        records = records[cases.isin(shown) & records["variant"].isin(ways)]
+    return records, ways, f" {' and '.join(words)}: see summary.csv." if words else ""
+
+
 def shares(results: Results) -> list[Share]:
     """Split each saving into the parts of choice and training; [] where nothing was tuned in full."""
-    order = variant_order(results)
-    records = results.records[results.records["ok"]]
+    records, order, _ = _compared(results)
     if len(order) < 2 or not len(records):
         return []
     column, of = ("energy_gross_j", "energy") if records["measured"].any() else ("train_time_s", "time")
@@ -248,7 +266,7 @@ def _cost_grid(results: Results, found: list[Side]) -> Grid:
         note=(
             f"One fine-tuning, validation included; energy in {unit}; accuracy in %. `Faster by` and `less by` are "
             f"ratios of {first} to the row, geometric means with 95 % interval, paired by seed and repeat; "
-            f"{units(n, seeds)}."
+            f"{units(n, seeds)}.{_compared(results)[2]}"
         ),
     )
 
