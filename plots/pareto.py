@@ -71,8 +71,7 @@ def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
     source = _as_it_is(analysis)
     best = {
         index
-        for label, part in blocks.groupby("data", sort=False)
-        for index, accuracy in front(part)["accuracy"].items()
+        for index, label, accuracy in front(blocks)[["data", "accuracy"]].itertuples()
         if accuracy > source.get(str(label), -1.0)
     }
     shifts: dict[str, list[dict[str, Any]]] = {}

@@ -16,14 +16,15 @@ ORACLE = "oracle"
 
 
 def front(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the Pareto front: those for which no other row is at least as accurate for fewer joules.
+    """Return the rows of each label's Pareto front: those for which no other is at least as accurate for fewer joules.
 
     Args:
-        points: with columns energy_gross_j and accuracy.
+        points: with columns energy_gross_j and accuracy; data where they are of several labels.
     """
     ordered = points.sort_values(["energy_gross_j", "accuracy"], ascending=[True, False])
-    best = ordered["accuracy"].cummax()
-    return ordered[(ordered["accuracy"] == best) & ~best.duplicated()]
+    label = ordered["data"] if "data" in ordered else pd.Series("", ordered.index)
+    best = pd.DataFrame({"label": label, "best": ordered.groupby(label)["accuracy"].cummax()})
+    return ordered[(ordered["accuracy"] == best["best"]) & ~best.duplicated()]
 
 
 def has_methods(analysis: Analysis) -> bool:

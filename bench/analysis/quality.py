@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import pandas as pd
@@ -64,6 +65,9 @@ class Quality:
 
 
 NO_ENERGY = "none measured"
+MAX_SOURCES = 8
+"""Sources of joules that a sentence describes."""
+
 CAVEATS = {"simulated": "simulat", "replayed": "replay", "estimate": "estimate"}
 """What joules can be instead of measured, and the stem that gives it away."""
 
@@ -101,7 +105,8 @@ def provenance(records: pd.DataFrame) -> str:
     joules = measured(records)
     joules = joules.assign(caveat=row_caveats(joules))
     parts = []
-    for (source, kind, caveat), part in joules.groupby(["source", "source_kind", "caveat"], sort=False, dropna=False):
+    sources = joules.groupby(["source", "source_kind", "caveat"], sort=False, dropna=False)
+    for (source, kind, caveat), part in itertools.islice(sources, MAX_SOURCES):
         grades = "/".join(sorted(part["grade"].dropna().unique()))
         name = source if isinstance(source, str) else "source not named"
         facts = [
@@ -111,6 +116,8 @@ def provenance(records: pd.DataFrame) -> str:
             *_warnings(part["flags"]),
         ]
         parts.append(f"{name} ({', '.join(facts)})")
+    if sources.ngroups > MAX_SOURCES:
+        parts.append(f"and {sources.ngroups - MAX_SOURCES} more sources")
     return "; ".join(parts) or NO_ENERGY
 
 

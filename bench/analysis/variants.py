@@ -126,7 +126,8 @@ def _compared(results: Results) -> tuple[pd.DataFrame, list[str], str]:
     known = cases.unique()
     shown = known[: MAX_SIDES // len(ways)]
     more = len(known) - len(shown), len(order) - len(ways)
-    words = [f"{number} more {noun}" for number, noun in zip(more, ("cases", "ways of training"), strict=True) if number]
+    nouns = ("cases", "ways of training")
+    words = [f"{number} more {noun}" for number, noun in zip(more, nouns, strict=True) if number]
     if words:
         records = records[cases.isin(shown) & records["variant"].isin(ways)]
     return records, ways, f" {' and '.join(words)}: see summary.csv." if words else ""

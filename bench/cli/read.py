@@ -82,11 +82,11 @@ def compare(
     written: list[Path] = []
     if out is not None:
         from plots.beside_paper import draw
-        from plots.drawing.style import save
+        from plots.drawing.style import render
 
+        figures = {name: content for drawn in draw(comparison) for name, content in render(drawn).files().items()}
         markdown = show.to_markdown(comparison, only_changed=only_changed)
-        written += _write(out, "compare", show.to_csv(comparison), markdown)
-        written += [path for drawn in draw(comparison) for path in save(drawn, out)]
+        written += _write(out, "compare", show.to_csv(comparison), markdown, figures)
     written += _tell_ci(f"{comparison.run} against {comparison.base}", show.cases(comparison), junit, github)
     shown = show.terminal(comparison, only_changed=only_changed)
     return _finish(text.console(), shown, show.WIDTH, written, show.failing_sentence(comparison))
@@ -241,11 +241,17 @@ def history(folders: tuple[str, ...], out: Path | None, junit: Path | None, gith
     finally:
         for bar in bars:
             bar.__exit__()
-    written = [] if out is None else _write(out, "history", show.to_csv(found), show.to_markdown(found))
+    written: list[Path] = []
+    pages: dict[str, bytes] = {}
     if options["html"]:
-        from plots.page.history_page import write_history
+        from plots.page.history_page import render, write_history
 
-        written.append(write_history(found, (out or found.nights.home) / "history.html"))
+        if out is None:
+            written.append(write_history(found, found.nights.home / "history.html"))
+        else:
+            pages["history.html"] = _encoded(render(found))
+    if out is not None:
+        written += _write(out, "history", show.to_csv(found), show.to_markdown(found), pages)
     written += _tell_ci("history", show.cases(found, found.failing(since)), junit, github)
     short = show.failing_sentence(found.failing(since), found)
     return _finish(console, show.terminal(found), show.WIDTH, written, short)
@@ -268,18 +274,23 @@ def _tell_ci(name: str, cases: list[Any], junit: Path | None, github: bool) -> l
     return [junit]
 
 
-def _write(folder: Path, name: str, csv: str, markdown: str) -> list[Path]:
-    """Write a table as CSV and as Markdown into a folder.
+def _write(folder: Path, name: str, csv: str, markdown: str, more: dict[str, bytes]) -> list[Path]:
+    """Write a table as CSV and as Markdown, and other files, into a folder.
 
     Raises:
+        RequestError: a file of that name is there that the command did not write.
         JouletuneError: a file cannot be written.
     """
-    from bench.store.durable import write_atomic
+    from plots.outputs import write_files
 
-    paths = [folder / f"{name}.csv", folder / f"{name}.md"]
-    write_atomic(paths[0], csv)
-    write_atomic(paths[1], markdown)
-    return paths
+    files = {f"{name}.csv": _encoded(csv), f"{name}.md": _encoded(markdown), **more}
+    write_files(folder, files, name)
+    return [folder / file for file in files]
+
+
+def _encoded(text: str) -> bytes:
+    """Encode as UTF-8. A lone surrogate, which the name of a folder may hold, becomes an escape such as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _finish(console: Console, shown: RenderableType, width: int, written: list[Path], short: str) -> int:

@@ -76,9 +76,9 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
         RequestError: a line with text where a number belongs.
     """
     columns = {}
-    for name, values in zip((*names, *TERMS), zip(*rows, strict=True), strict=True):
+    for place, name in enumerate((*names, *TERMS)):
         try:
-            columns[name] = _column(name, values)
+            columns[name] = _column(name, [one[place] for one in rows])
         except (TypeError, ValueError, OverflowError):
             raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
     frame = pd.DataFrame(columns)
@@ -131,18 +131,24 @@ def _tell_options_apart(frame: pd.DataFrame) -> None:
     sets = frame.drop_duplicates(["arm", "method", "options"])[["arm", "method", "options", "cell_id"]]
     shared = sets.duplicated("arm", keep=False)
     unnamed = sets["options"].notna() & ((sets["arm"] == sets["method"]) | shared)
+    defaults: dict[str, dict[str, Any] | None] = {}
+    labels: dict[tuple[str, str, str], str] = {}
     for (arm, method, options, cell_id), several in zip(
         sets[unnamed].itertuples(index=False), shared[unnamed], strict=True
     ):
         of = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(options).items()}
-        if is_built_in(method):
-            defaults = load_method(method).options({}).model_dump()
-            of = {key: value for key, value in of.items() if key not in defaults or value != defaults[key]}
+        if method not in defaults:
+            defaults[method] = load_method(method).options({}).model_dump() if is_built_in(method) else None
+        known = defaults[method]
+        if known is not None:
+            of = {key: value for key, value in of.items() if key not in known or value != known[key]}
         elif not several and method in cell_id.split("/"):
             continue
         label = Arm(method, tuple(of.items())).label
-        same = (frame["arm"] == arm) & (frame["method"] == method) & (frame["options"] == options)
-        frame.loc[same, "arm"] = label if arm == method else f"{arm} {label}"
+        labels[arm, method, options] = label if arm == method else f"{arm} {label}"
+    if labels:
+        keys = zip(frame["arm"], frame["method"], frame["options"], strict=True)
+        frame["arm"] = pd.Series([labels.get(key, key[0]) for key in keys], index=frame.index, dtype="str")
 
 
 def _column(name: str, values: Sequence[Any]) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic_core import from_json
+
 from bench.errors import JouletuneError, RequestError, RunFolderBusyError
 from bench.store.durable import append_line, cut_torn_line, open_append, read_json, write_atomic
 from bench.store.manifest import Manifest, RecordsEnd
@@ -282,10 +284,24 @@ def _lines(file: BinaryIO) -> Iterator[bytes | str]:
         yield f"is beyond the {MAX_LINES:,} lines that are read"
 
 
+def _loads(line: bytes) -> Any:
+    """Parse a line, twice as fast as `json`, which reads what the faster parser refuses, e.g. half of a surrogate pair.
+
+    Texts that many lines have are one object.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON.
+    """
+    try:
+        return from_json(line, cache_strings="all")
+    except ValueError:
+        return json.loads(line)
+
+
 def _parsed(line: bytes) -> tuple[tuple[str, int] | None, dict[str, Any] | None, str]:
     """(key, record, '') of a line, or what is wrong with it; the key is None where it does not say its repeat."""
     try:
-        record = json.loads(line)
+        record = _loads(line)
         problem = foreign(record)
     except (ValueError, RecursionError):
         problem = "is not a record"

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from bench.analysis import Analysis
 from bench.analysis.wording import missing, size_label
-from plots.drawing.style import INK, PAPER
+from plots.drawing.style import INK, MAX_SIZES, PAPER
 
 GROUP_WIDTH = 0.84
 """Width of a group of bars, as a fraction of the distance between two groups."""
@@ -125,11 +125,12 @@ def limits(axes: Axes, values: pd.Series) -> None:
 
 
 def train_sizes(analysis: Analysis) -> dict[str, dict[float, float]]:
-    """Return n_train by train size for each data label, sizes without a result included."""
-    return {
-        str(label): dict(zip(part["train_size"], part["n_train"], strict=True))
-        for label, part in analysis.shifts.groupby("data", sort=False)
-    }
+    """Return n_train by train size for each data label, the lowest first, sizes without a result included."""
+    sizes: dict[str, dict[float, float]] = {}
+    for label, size, n_train in analysis.shifts[["data", "train_size", "n_train"]].itertuples(index=False):
+        if len(of := sizes.setdefault(str(label), {})) < MAX_SIZES:
+            of[size] = n_train
+    return sizes
 
 
 def handles(arms: Sequence[tuple[str, str]], palette: Mapping[str, str], *, target: bool) -> list[Artist]:

@@ -56,8 +56,9 @@ Paint = Callable[[Axes, str, pd.DataFrame], None]
 
 def draw_pages(chart: Chart, rows: pd.DataFrame, paint: Paint) -> list[Drawn]:
     """Draw a panel for each label in the column `data`, in the order of the rows. Returns one Drawn per page."""
-    parts = {str(label): part for label, part in rows.groupby("data", sort=False)}
-    labels = list(parts)
+    labels = rows["data"].unique().tolist()
+    drawable = rows[rows["data"].isin(labels[: PER_PAGE * MAX_PAGES])]
+    parts = {str(label): part for label, part in drawable.groupby("data", sort=False)}
     pages = [labels[start : start + PER_PAGE] for start in range(0, len(labels), PER_PAGE)]
     shown = pages[:MAX_PAGES]
     left_out = len(labels) - sum(map(len, shown))

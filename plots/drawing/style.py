@@ -36,6 +36,9 @@ OTHER_COLOURS = (
 MAX_ARMS = 40
 """Arms that one figure draws: more cannot be told apart."""
 
+MAX_SIZES = 24
+"""Train sizes of one label that a figure draws."""
+
 PNG_DPI = 150
 WIDTH_IN = 7.2
 """Full text width; a lone panel takes half."""
@@ -72,11 +75,16 @@ class Rendered:
 
 
 def drawable(blocks: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the first MAX_ARMS arms, and the caption's sentence on the others."""
+    """Return the rows of the first arms, and train sizes of each label, and the caption's sentence on the others."""
     arms = arm_order(blocks)
-    if len(arms) <= MAX_ARMS:
+    sizes = blocks[["data", "train_size"]].drop_duplicates()
+    kept = sizes[sizes.groupby("data")["train_size"].rank() <= MAX_SIZES]
+    more = ((len(arms) - MAX_ARMS, "arms"), (len(sizes) - len(kept), "train sizes"))
+    left_out = " and ".join(f"{number} more {noun}" for number, noun in more if number > 0)
+    if not left_out:
         return blocks, ""
-    return blocks[blocks["arm"].isin(arms[:MAX_ARMS])], f"{len(arms) - MAX_ARMS} more arms are in the tables only. "
+    # an inner merge keeps the order of the rows, and numbers them anew
+    return blocks[blocks["arm"].isin(arms[:MAX_ARMS])].merge(kept), f"{left_out} are in the tables only. "
 
 
 def arms_of(blocks: pd.DataFrame) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from bench.history import Change, History, wording
 from bench.history.local_level import Floats
 from bench.history.series import Table
 from bench.history.steps import Found
-from bench.store.durable import write_atomic
+from plots.outputs import write_files
 from plots.page.frame import Section, render_page
 from plots.page.table import Column, number, table_data
 
@@ -37,9 +37,10 @@ def write_history(history: History, path: Path) -> Path:
     """Write the page of a history.
 
     Raises:
+        RequestError: a file of that name is no page of a history.
         JouletuneError: it cannot be written.
     """
-    write_atomic(path, render(history))
+    write_files(path.parent, {path.name: render(history).encode("utf-8", "backslashreplace")}, "history")
     return path
 
 

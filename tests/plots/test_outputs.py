@@ -128,3 +128,38 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(JouletuneError, match="cannot write"):
         write_files(tmp_path, FIRST)
     assert held(tmp_path) == {"figures": b"a file where a folder should be"}
+
+
+@pytest.mark.parametrize(("command", "name"), [("compare", "compare.csv"), ("history", "history.md")])
+def test_a_comparison_and_a_history_replace_only_what_they_wrote(tmp_path: Path, command: str, name: str) -> None:
+    first = {f"{command}.csv": b"a,b\n1,2\n", f"{command}.md": b"# one\n"}
+    write_files(tmp_path, first, command)
+    write_files(tmp_path, first | {name: b"a,b\n3,4\n"}, command)
+    assert (tmp_path / name).read_bytes() == b"a,b\n3,4\n"
+    (tmp_path / name).write_text("my own\n")
+    with pytest.raises(RequestError, match=f"no {command} wrote this file"):
+        write_files(tmp_path, first, command)
+    assert (tmp_path / name).read_text() == "my own\n"
+
+
+def test_tables_of_a_version_without_a_list_are_replaced_and_those_of_others_not(tmp_path: Path) -> None:
+    files = {"compare.csv": b"a,b\n1,2\n", "compare.md": b"# one\n"}
+    for header, ours in (("a,b", True), ("x,y", False)):
+        folder = tmp_path / header
+        folder.mkdir()
+        (folder / "compare.csv").write_text(f"{header}\n0,0\n")
+        if ours:
+            write_files(folder, files, "compare")
+        else:
+            with pytest.raises(RequestError, match="no compare wrote this file"):
+                write_files(folder, files, "compare")
+        assert (folder / "compare.md").exists() is ours
+
+
+def test_the_page_of_a_history_leaves_its_tables(tmp_path: Path) -> None:
+    write_files(tmp_path, {"history.csv": b"a\n", "history.md": b"a\n"}, "history")
+    write_files(tmp_path, {"history.html": b"<html>"}, "history")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "history.csv", "history.md", "history.html", "history-files.json"
+    }  # fmt: skip
+    write_files(tmp_path, {"history.csv": b"b\n"}, "history")
