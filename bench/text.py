@@ -24,7 +24,9 @@ _ASCII = {
 
 
 _FOLDERS = re.compile(
-    r"""(?:^|(?<=[\s"'`(\[{=:,])|(?<=file://))  # where a path begins; a URL, a relative path or a cell id goes on there
+    r"""\A~?/(?!(?:dev|sys|proc)/)[^\n:;,"'`()<>|]*/(?=[^/\n]*\Z)  # a path alone
+        |(?<=["'`])~?/(?!(?:dev|sys|proc)/)[^"'`\n]*/(?=[^/"'`\n]*["'`])  # in quotes: likewise
+        |(?:^|(?<=[\s"'`(\[{=:,])|(?<=file://))  # where a path begins; not within a URL or a cell id
         ~?/(?!(?:dev|sys|proc)/)(?:[^\s/:;,"'`()<>|]+/+)+""",
     re.VERBOSE | re.MULTILINE,
 )

@@ -145,6 +145,7 @@ class Joules:
                 bn_mode="",
                 source=sampler.source.info.name,
                 started_at=started_at,
+                started_mono_s=t0_s,
                 **window_fields(energy),
             )
         )

@@ -243,7 +243,9 @@ class JoulesPlugin:
 
         pytest-benchmark gets the times of the windows where the test did not use its fixture.
         """
-        records = [dataclasses.asdict(one) for one in joules.records]
+        # the number of the session tells which idle baselines are around them, by the monotonic clock
+        session = len(self._own.sessions) - 1 if self._own else None
+        records = [dataclasses.asdict(one) | {"session": session} for one in joules.records]
         if benchmark.stats is None:
             benchmark.skipped = not records  # else it warns that the fixture was not used, of a test that names none
             if records:

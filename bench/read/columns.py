@@ -83,6 +83,7 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
             raise RequestError(f"{run}: a record's {name} has the wrong type; cells.jsonl is damaged") from None
     frame = pd.DataFrame(columns)
     frame["run"] = run
+    given = frame["data"]
     # which copy of the data it was belongs to every figure that comes from it: re-encoded images cost accuracy
     variants = frame.dropna(subset=["data_variant"]).groupby("data")["data_variant"].first().to_dict()
     frame["data"] = frame["data"].map(
@@ -98,6 +99,8 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
         frame["data"] = frame["plain"]
     varied = frame["variant"] != ""
     frame.loc[varied, "data"] = frame.loc[varied, "plain"] + ", " + frame.loc[varied, "variant"]
+    frame["plain"] = kept_apart(frame["plain"], given, works)
+    frame["data"] = kept_apart(frame["data"], given, works, frame["variant"])
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["arm"].fillna(frame["blocks"].where(~chosen, frame["method"]))
     printed = (frame["blocks"] == published.PRINTED_AVERAGE) & (run == PUBLISHED)
@@ -120,6 +123,30 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     frame["ok"] = frame["status"] == "ok"
     frame["measured"] = frame["ok"] & (frame["grade"].fillna("") != "X") & (frame["energy_gross_j"] > 0)
     return frame
+
+
+def kept_apart(labels: pd.Series, *origins: pd.Series) -> pd.Series:
+    """Put a number behind a label that something else has too, e.g. data called like other data in a way of training.
+
+    Args:
+        labels: made of the origins.
+        origins: what must be the same for two rows to be of one label.
+    """
+    rows = pd.DataFrame({"label": labels, **{str(number): origin for number, origin in enumerate(origins)}})
+    kinds = rows.drop_duplicates()
+    twice = kinds.duplicated("label")
+    if not twice.any():
+        return labels
+    taken: set[str] = {*kinds["label"]}
+    copies = dict.fromkeys(taken, 2)
+    renamed: dict[Any, str] = {}
+    for kind in kinds[twice].itertuples(index=False, name=None):
+        while (name := f"{kind[0]} ({copies[kind[0]]})") in taken:
+            copies[kind[0]] += 1
+        taken.add(name)
+        renamed[kind] = name
+    told = [renamed.get(row, row[0]) for row in rows.itertuples(index=False, name=None)]
+    return pd.Series(told, index=labels.index, dtype=labels.dtype)
 
 
 def _tell_options_apart(frame: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ from bench.catalog.paper import PUBLISHED
 from bench.errors import RequestError
 from bench.read import published
 from bench.read.baselines import Brackets
-from bench.read.columns import READ, make_frame, row
+from bench.read.columns import READ, kept_apart, make_frame, row
 from bench.read.damage import read_manifest, read_rows, summary_of_damage
 from bench.store import benchmark_json
 from bench.store.durable import printable
@@ -249,6 +249,8 @@ def _told_apart(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
     overlap = False
     for column in ("data", "plain"):
         shared = records.groupby(column)["run"].transform("nunique") > 1
+        given = records[column].copy()
         records.loc[shared, column] = records.loc[shared, "run"] + ": " + records.loc[shared, column]
+        records[column] = kept_apart(records[column], records["run"], given)
         overlap |= bool(shared.any())
     return records, overlap

@@ -23,6 +23,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,15 @@ class CodecarbonSource(EstimateSource):
             import codecarbon
 
         self._muted = Muted("codecarbon")
-        self._tracker = codecarbon.OfflineEmissionsTracker(
-            country_iso_code="USA",  # only converts kWh to CO2, which is not reported
-            tracking_mode="machine",  # the work is done by another process than this one
-            measure_power_secs=1,
-            output_methods=[],
-            allow_multiple_runs=True,
-            log_level="critical",
-        )
+        with _some_home():
+            self._tracker = codecarbon.OfflineEmissionsTracker(
+                country_iso_code="USA",  # only converts kWh to CO2, which is not reported
+                tracking_mode="machine",  # the work is done by another process than this one
+                measure_power_secs=1,
+                output_methods=[],
+                allow_multiple_runs=True,
+                log_level="critical",
+            )
         self._start_slice()
         self._stop_slice()
         self._describe()
@@ -184,6 +186,21 @@ def probe(argument: str, params: dict[str, str], device: str) -> Probe:
         source,
         f"codecarbon's model ({_basis(source.info.params)}); joules may be off by {GAIN_U * 100:.0f} %",
     )
+
+
+@contextlib.contextmanager
+def _some_home() -> Iterator[None]:
+    """Let codecarbon look for its configuration in a folder that is none, where the user has no home folder."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.devnull
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
 
 
 def _basis(params: dict[str, Any]) -> str:

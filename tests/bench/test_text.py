@@ -80,6 +80,9 @@ def test_what_an_encoding_lacks_is_replaced() -> None:
         ("https://arxiv.org/abs/2403.15905", "https://arxiv.org/abs/2403.15905"),
         ("/dev/ttyACM0, /sys/class/powercap", "/dev/ttyACM0, /sys/class/powercap"),
         ("tables/energy.md, J/s, and/or", "tables/energy.md, J/s, and/or"),
+        ("/home/Ann Smith/my data/cifar 10", "…/cifar 10"),
+        ("cannot read '/home/Ann Smith/a b.csv' (gone)", "cannot read '…/a b.csv' (gone)"),
+        ("from /data/x to results/y", "from …/x to results/y"),
     ],
 )
 def test_absolute_paths_keep_their_last_part(given: str, expected: str) -> None:

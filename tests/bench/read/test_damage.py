@@ -194,3 +194,18 @@ def test_an_arm_called_like_the_mean_of_blocks_is_not_mixed_with_it(run: RunDir,
     averages = analyse(results).blocks.set_index("arm")["accuracy"]
     assert averages.filter(like="vg").drop("Block Avg").tolist() == [pytest.approx(0.9)]
     assert averages["Block Avg"] == pytest.approx((4 * 0.5 + 0.9) / 5)
+
+
+def test_data_called_like_other_data_in_a_way_of_training_stays_apart(run: RunDir) -> None:
+    add(run, *({**good(run), "cell_id": f"c{n}", "data": data, "variant": variant, "accuracy_after": 0.5 + n / 10}
+               for n, (data, variant) in enumerate([("d", "v, w"), ("d, v", "w"), ("d, v, w", "")])))  # fmt: skip
+    records = load(run).records
+    assert records.loc[records["cell_id"].isin(["c0", "c1", "c2"]), "data"].nunique() == 3
+
+
+def test_data_called_like_that_of_another_run_stays_apart(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "b")
+    add(run, good(run) | {"cell_id": "c", "data": "b: digits-noise"})
+    records = load(run, tmp_path / "b").records
+    assert records.groupby("data")["run"].nunique().max() == 1
+    assert records["data"].nunique() == 3

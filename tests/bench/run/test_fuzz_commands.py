@@ -105,7 +105,7 @@ class Mutator:
         elif action == 4:
             other, name = self.random.choice(places)
             holder[key] = copy.deepcopy(other[name])
-        elif action == 5 and isinstance(old, (int, float)):
+        elif action == 5 and isinstance(old, (int, float)) and abs(old) < 1e100:
             holder[key] = self.random.choice([-old, old * 1e9, old / 1e9, old + 0.5, str(old), [old], bool(old)])
         elif action == 6:
             holder[key] = self.random.choice([[old], {"value": old}, [old, old], str(old)])

@@ -219,6 +219,17 @@ def test_codecarbon_gives_positive_joules_for_short_and_sliced_windows(no_hidden
     assert list(no_hidden_config.iterdir()) == []  # no emissions.csv, no lock file
 
 
+def test_codecarbon_needs_no_home_folder(no_hidden_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("HOME", raising=False)
+    expand = Path.expanduser
+    monkeypatch.setattr(Path, "expanduser", lambda path: expand(path) if "HOME" in os.environ else unknown())
+    assert isinstance(codecarbon.probe("", {}, "cpu"), Found)
+    assert "HOME" not in os.environ
+
+
 def test_codecarbon_slices_are_summed_and_the_seams_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [50.0]
 
