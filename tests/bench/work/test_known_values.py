@@ -39,12 +39,13 @@ def accuracies(folder: Path, **changes: Any) -> dict[tuple[str, str], float]:
 
 
 def test_adapting_to_500_images(real_cifar10: object, tmp_path: Path) -> None:
-    methods = ["none", "adabn", {"tent": {"epochs": [1, 40]}}]
+    methods = ["none", "adabn", "tent", {"tent": {"epochs": [5, 20], "lr": 0.01}}]
     found = {arm: value for (_, arm), value in accuracies(tmp_path, train_size=[500], methods=methods).items()}
     assert 0.21 <= found["none"] <= 0.22
     assert 0.52 <= found["adabn"] <= 0.55
     assert found["tent"] >= found["adabn"] - 0.01
-    assert found["tent(epochs=40)"] < found["tent"] - 0.02  # it goes on lowering the entropy, and forgets
+    # at ten times the published rate it goes on lowering the entropy, and falls below what its statistics alone give
+    assert found["tent(epochs=20,lr=0.01)"] < found["tent(epochs=5,lr=0.01)"] < found["adabn"]
 
 
 def test_what_a_stream_does_to_them(real_cifar10: object, tmp_path: Path) -> None:
