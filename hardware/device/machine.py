@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from hardware.device import vcgencmd
 
 ROOT = Path("/")
@@ -133,6 +131,8 @@ def tree_cpu_s() -> float | None:
 
     A child that ends counts on in its parent once that has waited for it.
     """
+    import psutil  # a mere probe does not need it
+
     try:
         me = psutil.Process()
         total_s = 0.0

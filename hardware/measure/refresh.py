@@ -140,17 +140,20 @@ def new_readings(samples: Sequence[Sample], period_s: float) -> int:
 
 
 def refreshes(samples: Sequence[Sample], period_s: float) -> list[Sample]:
-    """The samples that are readings of their own, without those that repeat the one before within a period."""
+    """The samples that are readings of their own: each new value, and again for each whole period that it stands.
+
+    One that is asked for between its refreshes is seen for up to the time between two requests too short or too long.
+    """
+    if len(samples) < 2:
+        return list(samples)
+    last_s = samples[-1][0] + statistics.median(right - left for (left, _), (right, _) in pairwise(samples))
+    starts = [i for i in range(len(samples)) if i == 0 or samples[i][1] != samples[i - 1][1]]
+    ends_s = [*(samples[i][0] for i in starts[1:]), last_s]
     found: list[Sample] = []
-    since_s = -math.inf
-    for t_s, value in samples:
-        if not found or value != found[-1][1]:
-            since_s = t_s
-        elif t_s - since_s > 0.98 * period_s:
-            since_s += period_s  # by the meter's beat: requests come at any moment of it
-        else:
-            continue
-        found.append((t_s, value))
+    for i, end_s in zip(starts, ends_s, strict=True):
+        start_s, value = samples[i]
+        times = max(1, math.floor((end_s - start_s) / period_s + 0.45))
+        found += [(start_s + k * period_s, value) for k in range(times)]
     return found
 
 

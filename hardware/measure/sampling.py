@@ -119,7 +119,7 @@ def of_window(
     few = steady or _few_levels(inside_w)
     shifted_s = 0.0
     if len(busy) > 2 and idle_power_w is not None and band.guarded:
-        shifted_s = _shifted_s(samples, readings, busy, band, idle_w=idle_power_w, period_s=info.period_s)
+        shifted_s = _shifted_s(samples, busy, band, idle_w=idle_power_w, period_s=info.period_s)
     # what the load at the ends and the meter's own clock explain
     shifted = shifted_s > SHIFT * period_s + CLOCK * band.work_s
     # a share that is known to be a part of the period is not found to be all of it
@@ -203,7 +203,6 @@ def _parts(
 
 def _shifted_s(
     samples: Sequence[Sample],
-    readings: Sequence[Sample],
     busy: Sequence[Sample],
     band: Band,
     *,
@@ -217,12 +216,13 @@ def _shifted_s(
     samples, up to a period shorter or longer.
     """
     after_s = min((t_s for t_s, watts in samples if t_s > busy[-1][0] and watts != busy[-1][1]), default=samples[-1][0])
-    counted = sum(busy[0][0] <= t_s <= busy[-1][0] for t_s, _ in readings)
-    # in whole periods: a reading is seen up to the time between two requests late
-    periods: float = max(round((after_s - busy[0][0]) / period_s), counted)
+    lasted = (after_s - busy[0][0]) / period_s
+    # in whole periods: a reading is seen up to the time between two requests late, at either end
+    whole = {math.floor(lasted + 0.25), math.ceil(lasted - 0.25)}
+    part = 0.0
     for (_, end_w), (_, next_w) in ((busy[0], busy[1]), (busy[-1], busy[-2])):
-        periods -= 1 - min(1.0, max(0.0, (end_w - idle_w) / (next_w - idle_w)))
-    return abs(band.work_s - periods * period_s)
+        part += 1 - min(1.0, max(0.0, (end_w - idle_w) / (next_w - idle_w)))
+    return min(abs(band.work_s - (periods - part) * period_s) for periods in whole)
 
 
 def _off_periods(
@@ -239,9 +239,8 @@ def _off_periods(
             # a pause between two readings has lost some, which were like this one
             above += (watts - (idle_w or 0.0)) / level_w * max(1, math.floor((next_s - t_s) / period_s + 0.2))
     beat_s = (readings[-1][0] - readings[0][0]) / (len(readings) - 1)
-    # the beat is known to the time between two requests, of which there is more than one in a period
-    usual_s = period_s if abs(beat_s - period_s) < period_s / (len(readings) - 1) else beat_s
-    return abs(above - band.work_s / usual_s)
+    # the beat as it is seen is off by the time between two requests at either end, the stated one by the meter's clock
+    return min(abs(above - band.work_s / one_s) for one_s in (period_s, beat_s))
 
 
 def _few_levels(values: Sequence[float]) -> bool:

@@ -7,6 +7,7 @@ A few windows a row by default. 200 of them, with other seeds, and the table of 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import statistics
@@ -261,9 +262,11 @@ def run(row: Row, seeds: range) -> Found:
 
 
 def judge(row: Row, found: Found, least: float) -> None:
-    assert found.held >= least or (not row.knowable and statistics.fmean(found.of_a or [True]) >= least), found
-    # a window of grade A that is wrong is worse than any other; so few of them say little
-    assert len(found.of_a) < 10 or statistics.fmean(found.of_a) >= least, found
+    # a window of grade A that is wrong is worse than any other; few of them say little: two standard deviations
+    wanted = least - 2 * math.sqrt(least * (1 - least) / max(1, len(found.of_a)))
+    a_holds = len(found.of_a) < 10 or statistics.fmean(found.of_a) >= wanted
+    assert a_holds, found
+    assert found.held >= least or not row.knowable, found
     if row.honest:
         assert statistics.median(found.net_u) <= 0.05, found
         assert found.grades["A"] >= 0.8 * len(found.covered), found

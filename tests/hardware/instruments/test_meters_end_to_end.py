@@ -220,8 +220,9 @@ def test_a_fault_never_gives_a_wrong_figure_and_what_comes_after_it_is_right(
         device.stop()
         for (t0_s, t1_s), result in zip(works, results, strict=True):
             figures += right_or_x(result, 5.0 * (t1_s - t0_s), 3.0 * (t1_s - t0_s))
-        # the meter is well again at the third, whatever it was
-        assert results[2].grade == "A", results[2]
+        # the meter is well again at the third, whatever it was; of one that samples a steady load nothing shows that it
+        # sees more than moments
+        assert results[2].grade == "A" or (results[2].grade, results[2].flags) == ("B", ("sampled",)), results[2]
     print(f"{name} {kind}: {figures} of 18 have a figure")
 
 
