@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.compare.verdict import JOULES, Measure
+from bench.history.local_level import Floats
 from bench.history.nights import Night
 from bench.history.series import Condition, Table
 from bench.history.steps import Found, Step
@@ -41,7 +44,8 @@ class Change:
         p: after the correction for all nights and all series.
         before, after: level on either side, J or fraction.
         worse: more joules or less accuracy.
-        recovered: number of the night on which a later step took it back, None while it stands.
+        recovered: number of the night from which on the level is no longer on this side of that before the change,
+            None while it stands.
         seconds, power: of joules: how much of the change is time and how much mean power, new over old less 1.
         reasons: what else changed with it, in words.
     """
@@ -80,14 +84,15 @@ def changes_of(table: Table, found: Found, nights: Sequence[Night], margin: floa
     reasons: dict[tuple[int, int, int], tuple[str, ...]] = {}
     made = []
     for series, steps in enumerate(found.steps):
-        ends = [_recovered(steps, place, scale) for place in range(len(steps))]
+        if not steps:
+            continue
+        ends, told = _outcomes(steps, np.where(found.odd[series], np.nan, table.values[series]), scale)
         for place, step in enumerate(steps):
-            if place in ends:
-                continue  # it is the end of an earlier change
+            if not told[place]:
+                continue  # by the change that it takes back
             when = step.earliest, step.night, step.latest
             if when not in reasons:
                 reasons[when] = tuple(_reasons(nights, *when))
-            end = ends[place]
             seconds = _seconds(table, series, steps, place, found) if is_joules else None
             made.append(
                 Change(
@@ -107,7 +112,7 @@ def changes_of(table: Table, found: Found, nights: Sequence[Night], margin: floa
                     before=level(step.before),
                     after=level(step.after),
                     worse=(step.change > 0) != measure.more_is_better,
-                    recovered=None if end is None else steps[end].night,
+                    recovered=ends[place],
                     seconds=None if seconds is None else math.expm1(seconds),
                     power=None if seconds is None else math.expm1(step.change - seconds),
                     reasons=reasons[when],
@@ -116,16 +121,60 @@ def changes_of(table: Table, found: Found, nights: Sequence[Night], margin: floa
     return made
 
 
-def _recovered(steps: list[Step], place: int, margin: float) -> int | None:
-    """Find the later step after which the steps since this one add up to no more than margin or uncertainty."""
-    step = steps[place]
-    moved, square = step.change, ((step.hi - step.lo) / 2) ** 2
-    for number, later in enumerate(steps[place + 1 :], start=place + 1):
-        moved += later.change
-        square += ((later.hi - later.lo) / 2) ** 2
-        if abs(moved) <= min(max(margin, math.sqrt(square)), abs(step.change) / 2):
-            return number
-    return None
+def _outcomes(steps: list[Step], values: Floats, margin: float) -> tuple[list[int | None], list[bool]]:
+    """Of the steps of a series: the night on which each had ended, None while it stands; and whether it is to be told.
+
+    A step has ended where the level lies no longer on its side of that before it, but for the margin or its doubt, and
+    at most half of it: after a later step, or at present. A later step that takes it back, and goes no further, is its
+    end and no change of its own. One that goes further has ended too when the level is back where it all began.
+
+    Args:
+        values: of the series, nan where missing or odd.
+        margin: what is too small to matter, on the scale of the values.
+    """
+    starts = [step.night for step in steps]
+    bounds = [0, *starts, len(values)]
+    segments = [values[low:high][~np.isnan(values[low:high])] for low, high in pairwise(bounds)]
+    before = [_middle(segment[-_PRESENT:], step.before) for segment, step in zip(segments, steps, strict=False)]
+    after = [_middle(segment[:_PRESENT], step.after) for segment, step in zip(segments[1:], steps, strict=True)]
+    present = _middle(segments[-1][-_PRESENT:], after[-1])
+    ends: list[int | None] = [None] * len(steps)
+    told = [True] * len(steps)
+    origins = [{level} for level in before]
+    for place, step in enumerate(steps):
+        sign, doubt = np.sign(step.change), max(margin, (step.hi - step.lo) / 2)
+        limit = min(doubt, abs(step.change) / 2)
+
+        # back is what lies beyond none of its origins by more than the limit
+        least = max(sign * origin for origin in origins[place]) + limit
+        for later in range(place + 1, len(steps)):
+            if sign * after[later] > least:
+                continue
+            ends[place] = starts[later]
+            if sign * (after[later] - before[place]) >= -doubt:
+                told[later] = False
+            else:
+                origins[later] |= origins[place]
+            break
+        else:
+            if sign * present <= least:
+                ends[place] = starts[-1] + _since(sign * values[starts[-1] :] <= least)
+    return ends, told
+
+
+_PRESENT = 10
+"""Nights whose median is a level: the present one, and those next to a step."""
+
+
+def _middle(values: Floats, otherwise: float) -> float:
+    return float(np.median(values)) if len(values) else otherwise
+
+
+def _since(back: NDArray[np.bool_]) -> int:
+    """Place of the first night from which on nine in ten nights are back."""
+    share = back[::-1].cumsum() / np.arange(1, len(back) + 1)
+    enough = np.flatnonzero(share >= 0.9)  # by how many nights from the end
+    return len(back) - 1 - int(enough[-1]) if len(enough) else len(back) - 1
 
 
 def _seconds(table: Table, series: int, steps: list[Step], place: int, found: Found) -> float | None:

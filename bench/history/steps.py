@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
@@ -88,7 +89,7 @@ def find_steps(values: Floats, floor: Floats, level: float = LEVEL) -> Found:
     kept = np.where(odd, np.nan, values)
     enough = (~np.isnan(kept)).sum(axis=1) >= MIN_NIGHTS
     constant = np.fmax.reduce(kept, axis=1) == np.fmin.reduce(kept, axis=1)
-    search = _Search(kept, floor)
+    search = _Search(values, kept, floor)
     last = np.where(enough, 1.0, np.nan)
     searched = enough & ~constant  # accuracies often are; they count among the series all the same
     p_of: dict[tuple[int, int], float] = {}
@@ -116,12 +117,14 @@ class _Search:
         steps, passing: series x nights, the first nights of accepted steps and of excursions that fade.
     """
 
-    def __init__(self, values: Floats, floor: Floats) -> None:
-        self._values = values
+    def __init__(self, values: Floats, kept: Floats, floor: Floats) -> None:
+        self._all = values
+        self._bursts = Bursts(values)
+        self._values = kept
         self._floor = floor
         self.steps = np.zeros(values.shape, bool)
         self.passing = np.zeros(values.shape, bool)
-        self._spread = spreads(values, floor, self.steps)
+        self._spread = spreads(kept, floor, self.steps)
 
     def accept(self, rows: NDArray[np.intp], nights: NDArray[np.intp]) -> None:
         """Add a step to each of some series."""
@@ -150,6 +153,10 @@ class _Search:
         # power, and keeps seasons from passing for steps
         level = t - slope_of(t, nights.allowed)
         t = np.where(nights.allowed & (np.abs(level) < np.abs(t)), level, t) / scale[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = np.where(t == 0, 0.0, result.score / result.information) * noise.sd[:, None]
+        old_enough = (nights.before >= MIN_LEVEL) & (nights.age >= np.fmax(MIN_LEVEL, self._bursts.outlasted(change)))
+        t = np.where(old_enough & agreeing(self._all[rows], given, change), t, 0.0)
         night = np.abs(t).argmax(axis=1)
         place = np.arange(len(rows))
         size = np.abs(t[place, night])
@@ -220,7 +227,28 @@ def _place(squares: Floats, night: int, nights: NDArray[np.intp]) -> tuple[int, 
 
 
 MIN_SEGMENT = 3
-"""Nights that a level must have on either side of a step."""
+"""Nights on either side of a night whose t is looked at."""
+
+MIN_LEVEL = 5
+"""Nights that a level must have on either side of a step. Real noise disturbs two or three in a row now and then."""
+
+LOCAL = 15
+"""Nights on either side whose median is the level that a burst stands out of."""
+
+MAX_BURST = 8
+"""Nights that a burst lasts, at most; what lasts longer is a level."""
+
+BURSTS_A_YEAR = 0.1
+"""Bursts as long as a step is old that a year of all series may bring, at most."""
+
+_USUAL_GOES_ON, _USUAL_WEIGHT = 0.3, 3.0
+"""Share of the nights of a burst that are followed by another, to begin with, and as how many nights it counts."""
+
+YEAR_NIGHTS = 365
+
+AGREE_NIGHTS, AGREE_SHARE = 10, 0.65
+"""Of up to so many nights on either side of a step, odd ones included, this share lies on its own side: nearer to the
+median of its side than half of the step. Three disturbed nights of five are no level."""
 
 _CLIP = 2.0
 _CLIPPED_SD = 0.8796
@@ -242,15 +270,108 @@ class Nights:
 
     Attributes:
         allowed: series x nights; those with a value, and at least MIN_SEGMENT values on either side in their segment.
+        before, age: series x nights; values of the segment before an allowed night, and from it on; 0 elsewhere.
     """
 
     def __init__(self, values: Floats, steps: NDArray[np.bool_]) -> None:
         self.allowed = np.zeros(values.shape, bool)
+        self.before, self.age = np.zeros((2, *values.shape), int)
         for row, (present, bounds) in enumerate(zip(~np.isnan(values), steps, strict=True)):
             nights = np.flatnonzero(present)
             edges = np.searchsorted(nights, np.flatnonzero(bounds))
             for start, end in zip([0, *edges], [*edges, len(nights)], strict=True):
-                self.allowed[row, nights[start + MIN_SEGMENT : max(end - MIN_SEGMENT + 1, start)]] = True
+                inner = nights[start + MIN_SEGMENT : max(end - MIN_SEGMENT + 1, start)]
+                self.allowed[row, inner] = True
+                self.before[row, inner] = MIN_SEGMENT + np.arange(len(inner))
+                self.age[row, inner] = end - start - self.before[row, inner]
+
+
+class Bursts:
+    """How long the noise of a device stays away from its level, from all that its series have shown.
+
+    A device that is disturbed now and then for some nights in a row makes levels that are none. A burst goes on for
+    another night with the probability q, so a year brings N q^(n - 1) of n nights: a step counts once it is so old
+    that this is at most BURSTS_A_YEAR. N and q depend on the size of the step: a burst of a step is one by more than
+    half of it, in its direction.
+
+    Args:
+        values: series x nights, odd ones included, nan where missing.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        away = values - _local(values)
+        largest = float(np.nanmax(np.abs(away), initial=0.0, where=~np.isnan(away)))
+        spread = float(np.nanmedian(np.abs(away))) if (~np.isnan(away)).any() else 0.0
+        low = max(spread, largest / 1000, 1e-12)
+        self._sizes = np.geomspace(low, max(2 * largest, 2 * low), 16)
+        self._needed = np.array(
+            [[_nights_needed(sign * away > size / 2, ~np.isnan(away)) for size in self._sizes] for sign in (1.0, -1.0)]
+        )
+
+    def outlasted(self, change: Floats) -> Floats:
+        """Nights that a step of each size must have lasted; signed sizes, in the unit of the values."""
+        size = np.log(np.maximum(np.abs(change), self._sizes[0]))
+        up, down = (np.interp(size, np.log(self._sizes), needed) for needed in self._needed)
+        return np.asarray(np.where(change > 0, up, down))
+
+
+def _local(values: Floats) -> Floats:
+    """Median of the nights around each, series x nights."""
+    blank = np.full((len(values), LOCAL), np.nan)
+    windows = sliding_window_view(np.concatenate([blank, values, blank], axis=1), 2 * LOCAL + 1, axis=1)
+    return median(windows.reshape(-1, 2 * LOCAL + 1)).reshape(values.shape)
+
+
+def _nights_needed(away: NDArray[np.bool_], seen: NDArray[np.bool_]) -> float:
+    """Age from which on a step is older than the bursts of a year."""
+    # one quiet night within does not end a burst; what is too young to be told from a step is none yet
+    filled = away.copy()
+    filled[:, 1:-1] |= away[:, :-2] & away[:, 2:]
+    filled, seen = filled[:, : away.shape[1] - LOCAL], seen[:, : away.shape[1] - LOCAL]
+    if filled.shape[1] < MIN_NIGHTS:
+        return 0.0
+    edges = np.diff(np.pad(filled.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (_, start), (_, end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    length = end - start
+    length = length[(end < filled.shape[1]) & (length <= MAX_BURST)]
+    if not len(length):
+        return 0.0
+    a_year = len(length) * YEAR_NIGHTS / max(1.0, float(seen.sum(axis=1).max()))
+    goes_on = (float((length - 1).sum()) + _USUAL_GOES_ON * _USUAL_WEIGHT) / (float(length.sum()) + _USUAL_WEIGHT)
+    return 1 + max(0.0, float(np.log(a_year / BURSTS_A_YEAR))) / -float(np.log(goes_on))
+
+
+def agreeing(values: Floats, steps: NDArray[np.bool_], change: Floats) -> NDArray[np.bool_]:
+    """Nights from which on a series lies on one side of where it was, by its single nights and not by their mean.
+
+    Args:
+        values: series x nights, odd ones included, nan where missing.
+        steps: the accepted ones; no night beyond the next of them counts.
+        change: series x nights, the size of a step there; 0: none is asked.
+    """
+    found = np.zeros(values.shape, bool)
+    for row, (series, bounds) in enumerate(zip(values, steps, strict=True)):
+        asked = np.flatnonzero(change[row])
+        nights = np.flatnonzero(~np.isnan(series))
+        if not len(asked) or not len(nights):
+            continue
+        place, edges = np.searchsorted(nights, asked), np.searchsorted(nights, np.flatnonzero(bounds))
+        start = np.concatenate([[0], edges])[np.searchsorted(edges, place, side="left")]
+        end = np.concatenate([edges, [len(nights)]])[np.searchsorted(edges, place, side="right")]
+        padded = np.concatenate([np.full(AGREE_NIGHTS, np.nan), series[nights], np.full(AGREE_NIGHTS, np.nan)])
+        windows = sliding_window_view(padded, AGREE_NIGHTS)
+        offset = np.arange(AGREE_NIGHTS)
+        before, after = windows[place].copy(), windows[place + AGREE_NIGHTS].copy()
+        before[place[:, None] - AGREE_NIGHTS + offset < start[:, None]] = np.nan
+        after[place[:, None] + offset >= end[:, None]] = np.nan
+        half = change[row, asked][:, None] / 2
+        middles = median(after)[:, None] - half, median(before)[:, None] + half
+        shares = [
+            (side * half * (part - middle) > 0).sum(axis=1) / np.fmax((~np.isnan(part)).sum(axis=1), 1)
+            for part, middle, side in zip((before, after), middles, (-1.0, 1.0), strict=True)
+        ]
+        found[row, asked] = np.minimum(*shares) >= AGREE_SHARE
+    return found
 
 
 def ratio(result: Fit, allowed: NDArray[np.bool_]) -> Floats:

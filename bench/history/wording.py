@@ -180,5 +180,5 @@ def legend(history: History) -> str:
         "A change is a step of a condition's nightly value against its own level, which may drift slowly, and its "
         "noise, which may last for some nights. The chance of any false one among all conditions and nights is meant "
         "to be 5 % (Bonferroni over nights, Holm over conditions; docs/history.md says under which noise it holds). It "
-        "needs three nights on either side. Intervals are 95 %."
+        "needs five nights on either side. Intervals are 95 %."
     )

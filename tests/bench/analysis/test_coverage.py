@@ -1,6 +1,6 @@
 """How often printed intervals hold the truth: simulated runs with errors of the meter and effects of seeds.
 
-`pytest -m long tests/bench/analysis/test_coverage.py -s` prints the tables of docs/statistics.md. Effects and noise are
+`pytest -m long tests/bench/analysis/test_coverage.py -s` prints every share. Effects and noise are
 drawn in two ways: as normal logarithms, and with replacement from 400 deviations with heavier tails.
 """
 
