@@ -6,6 +6,7 @@ and it points to a module with METHOD and adapt, like those in `bench.methods`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -141,6 +142,7 @@ def code_sha256(name: str) -> str | None:
     return digest.hexdigest()
 
 
+@functools.cache
 def _built_in() -> dict[str, None]:
     """Names of the files of `bench.methods`, in alphabetical order."""
     spec = importlib.util.find_spec(PACKAGE)
@@ -148,6 +150,7 @@ def _built_in() -> dict[str, None]:
     return dict.fromkeys(sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(folders)))
 
 
+@functools.cache  # a search of all installed packages
 def _entries() -> dict[str, list[metadata.EntryPoint]]:
     """Entry points of other packages by name. A package that is found twice is used once."""
     found: dict[str, list[metadata.EntryPoint]] = {}

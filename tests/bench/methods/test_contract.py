@@ -132,6 +132,7 @@ def _module(name: str = "mine") -> object:
 
 def _installed(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
     monkeypatch.setattr(metadata, "entry_points", lambda group: list(entries) if group == catalog.GROUP else [])
+    monkeypatch.setattr(catalog, "_entries", catalog._entries.__wrapped__)  # not what was found before
 
 
 def test_a_method_of_another_package(monkeypatch: pytest.MonkeyPatch, make_suite: Callable[..., Suite]) -> None:
