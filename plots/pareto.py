@@ -10,20 +10,26 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from bench.analysis import Analysis, Results
 from bench.analysis.front import NONE, front
 from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from plots.drawing.panels import Chart, draw_pages
-from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable, public
+from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable, public, turns
 
 NAME = "pareto"
 """Name of the files, and of the script that draws the figure in a page."""
 
 _NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+_DISTANCES_PT = (3, 9, 16, 24, 34, 45, 57)
+_DIRECTIONS = ((0, 1), (0.9, 1), (-0.9, 1), (0, -1), (0.9, -1), (-0.9, -1), (1.1, 0), (-1.1, 0))
+"""Where a name may stand from its point: how far from the text's edge, and which way."""
 
 
 def draw(results: Results, analysis: Analysis) -> list[Drawn]:
@@ -50,12 +56,19 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     )
     source = _as_it_is(analysis)
 
+    painted = []
+
     def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
-        _paint(axes, part, palette, markers, factor, source=source.get(label))
+        best = _paint(axes, part, palette, markers, factor, source=source.get(label))
         if label in source:
             _line_of_source(axes, 100 * source[label])
+        if (part["role"] == "method").any():
+            painted.append((axes, part, best))
 
-    return draw_pages(chart, blocks, panel)
+    drawn = draw_pages(chart, blocks, panel)
+    for axes, part, best in painted:  # when the panels of a page have their common range
+        _name_front(axes, part, best, factor)
+    return drawn
 
 
 def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
@@ -117,20 +130,40 @@ def _line_of_source(axes: Axes, accuracy: float) -> None:
     axes.annotate("not adapted", (1, accuracy), xycoords=("axes fraction", "data"), size=6, color=MUTED, **look)
 
 
-def _name_front(axes: Axes, best: pd.DataFrame, factor: float) -> None:
-    """Write the arms of the front beside their points, above and below in turn so that neighbours stay apart."""
-    for place, row in enumerate(best.to_dict("records")):
-        above = place % 2 == 0
-        look: dict[str, Any] = {"xytext": (3, 4 if above else -4), "textcoords": "offset points"}
-        right = place and place == len(best) - 1
-        look |= {
-            "ha": "right" if right else "left",
-            "va": "bottom" if above else "top",
-            "size": 6,
-            "color": INK,
-            "zorder": 5,
-        }
-        axes.annotate(public(row["arm"])[:24], (row["energy_gross_j"] / factor, 100 * row["accuracy"]), **look)
+def _name_front(axes: Axes, points: pd.DataFrame, best: pd.DataFrame, factor: float) -> None:
+    """Write the arms of the front near their points, each where it covers no point and no other name.
+
+    A name that stands further off has a line to its point; one without any free place is left out.
+    """
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # every Figure of ours has Agg's canvas
+    where = np.column_stack([points["energy_gross_j"] / factor, 100 * points["accuracy"]])
+    half = renderer.points_to_pixels(3.0)
+    taken = [Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half) for x, y in axes.transData.transform(where)]
+    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    frame = axes.get_window_extent(renderer).padded(renderer.points_to_pixels(2.0))
+    for row in best.to_dict("records"):
+        name = axes.annotate(
+            public(row["arm"])[:24],
+            (row["energy_gross_j"] / factor, 100 * row["accuracy"]),
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            size=6,
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2.5},
+        )
+        reach = Text.get_window_extent(name, renderer).width / 2 / renderer.points_to_pixels(1.0)
+        for far, (across, up) in itertools.product(_DISTANCES_PT, _DIRECTIONS):
+            name.set_position((across * (reach + far), up * (far + 4)))
+            name.update_positions(renderer)
+            box = Text.get_window_extent(name, renderer)  # without the line
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box.padded(half / 3))
+                break
+        else:
+            name.remove()
 
 
 def _title(analysis: Analysis) -> str:
@@ -154,15 +187,18 @@ def _paint(
     factor: float,
     *,
     source: float | None = None,
-) -> None:
+) -> pd.DataFrame:
     """Draw the points of one panel and their front.
 
     Args:
         source: accuracy of the source model as it is, which costs nothing: what is no better is on no front.
+
+    Returns:
+        The rows of the front.
     """
     best = front(points)
     best = best if source is None else best[best["accuracy"] > source]
-    own = _marker_of_arm(palette) if len(markers) == 1 else {}
+    own = {arm: MARKERS[turn % len(MARKERS)] for arm, turn in turns(palette).items()} if len(markers) == 1 else {}
     line: dict[str, Any] = {"where": "post", "color": MUTED, "linewidth": 1.0, "zorder": 2, "gid": "front"}
     axes.step(best["energy_gross_j"] / factor, 100 * best["accuracy"], **line)
     for row in points.assign(leads=points.index.isin(best.index)).to_dict("records"):
@@ -181,8 +217,6 @@ def _paint(
             alpha=1.0 if leads else 0.55,
             zorder=4 if leads else 3,
         )
-    if (points["role"] == "method").any():
-        _name_front(axes, best, factor)
     joules = points["energy_gross_j"] / factor
     if joules.max() > 20 * joules.min():
         axes.set_xscale("log")
@@ -195,16 +229,7 @@ def _paint(
     room = max(2.0, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - room), min(101.0, high + room))
     axes.grid(axis="x")
-
-
-def _marker_of_arm(palette: dict[str, str]) -> dict[str, str]:
-    """Return a marker per arm: where more arms than colours are drawn, those that share one differ in their shape."""
-    seen: dict[str, int] = {}
-    made = {}
-    for arm, colour in palette.items():
-        made[arm] = MARKERS[seen.get(colour, 0) % len(MARKERS)]
-        seen[colour] = seen.get(colour, 0) + 1
-    return made
+    return best
 
 
 def _reach(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
@@ -219,7 +244,7 @@ def _legend(
     def dot(colour: str, marker: str, label: str) -> Artist:
         return Line2D([], [], marker=marker, markersize=5.5, color=colour, linestyle="none", label=label)
 
-    own = _marker_of_arm(palette) if len(markers) == 1 else {}
+    own = {arm: MARKERS[turn % len(MARKERS)] for arm, turn in turns(palette).items()} if len(markers) == 1 else {}
     made = [dot(palette[arm], own.get(arm, "o"), arm) for arm, _ in arms]
     if len(markers) > 1:
         made += [dot(MUTED, marker, size_label(size, n_train[size])) for size, marker in markers.items()]

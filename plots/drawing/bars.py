@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from bench.analysis import Analysis
 from bench.analysis.wording import missing, size_label
-from plots.drawing.style import INK, MAX_SIZES, PAPER
+from plots.drawing.style import INK, MAX_SIZES, PAPER, turns
 
 GROUP_WIDTH = 0.84
 """Width of a group of bars, as a fraction of the distance between two groups."""
@@ -23,6 +23,9 @@ GROUP_WIDTH = 0.84
 THEORY: Any = (0, (1, 0.8))
 MARK: Any = {"marker": "D", "markersize": 3, "color": PAPER, "markeredgecolor": INK, "markeredgewidth": 0.7}
 """Diamond that shows a second figure on a bar."""
+
+HATCHES = ("", "/////", ".....", "xxxxx")
+"""Of the first, second ... arm of one colour."""
 
 _LINES: dict[str, Any] = {"average": (0, (2.5, 1.5)), "full": "solid"}
 
@@ -61,13 +64,15 @@ def paint(
     drawn = blocks[blocks["role"].isin(["single", "set", "method"]) & blocks[bars.value].notna()]
     arms = [arm for arm in palette if arm in set(drawn["arm"])]
     width = GROUP_WIDTH / max(1, len(arms))
+    hatches = _hatches(palette)
     for group, size in enumerate(sizes):
         here = blocks[blocks["train_size"] == size]
         rows = {row["arm"]: row for row in here.to_dict("records") if not missing(row[bars.value])}
         for place, arm in enumerate(arms):
             if arm in rows:
                 x = group - GROUP_WIDTH / 2 + (place + 0.5) * width
-                _bar(axes, rows[arm], bars, x=x, width=width, colour=palette[arm], label=len(arms) <= 6)
+                fill: dict[str, Any] = {"facecolor": palette[arm], "hatch": hatches[arm]}
+                _bar(axes, rows[arm], bars, x=x, width=width, fill=fill, label=len(arms) <= 6)
         for role, line in _LINES.items():
             for level in here.loc[here["role"] == role, bars.value].dropna().head(1):
                 across(axes, group, GROUP_WIDTH + 0.06, 100 * level, gid=f"{role}-{group}", linestyle=line)
@@ -87,11 +92,17 @@ def ticks(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_xlim(-0.55, len(labels) - 0.45)
 
 
-def _bar(axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: float, colour: str, label: bool) -> None:
+def _hatches(palette: Mapping[str, str]) -> dict[str, str]:
+    return {arm: HATCHES[turn % len(HATCHES)] for arm, turn in turns(palette).items()}
+
+
+def _bar(
+    axes: Axes, row: dict[Hashable, Any], bars: Bars, *, x: float, width: float, fill: dict[str, Any], label: bool
+) -> None:
     height = top = 100 * float(row[bars.value])
     target, arm = bool(row["is_target"]), row["arm"]
     edge: dict[str, Any] = {"edgecolor": INK, "linewidth": 1.1} if target else {"edgecolor": PAPER, "linewidth": 0.4}
-    axes.bar(x, height, width * 0.9, color=colour, gid=f"bar-{arm}", zorder=2, **edge)
+    axes.bar(x, height, width * 0.9, gid=f"bar-{arm}", zorder=2, **fill, **edge)
     lo, hi = row[bars.lo], row[bars.hi]
     if missing(lo) and bars.sd and not missing(row[bars.sd]):
         lo, hi = row[bars.value] - row[bars.sd], row[bars.value] + row[bars.sd]
@@ -135,7 +146,12 @@ def train_sizes(analysis: Analysis) -> dict[str, dict[float, float]]:
 
 def handles(arms: Sequence[tuple[str, str]], palette: Mapping[str, str], *, target: bool) -> list[Artist]:
     """Make the legend of the arms: bars first, then lines, then the target's outline."""
-    made: list[Artist] = [Patch(facecolor=palette[arm], label=arm) for arm, role in arms if role not in _LINES]
+    hatches = _hatches(palette)
+    made: list[Artist] = [
+        Patch(facecolor=palette[arm], hatch=hatches[arm], edgecolor=PAPER, label=arm)
+        for arm, role in arms
+        if role not in _LINES
+    ]
     made += [
         Line2D([], [], color=INK, linewidth=1.2, linestyle=_LINES[role], label=arm)
         for arm, role in arms

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,16 @@ def colours(arms: Iterable[tuple[str, str]]) -> dict[str, str]:
     named = {arm: fixed.get(role) or BLOCK_COLOURS.get(arm) for arm, role in arms}
     free = itertools.cycle([colour for colour in OTHER_COLOURS if colour not in named.values()] or OTHER_COLOURS)
     return {arm: colour or next(free) for arm, colour in named.items()}
+
+
+def turns(palette: Mapping[str, str]) -> dict[str, int]:
+    """Return how many arms before it have an arm's colour: those that share one differ in shape or hatching."""
+    seen: Counter[str] = Counter()
+    made = {}
+    for arm, colour in palette.items():
+        made[arm] = seen[colour]
+        seen[colour] += 1
+    return made
 
 
 def context() -> AbstractContextManager[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from bench.analysis import Results, analyse, from_records, load
 from bench.store.record import Record
@@ -272,3 +275,34 @@ def test_more_arms_than_can_be_told_apart_are_in_the_tables(monkeypatch: pytest.
         assert "more arms are in the tables only" in words(drawn)
         assert drawn.figure.get_figheight() < 8
     assert len(pareto.widget_data(results, analyse(results))["arms"]) == 3
+
+
+def test_names_on_the_front_cover_no_point_and_no_other_name() -> None:
+    results = run(seeds=1, sizes=(0.1,))
+    one = results.records[results.records["arm"] == "fc"]
+    more = [  # close together, as the arms of a run often are
+        one.assign(
+            arm=f"method-{number}",
+            role="method",
+            method=f"method-{number}",
+            accuracy_after=0.9 + number / 400,
+            energy_gross_j=30 + number / 4,
+        )
+        for number in range(14)
+    ]
+    results = dataclasses.replace(results, records=pd.concat([results.records, *more], ignore_index=True))
+    (drawn,) = draw(pareto, results)
+    (axes,) = drawn.figure.axes
+    renderer = drawn.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas has one
+    names = [text for text in axes.texts if text.get_text().startswith("method-")]
+    boxes = [Text.get_window_extent(name, renderer) for name in names]
+    assert len(names) >= 7
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    points = axes.transData.transform([line.get_xydata()[0] for line in axes.lines if len(line.get_xydata()) == 1])
+    assert not any(box.contains(*point) for box in boxes for point in points)
+
+
+def test_arms_of_one_colour_differ_in_hatching() -> None:
+    palette = colours([(f"layer{n}", "single") for n in range(3 * len(OTHER_COLOURS))])
+    turns = style.turns(palette)
+    assert len({(palette[arm], turns[arm]) for arm in palette}) == len(palette)
