@@ -179,13 +179,14 @@ def test_repeats_of_a_cell_agree_and_frozen_blocks_cost_less(work: Path) -> None
 
 
 @pytest.mark.timeout(600)
-def test_killed_ten_times_it_ends_with_the_same_cells(work: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_killed_again_and_again_it_ends_with_the_same_cells(work: Path, kills: int) -> None:
     whole = work / "whole"
     assert run(work, "run", "tiny.yaml", "--source", "none", "--out", str(whole)).returncode == 0
     killed = work / "killed"
     moments = random.Random(7)
     args = ("run", "tiny.yaml", "--source", "none", "--out", str(killed))
-    for _ in range(10):
+    for _ in range(kills):
         process = start(work, *args)
         try:
             process.wait(timeout=moments.uniform(0.2, 4.5))
