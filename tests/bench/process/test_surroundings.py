@@ -192,22 +192,23 @@ def pick(work: Path, parent: int, role: str) -> psutil.Process | None:
         return None
 
 
+ROLES = ("parent", "guard", "server", "child")
+
+
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    ("kills", "role"),
-    [
-        *((1, role) for role in ("parent", "guard", "server", "child")),
-        *(pytest.param(100, role, marks=pytest.mark.long) for role in ("parent", "guard", "server", "child")),
-    ],
+    ("kills", "roles"),
+    [(4, ROLES), *(pytest.param(100, (role,), id=f"100-{role}", marks=pytest.mark.long) for role in ROLES)],
 )
-def test_kills_lose_no_finished_record_and_leave_no_process(work: Path, role: str, kills: int) -> None:
+def test_kills_lose_no_finished_record_and_leave_no_process(work: Path, roles: tuple[str, ...], kills: int) -> None:
     assert run(work, "run", "tiny.yaml", "--source", "none").returncode == 0
     whole = {(row["cell_id"], row["repeat"]): row["accuracy_after"] for row in rows(work)}
-    moments = random.Random(role)
+    moments = random.Random(roles[0])
     done = 0
     before: list[dict[str, object]] = []
     (work / "results").rename(work / "whole")
     while done < kills:
+        role = roles[done % len(roles)]
         process = subprocess.Popen(
             command(work, "run", "tiny.yaml", "--source", "none", "--retry"), cwd=work, env=environment(work),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
