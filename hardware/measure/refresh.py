@@ -144,7 +144,7 @@ def refreshes(samples: Sequence[Sample], period_s: float) -> list[Sample]:
 
     One that is asked for between its refreshes is seen for up to the time between two requests too short or too long.
     """
-    if len(samples) < 2:
+    if len(samples) < 2 or period_s <= 0:  # an estimate has no period
         return list(samples)
     last_s = samples[-1][0] + statistics.median(right - left for (left, _), (right, _) in pairwise(samples))
     starts = [i for i in range(len(samples)) if i == 0 or samples[i][1] != samples[i - 1][1]]

@@ -233,6 +233,8 @@ def _off_periods(
     By none for means over whole periods, wherever the ends of the work fall; by up to one for others.
     """
     level_w = statistics.median(inside_w) - (idle_w or 0.0)
+    if level_w <= 0:  # nothing above idle to be counted
+        return 1.0
     above = 0.0
     for (t_s, watts), (next_s, _) in pairwise(readings):
         if band.a_s <= t_s <= band.b_s:

@@ -309,7 +309,7 @@ def _history(home: Path, *runs: Path) -> None:
 def _health(run: Path) -> None:
     with _Limit("health"), contextlib.suppress(RequestError):
         like = RunDir(run).read_manifest([]) or Manifest()
-        assert [*health._same_device(like)]
+        assert health._same_device(like).text
         health._idle_power(IdleBaseline(power_w=2.0, u_power_w=0.1, duration_s=1, n_samples=9, started_at="x"), like)
         health._same("governor", "x", like.device.governor if like.device else None)
 

@@ -122,7 +122,12 @@ def test_output_and_input_are_untouched(tmp_path: Path, per: list[str]) -> None:
 def test_signal_reaches_the_command_and_comes_back(tmp_path: Path, number: signal.Signals) -> None:
     ready = tmp_path / "ready"
     wait = ["sh", "-c", f"echo > {ready}; exec sleep 30"]
-    process = subprocess.Popen(wrapped(tmp_path, "--", *wait), env=environment())
+    # whoever runs the tests may ignore it, as nohup does SIGHUP, and wrap keeps to what it was started with
+    ignored = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(wrapped(tmp_path, "--", *wait), env=environment())
+    finally:
+        signal.signal(number, ignored)
     while not ready.exists():
         assert process.poll() is None
         time.sleep(0.05)
