@@ -5,7 +5,6 @@ The unit of repetition is the seed; what is compared is compared within it, joul
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from bench.analysis.savings import measured
 from bench.analysis.statistics import Estimate, summarise, t_interval, wilson_interval
 from bench.catalog.paper import PUBLISHED
 from bench.read.results import AVERAGE, GROUP, Results
+from bench.text import natural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +132,7 @@ def arm_key(arm: str, role: str) -> tuple[int, bool, list[tuple[int, str]]]:
     """Sort key of an arm: single blocks, Block Avg, full, sets, methods; a classifier comes after the other blocks."""
     rank = ("single", "average", "full", "set", "method").index(role)
     head = arm in ("fc", "classifier", "head")
-    return (
-        rank,
-        head,
-        [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", arm)],
-    )
+    return (rank, head, natural(arm))
 
 
 def arm_order(blocks: pd.DataFrame) -> list[str]:

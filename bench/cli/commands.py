@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def main() -> None:
     sys.exit(output.finish(_exit_status()))
 
 
+def _short_of(error: Exception) -> str | None:
+    """Name what the surroundings of a process did not grant it; None for any other error, which is ours."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or "failed to map" in str(error):
+        return "out of memory; close other programs, or raise the limit (`ulimit -v`)"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit (`ulimit -n`)"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:80]}...: too long for a path"
+    return None
+
+
 def _exit_status() -> int:
     """Run the command that the arguments name, print its error, and return its exit status."""
     try:
@@ -59,4 +71,10 @@ def _exit_status() -> int:
         return error.exit_status
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except (MemoryError, OSError, ImportError) as error:
+        reason = _short_of(error)
+        if reason is None:
+            raise
+        echo(f"error: {reason}", err=True)
+        return RequestError.exit_status
     return status if isinstance(status, int) else 0

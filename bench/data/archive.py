@@ -96,6 +96,9 @@ def read_images(
             sides[found[0]].append((found[1], name, decode(io.BytesIO(content), archive / name, image_size)))
     for entries in sides:
         entries.sort(key=lambda entry: entry[:2])
+        twice = [name for (_, name, _), (_, before, _) in zip(entries[1:], entries, strict=False) if name == before]
+        if twice:
+            raise RequestError(f"{archive}: not a readable archive ({twice[0]} is in it twice)")
     return sides
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
 import pickle
 import zipfile
 import zlib
@@ -44,6 +46,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         f"{key} is {state[key].dtype}, the model's {own[key].dtype}"
         for key in own
         if state[key].is_floating_point() != own[key].is_floating_point() or state[key].is_complex()
+    ]
+    problems = problems or [  # of 8 bits, which torch does not test for finite values
+        f"{key} is {state[key].dtype}, the model's {own[key].dtype}"
+        for key in own
+        if state[key].is_floating_point() and state[key].itemsize == 1
     ]
     if problems:
         raise RequestError(f"{path}: does not fit the model: {'; '.join(problems)}")
@@ -91,8 +98,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
+        _check_parts(path)
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
+    except (OSError, RequestError):
         raise
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error):  # a class or a function beyond tensors and containers
@@ -106,6 +114,19 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     ):
         raise RequestError(f"{path}: not a state dict; save model.state_dict()")
     return state
+
+
+def _check_parts(path: Path) -> None:
+    """Refuse what torch's unpickler makes of any size: a part that is compressed, and a `bytearray` of N zeros."""
+    compressed = False
+    with contextlib.suppress(zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
+        compressed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+    if compressed:
+        raise RequestError(f"{path}: its parts are compressed; expected a checkpoint that torch.save made")
+    if path.stat().st_size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if any(content.find(b"c%s\nbytearray\n" % module) >= 0 for module in (b"builtins", b"__builtin__")):
+                raise RequestError(f"{path}: holds more than weights and is not opened; save model.state_dict()")
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -132,4 +153,6 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _some(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(name[:100] for name in names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 
 from bench.analysis import Results
 from bench.analysis.wording import missing
-from bench.text import first_few
+from bench.text import first_few, natural
 from hardware.files import open_file
 from hardware.measure.trace import Trace, parse_trace
 
@@ -80,7 +79,7 @@ def collect(results: Results) -> TraceSet:
             wrong.append(f"{name[:80]}: {why}")
     points = int(min(max(ALL_POINTS / max(len(read), 1), MIN_POINTS), MAX_POINTS))
     shown = records.loc[list(read), ["run", "cell_id", "repeat", "grade"]]
-    shown = shown.assign(order=shown["cell_id"].map(_natural)).sort_values(["run", "order", "repeat"])
+    shown = shown.assign(order=shown["cell_id"].map(natural)).sort_values(["run", "order", "repeat"])
     made = [_coded(read[index], points) for index in shown.index]
     return TraceSet(
         entries=tuple(
@@ -91,11 +90,6 @@ def collect(results: Results) -> TraceSet:
         left_out=_left_out(len(read), len(recorded)) if len(read) + len(wrong) < len(ordered) else "",
         damage=_damage(wrong),
     )
-
-
-def _natural(cell_id: str) -> tuple[tuple[int, str], ...]:
-    """Return a key that sorts n=2 before n=10."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", cell_id))
 
 
 def _by_importance(recorded: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.analysis import analyse, from_records, load
+from bench.analysis import analyse, from_records, load, tables
 from bench.analysis.sentences import headline_sentences, quality_sentences, shift_sentences
 from bench.analysis.tables import (
     Grid,
@@ -27,6 +27,7 @@ from bench.analysis.tables import (
 from bench.analysis.terminal import terminal_table
 from bench.analysis.wording import MISSING, joules, size_label
 from bench.store.record import Record
+from bench.text import natural
 
 ACCURACY = {"block1": 0.2, "block2": 0.4, "fc": 0.9, "full": 0.95}
 JOULES = {"block1": 80.0, "block2": 60.0, "fc": 30.0, "full": 100.0}
@@ -313,3 +314,28 @@ def test_a_net_rate_whose_joules_are_near_0_is_not_told() -> None:
     plain = to_markdown(made(lines(seeds=3))["energy_saving"])
     assert "told from 0" not in plain
     assert "with the idle power" in plain
+
+
+@pytest.mark.parametrize(
+    "arm", ["1" * 5000, "\N{SUPERSCRIPT TWO}", "block\N{CIRCLED DIGIT THREE}", "\N{ARABIC-INDIC DIGIT TWO}"]
+)
+def test_digits_of_any_kind_in_an_arm_are_sorted(arm: str) -> None:
+    records = [*lines(), *[entry | {"arm": arm, "blocks": arm, "cell_id": arm} for entry in lines()[:1]]]
+    assert any(arm[:20] in cell for cell in made(records)["accuracy"].header)
+
+
+def test_numbers_in_names_are_sorted_by_their_value() -> None:
+    assert sorted(["n=10", "n=2", "n=02", "n", "a9"], key=natural) == ["a9", "n", "n=2", "n=02", "n=10"]
+
+
+def test_a_table_is_bounded_and_says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_ROWS", 3)
+    monkeypatch.setattr(tables, "MAX_ARMS", 2)
+    grid = made([entry for n in range(5) for entry in lines(1, data=f"d{n}")])["accuracy"]
+    assert len(grid.rows) == 3
+    assert "2 more rows and 3 more arms: see summary.csv" in grid.note
+
+
+def test_a_sentence_describes_a_few_sources_only() -> None:
+    records = [entry | {"source": f"meter{n}"} for n in range(11) for entry in lines(1, data=f"d{n}")]
+    assert "and 3 more sources" in repr(analyse(from_records(records)).quality)

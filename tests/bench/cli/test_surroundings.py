@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bench.cli import commands
 from bench.cli.commands import cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -178,3 +180,35 @@ def test_all_commands(name: str, slow: bool, inputs: Path, tmp_path: Path) -> No
     with ThreadPoolExecutor(3) as pool:
         wrong = {command: end for command, end in zip(commands, pool.map(run, commands), strict=True) if end}
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "d/" * 3000), "too long for a path"),
+        (ImportError("x.so: failed to map segment from shared object"), "out of memory"),
+    ],
+)
+def test_what_a_process_is_not_granted_is_one_line(
+    error: Exception, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", fails)
+    assert commands._exit_status() == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+    assert len(told) < 200
+
+
+def test_another_error_is_not_taken_for_one_of_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(cli, "main", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        commands._exit_status()

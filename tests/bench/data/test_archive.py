@@ -225,3 +225,14 @@ def test_common_shapes_are_resized_as_before(tmp_path: Path) -> None:
         left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
         expected = np.asarray(whole.crop((left, top, left + 32, top + 32)))
         assert np.array_equal(decode(tmp_path / "x.png", tmp_path / "x.png", 32), expected)
+
+
+def test_an_image_that_is_in_an_archive_twice_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for shade in (0, 1):
+            member = info("train/c0/0.png", size=len(picture(shade)))
+            tar.addfile(member, io.BytesIO(picture(shade)))
+    (tmp_path / "a.tar").write_bytes(file.getvalue())
+    with pytest.raises(RequestError, match=r"train/c0/0\.png is in it twice"):
+        read(tmp_path / "a.tar")

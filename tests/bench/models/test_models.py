@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -640,3 +641,44 @@ def test_memos_net_classifies_cifar10(real_cifar10: tuple[Images, Images]) -> No
     some = target.take(np.arange(0, len(target.y), 20))
     # 9.17 % error on the original bytes [MEMO], more on images that were encoded again
     assert 0.80 < accuracy(model, to_tensors(some, CPU)) < 0.93
+
+
+class Made:
+    """Pickles as the call of a function."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_asks_for_gigabytes_of_zeros_is_not_opened(tmp_path: Path, legacy: bool) -> None:
+    state = {"weight": Made(bytearray, 10**10)}
+    torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(RequestError, match="holds more than weights and is not opened"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_a_checkpoint_with_compressed_parts_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as plain, zipfile.ZipFile(tmp_path / "z.pth", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(RequestError, match="its parts are compressed"):
+        read_state(tmp_path / "z.pth")
+
+
+def test_weights_of_eight_bits_are_refused(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    torch.save({key: value.to(torch.float8_e4m3fn) for key, value in model.state_dict().items()}, tmp_path / "w.pth")
+    with pytest.raises(RequestError, match=r"weight is torch\.float8_e4m3fn, the model"):
+        load_weights(model, tmp_path / "w.pth")
+
+
+def test_long_names_of_foreign_tensors_are_cut(tmp_path: Path) -> None:
+    save_file({"n" * 100_000: torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(RequestError) as refused:
+        load_weights(nn.Linear(4, 3), tmp_path / "w.safetensors")
+    assert len(str(refused.value)) < 600
