@@ -655,7 +655,7 @@ class Made:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_checkpoint_that_asks_for_gigabytes_of_zeros_is_not_opened(tmp_path: Path, legacy: bool) -> None:
-    state = {"weight": Made(bytearray, 10**10)}
+    state = {"weight": Made(bytearray, (10**10,))}
     torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(RequestError, match="holds more than weights and is not opened"):
         read_state(tmp_path / "w.pth")
