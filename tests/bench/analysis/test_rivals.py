@@ -14,7 +14,7 @@ from bench.analysis.front import front, front_sentences, of_case, oracles
 from bench.analysis.tables import accuracy_grid, image_grid, phase_grid
 from bench.analysis.terminal import terminal_table
 from plots import pareto, phases
-from plots.drawing.style import colours
+from plots.drawing.style import colours, turns
 
 METHODS = [
     *("none", "adabn", "tent", "auto-rgn", "auto-snr", "bias", "bn", "cotta(views=8,mirror=false)", "eata"),
@@ -140,8 +140,8 @@ def test_two_option_sets_have_two_rows_and_two_looks() -> None:
     arms = [(arm, role) for arm, role in zip(analysis.blocks["arm"], analysis.blocks["role"], strict=True)]
     palette = colours(arms)
     assert palette["random"] != palette["random(count=2)"]
-    marker = pareto._marker_of_arm(palette)
-    looks = [(palette[arm], marker[arm]) for arm, _ in arms]
+    turn = turns(palette)
+    looks = [(palette[arm], turn[arm]) for arm, _ in arms]
     assert len(set(looks)) == len(looks)
 
 
