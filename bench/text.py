@@ -48,12 +48,12 @@ def shown(text: object, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in whole)
 
 
-def natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> tuple[tuple[int, str], ...]:
     """Key that sorts n=2 before n=10, whatever the digits: of any script and number, also more than `int` takes."""
-    return [
+    return tuple(
         (len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else (-1, part)
         for part in re.findall(r"\d+|\D+", text)
-    ]
+    )
 
 
 def without_folders(text: str) -> str:

@@ -128,7 +128,7 @@ def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFr
     return table
 
 
-def arm_key(arm: str, role: str) -> tuple[int, bool, list[tuple[int, str]]]:
+def arm_key(arm: str, role: str) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
     """Sort key of an arm: single blocks, Block Avg, full, sets, methods; a classifier comes after the other blocks."""
     rank = ("single", "average", "full", "set", "method").index(role)
     head = arm in ("fc", "classifier", "head")
