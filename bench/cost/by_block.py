@@ -15,7 +15,7 @@ from bench.models.blocks import block_parameters, check_blocks
 from bench.models.build import build_model
 from bench.suite.data_axis import image_shape
 from bench.suite.load import load_suite
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 
 FULL, NO_BLOCK = "full", "(no block)"
 

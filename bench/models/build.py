@@ -16,7 +16,7 @@ from torch import nn
 from bench.catalog.models import find_model, paper_resnet_depth
 from bench.errors import RequestError
 from bench.models.resnet import ResNet
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 
 
 def build_model(spec: ModelSpec, *, n_classes: int, in_channels: int, image_size: int, base: Path) -> nn.Module:

@@ -19,8 +19,9 @@ from bench.errors import JouletuneError, RequestError, nearest
 from bench.models.build import build_model
 from bench.store.durable import write_through
 from bench.store.run_dir import MAX_MODEL_BYTES, RunDir
+from bench.suite.cell import Cell
 from bench.suite.load import suite_of
-from bench.suite.suite import Cell, ModelSpec
+from bench.suite.model import ModelSpec
 from hardware.files import read_bytes
 
 FORMAT = 1

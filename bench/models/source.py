@@ -15,7 +15,7 @@ from bench.models.build import build_model, users_code
 from bench.models.checkpoint import is_whole, load_weights, save_weights
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 from bench.training.augment import augment, keep
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
 

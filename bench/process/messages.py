@@ -14,8 +14,9 @@ from pydantic import Field, TypeAdapter
 
 from bench.errors import CellFailedError
 from bench.store.record import Finite, WorkFigures
+from bench.suite.cell import Cell
 from bench.suite.data_axis import DataSpec
-from bench.suite.suite import Cell, Suite
+from bench.suite.suite import Suite
 
 MAX_BYTES = 1_000_000
 """Longest line that is read from a child."""

@@ -10,8 +10,8 @@ import pytest
 
 from bench.errors import CellFailedError, JouletuneError
 from bench.run.plan import select_cells
+from bench.suite.cell import Cell
 from bench.suite.load import LoadedSuite
-from bench.suite.suite import Cell
 
 PLUGIN = "jouletune-session"
 """Name under which JoulesPlugin is registered."""

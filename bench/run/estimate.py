@@ -15,9 +15,10 @@ from bench.process.ahead import Kind
 from bench.process.messages import Timed
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256, write_atomic
+from bench.suite.cell import Cell
 from bench.suite.data_axis import DataSpec, image_shape
 from bench.suite.methods import trains
-from bench.suite.suite import Cell, Suite
+from bench.suite.suite import Suite
 from bench.suite.training import EngineSpec, TrainSpec
 from bench.suite.work import Infer, Stream
 from hardware.device import machine

@@ -11,7 +11,8 @@ from bench.catalog.methods import load_method
 from bench.process.messages import PrepareDone
 from bench.store.record import CellFacts, WindowFigures, taken
 from bench.suite.arm import FIXED
-from bench.suite.suite import Cell, Suite
+from bench.suite.cell import Cell
+from bench.suite.suite import Suite
 
 NO_ACCURACY = {"accuracy_before": None, "accuracy_after": None, "best_epoch": None}
 """Of images without labels."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import RequestError, nearest
-from bench.suite.suite import Cell, Suite
+from bench.suite.cell import Cell
+from bench.suite.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 `load_suite` reads a file or a shipped suite; `Suite.cells` is its matrix.
 """
 
+from bench.suite.cell import Cell
 from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite, load_suite, shipped_suites
-from bench.suite.suite import Cell, EnergySpec, ModelSpec, SplitSpec, Suite
+from bench.suite.model import ModelSpec
+from bench.suite.suite import EnergySpec, SplitSpec, Suite
 from bench.suite.training import TuneSpec
 
 __all__ = [

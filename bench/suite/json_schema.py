@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from bench.catalog.datasets import DATASETS, SHIFTS
 from bench.suite.data_axis import KEYS, MULTIPLY, image_keys
+from bench.suite.exclude import EXCLUDE_KEYS
 from bench.suite.spec import Spec
-from bench.suite.suite import EXCLUDE_KEYS, Suite
+from bench.suite.suite import Suite
 from bench.suite.training import AXES
 from bench.suite.work import ADAPT, KINDS
 

@@ -1,18 +1,23 @@
-"""Make arms from the names and options under `methods` of a suite, and check each option."""
+"""Make arms from the entries of `blocks` and `methods` of a suite, and check each of them."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from bench.catalog.methods import Loaded, load_method, method_names
+from bench.catalog.models import FULL, BlockSet
 from bench.errors import RequestError, nearest, show
 from bench.suite.arm import FIXED, Arm
+from bench.suite.data_axis import DataSpec
 from bench.suite.spec import Loc, check_different, explained, wrong
+
+TBFT = "tbft"
+"""Among a suite's blocks: the target block of the cell's level."""
 
 MAX_ARMS = 1000
 EXPECTED = "expected a method's name, {name: {option: value, ...}}, or a block set"
@@ -21,6 +26,38 @@ EXPECTED = "expected a method's name, {name: {option: value, ...}}, or a block s
 def is_block_set(entry: object, names: Collection[str]) -> bool:
     """Whether an entry of `methods` is what an entry of `blocks` is: a block's name, `full`, or a list of names."""
     return isinstance(entry, list) or (isinstance(entry, str) and entry in names)
+
+
+def block_sets(
+    entries: tuple[Any, ...], block_map: Mapping[str, Sequence[str]], data: tuple[DataSpec, ...]
+) -> Iterator[BlockSet]:
+    """The block sets that a suite lists, each in the model's order.
+
+    Raises:
+        PydanticCustomError: an entry names no block, is given twice, or is `tbft` where there is no target block.
+    """
+    valid = {name: place for place, name in enumerate([*block_map, FULL, TBFT])}
+    seen: set[BlockSet] = set()
+    for number, entry in enumerate(entries):
+        names = entry if isinstance(entry, list) else [entry]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise wrong(f"expected a block's name or a list of them, got {show(entry)}", number)
+        for name in names:
+            if name not in valid:
+                raise wrong(f"{show(name)} is not a block of the model; {nearest(name, valid)}", number)
+            if len(names) > 1 and name in (FULL, TBFT):
+                raise wrong(f"{name!r} stands alone; it cannot be part of a set", number)
+        blocks = tuple(sorted(names, key=valid.__getitem__))
+        if len(set(blocks)) < len(blocks) or blocks in seen:
+            raise wrong(f"{show(entry)} is given twice", number)
+        for spec in data if blocks == (TBFT,) else ():
+            if spec.target_block is None:
+                raise wrong(f"{spec.label} has no shift, and so no target block", number)
+            if spec.target_block not in block_map:
+                lacks = f"{spec.target_block!r}, is not in the model; it has {', '.join(block_map)}"
+                raise wrong(f"the target block of a shift at {spec.level} level, {lacks}", number)
+        seen.add(blocks)
+        yield blocks
 
 
 def arms_of(entry: Any, place: int, names: Collection[str]) -> Iterator[Arm]:

@@ -7,62 +7,43 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     computed_field,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from bench.catalog.checkpoints import CHECKPOINTS
 from bench.catalog.datasets import DATASETS
-from bench.catalog.methods import load_method, method_names
+from bench.catalog.methods import method_names
 from bench.catalog.models import FULL, MODEL_NAMES, BlockSet, find_model
 from bench.catalog.paper import PUBLISHED
 from bench.errors import nearest, show
 from bench.store.durable import json_sha256
 from bench.suite.arm import Arm
 from bench.suite.battery import BatterySpec
+from bench.suite.cell import Cell, Variant
 from bench.suite.data_axis import DataSpec, expand, n_target
-from bench.suite.methods import arms_of, is_block_set, not_in_a_stream, trains
-from bench.suite.spec import Axis, Name, Portable, Seed, Spec, axis, user_path, wrong
-from bench.suite.training import AXES, SourceTrainSpec, TuneSpec, refusal, variant_label
-from bench.suite.work import ADAPT, Stream, Work, content_of, label_of, of_content, works_of
+from bench.suite.exclude import cell_values, excluded, rules_of, sought_values
+from bench.suite.methods import TBFT, arms_of, block_sets, is_block_set, not_in_a_stream, trains
+from bench.suite.model import ModelSpec
+from bench.suite.spec import Axis, Name, Seed, Spec, axis, wrong
+from bench.suite.training import AXES, TuneSpec, refusal
+from bench.suite.work import ADAPT, Stream, Work, content_of, of_content, works_of
 
 MAX_CELLS = 200_000
 MAX_COUNT = 10_000_000
 MAX_COMPARED = 10_000_000
 """Exclude rules times cells."""
-
-Variant = tuple[tuple[str, Any], ...]
-"""A point on the axes of `train`: (key, value) pairs, empty where it has none."""
-
-TBFT = "tbft"
-"""Among a suite's blocks: the target block of the cell's level."""
-
-
-def _checkpoint(given: Any, info: ValidationInfo) -> Any:
-    """Resolve the path of a checkpoint that is not a released one."""
-    if given is None or (isinstance(given, str) and given in CHECKPOINTS):
-        return given
-    if not isinstance(given, str):
-        raise wrong(f"expected text, got {show(given)}")
-    if not given.endswith((".pth", ".pt", ".safetensors")):
-        hint = nearest(given, CHECKPOINTS)
-        raise wrong(f"{show(given)} is neither a .pth or .safetensors file nor a known name; {hint}")
-    return user_path(given, info)
 
 
 def _train_size(size: Any) -> Any:
@@ -72,58 +53,6 @@ def _train_size(size: Any) -> Any:
     if not 2 <= size <= MAX_COUNT if isinstance(size, int) else not 0 < size < 1:
         raise wrong(f"{show(size)} is out of range; expected {expected}")
     return size
-
-
-class ModelSpec(Spec):
-    """Which model, where its weights come from, and (for one's own) what its blocks are.
-
-    Attributes:
-        checkpoint: name of a released one, or a file.
-        pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
-        norm: of the paper's resnets: `batch`, as published, or `group`: GroupNorm of 8 groups, which has no running
-            statistics; a released checkpoint decides it.
-    """
-
-    name: str
-    checkpoint: Annotated[str, PlainValidator(_checkpoint), Portable] | None = None
-    width: Annotated[int, Field(ge=1, le=1024)] = 16
-    blocks: dict[str, list[str]] | None = None
-    pixels: Literal["signed", "unit"] = "signed"
-    norm: Literal["batch", "group"] = "batch"
-    source_train: SourceTrainSpec = SourceTrainSpec()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_released(cls, raw: Any) -> Any:
-        released = CHECKPOINTS.get(str(raw.get("checkpoint"))) if isinstance(raw, dict) else None
-        if released is None:
-            return raw
-        if raw.get("pixels", released.pixels) != released.pixels:
-            raise wrong(f"{raw['checkpoint']} was trained on {released.pixels!r} ones", "pixels")
-        if raw.get("norm", released.norm) != released.norm:
-            raise wrong(f"{raw['checkpoint']} has {released.norm!r} norm", "norm")
-        return raw | {"pixels": released.pixels} | ({"norm": released.norm} if released.norm != "batch" else {})
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `norm` where it is as it was before there was another: hashes of suites and models stay."""
-        content: dict[str, Any] = handler(self)
-        if content.get("norm") == "batch":
-            del content["norm"]
-        return content
-
-    @property
-    def label(self) -> str:
-        """Name for a record: `resnet26`, `resnet26-gn` with GroupNorm."""
-        return f"{self.name}-gn" if self.norm == "group" else self.name
-
-    @property
-    def block_map(self) -> dict[str, tuple[str, ...]]:
-        """Block -> its module paths, or patterns of parameter names; the head last."""
-        if self.blocks is not None:
-            return {name: tuple(modules) for name, modules in self.blocks.items()}
-        entry = find_model(self.name)
-        return dict(entry.blocks or {}) if entry else {}
 
 
 class SplitSpec(Spec):
@@ -160,103 +89,6 @@ class EnergySpec(Spec):
     cooldown_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One point of the matrix: a condition with a seed."""
-
-    data: DataSpec
-    train_size: float
-    arm: Arm
-    seed: int
-    variant: Variant = ()
-    work: Work = None
-
-    @property
-    def blocks(self) -> BlockSet:
-        """The block set that the arm names; empty where its method chooses."""
-        return self.arm.blocks
-
-    @property
-    def blocks_label(self) -> str:
-        return "+".join(self.blocks)
-
-    @property
-    def group(self) -> str:
-        """What conditions that differ only in their arm share."""
-        work = "" if self.work is None else self.work_label
-        return "/".join([f"{self.data.label}/n={self.train_size!r}", *filter(None, [work, self.variant_label])])
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is done in the window, so that there are no joules."""
-        return self.work is None and load_method(self.arm.method).method.idle
-
-    @property
-    def work_label(self) -> str:
-        """What is done in the window: `adapt`, `infer(batch=1)`, `stream(order=classes)`."""
-        return label_of(self.work)
-
-    @property
-    def variant_label(self) -> str:
-        """As `engine=fast,bn_mode=eval`; empty where the suite trains in one way only."""
-        return variant_label(self.variant)
-
-    @property
-    def condition_id(self) -> str:
-        """The cell's id without its seed."""
-        return f"{self.group}/{self.arm.label}"
-
-    @property
-    def cell_id(self) -> str:
-        """Readable and stable: `digits-flip/n=0.1/fc/s=0`."""
-        return f"{self.condition_id}/s={self.seed}"
-
-    def n_train(self, n_target: int) -> int:
-        """Labelled images to train on, of n_target images in the target domain."""
-        return self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * n_target))
-
-
-def _block_sets(
-    entries: tuple[Any, ...], block_map: Mapping[str, Sequence[str]], data: tuple[DataSpec, ...]
-) -> Iterator[BlockSet]:
-    valid = {name: place for place, name in enumerate([*block_map, FULL, TBFT])}
-    seen: set[BlockSet] = set()
-    for number, entry in enumerate(entries):
-        names = entry if isinstance(entry, list) else [entry]
-        if not names or not all(isinstance(name, str) for name in names):
-            raise wrong(f"expected a block's name or a list of them, got {show(entry)}", number)
-        for name in names:
-            if name not in valid:
-                raise wrong(f"{show(name)} is not a block of the model; {nearest(name, valid)}", number)
-            if len(names) > 1 and name in (FULL, TBFT):
-                raise wrong(f"{name!r} stands alone; it cannot be part of a set", number)
-        blocks = tuple(sorted(names, key=valid.__getitem__))
-        if len(set(blocks)) < len(blocks) or blocks in seen:
-            raise wrong(f"{show(entry)} is given twice", number)
-        for spec in data if blocks == (TBFT,) else ():
-            if spec.target_block is None:
-                raise wrong(f"{spec.label} has no shift, and so no target block", number)
-            if spec.target_block not in block_map:
-                lacks = f"{spec.target_block!r}, is not in the model; it has {', '.join(block_map)}"
-                raise wrong(f"the target block of a shift at {spec.level} level, {lacks}", number)
-        seen.add(blocks)
-        yield blocks
-
-
-def _rules(rules: Any) -> Any:
-    if isinstance(rules, tuple):
-        return rules
-    if not isinstance(rules, list):
-        raise wrong(f"expected a list of mappings, got {show(rules)}")
-    for number, rule in enumerate(rules):
-        if not isinstance(rule, dict) or not rule:
-            raise wrong(f"expected a mapping such as {{blocks: full}}, got {show(rule)}", number)
-        for key in rule:
-            if key not in EXCLUDE_KEYS:
-                raise wrong(f"unknown key; {nearest(str(key), EXCLUDE_KEYS)}", number, key)
-    return tuple(rules)
-
-
 class Suite(Spec):
     """A checked suite: every name in it exists and every combination makes sense.
 
@@ -278,7 +110,7 @@ class Suite(Spec):
     energy: EnergySpec = EnergySpec()
     split: SplitSpec = SplitSpec()
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
-    exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_rules)] = ()
+    exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(rules_of)] = ()
     battery: BatterySpec | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property (its issue 1362)
@@ -337,7 +169,7 @@ class Suite(Spec):
     def _are_blocks(cls, entries: Any, info: ValidationInfo) -> Any:
         if isinstance(entries, tuple) or not {"model", "data"} <= set(info.data):
             return entries  # made in code, or refused already
-        return tuple(_block_sets(axis(entries), info.data["model"].block_map, info.data["data"]))
+        return tuple(block_sets(axis(entries), info.data["model"].block_map, info.data["data"]))
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -350,7 +182,7 @@ class Suite(Spec):
         for number, entry in enumerate(axis(entries)):
             if is_block_set(entry, names):
                 try:
-                    found = [*map(Arm.of_blocks, _block_sets((entry,), block_map, data))]
+                    found = [*map(Arm.of_blocks, block_sets((entry,), block_map, data))]
                 except PydanticCustomError as error:
                     raise wrong(str(error), number) from None
             else:
@@ -449,12 +281,12 @@ class Suite(Spec):
         if len(self.exclude) * len(matrix) > MAX_COMPARED:
             many = f"{len(self.exclude)} rules for {len(matrix)} cells"
             raise wrong(f"{many}; rules times cells may be {MAX_COMPARED:,} at most", "exclude")
-        used = {number for _, numbers in _excluded(self.exclude, matrix) for number in numbers}
+        used = {number for _, numbers in excluded(self.exclude, matrix) for number in numbers}
         for number in sorted(set(range(len(self.exclude))) - used):
             rule = self.exclude[number]
             for key, wanted in rule.items():
                 values = {cell_values(cell)[key]: None for cell in matrix}
-                if _hashed(wanted).isdisjoint(values):
+                if sought_values(wanted).isdisjoint(values):
                     names = [str(value) for value in values]
                     quoted = isinstance(wanted, str) and wanted in names
                     hint = "drop the quotes" if quoted else nearest(str(wanted), names)
@@ -482,7 +314,7 @@ class Suite(Spec):
         """The matrix less what is excluded, in the order data, train size, work, seed, variant, arm."""
         if not self.exclude:
             return list(self.matrix())
-        return [cell for cell, rules in _excluded(self.exclude, self.matrix()) if not rules]
+        return [cell for cell, rules in excluded(self.exclude, self.matrix()) if not rules]
 
     def matrix(self) -> Iterator[Cell]:
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
@@ -551,38 +383,3 @@ class Suite(Spec):
         for key in ("title", "version", "battery"):
             content.pop(key, None)
         return json_sha256(content)
-
-
-def _excluded(rules: Iterable[Mapping[str, Any]], cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[int]]]:
-    """Each cell with the numbers of the rules that exclude it: those of which every key has the cell's value."""
-    sought = [{key: _hashed(wanted) for key, wanted in rule.items()} for rule in rules]
-    for cell in cells:
-        values = cell_values(cell)
-        yield cell, [n for n, rule in enumerate(sought) if all(values[key] in wanted for key, wanted in rule.items())]
-
-
-def _hashed(wanted: Any) -> frozenset[Any]:
-    """The values of a rule's key, one or a list; a list or mapping among them is no cell's value."""
-    listed = wanted if isinstance(wanted, list) else [wanted]
-    return frozenset(value for value in listed if not isinstance(value, list | dict))
-
-
-def cell_values(cell: Cell) -> dict[str, Any]:
-    """The values of a cell that an exclude rule can name."""
-    return dict(cell.variant) | {
-        "dataset": cell.data.dataset,
-        "shift": cell.data.shift,
-        "data": cell.data.label,
-        "level": cell.data.level,
-        "severity": cell.data.severity,
-        "work": cell.work_label,
-        "train_size": cell.train_size,
-        "blocks": cell.blocks_label,
-        "method": cell.arm.method,
-        "arm": cell.arm.label,
-        "seed": cell.seed,
-    }
-
-
-EXCLUDE_KEYS = ("dataset", "shift", "data", "level", "severity", "work", "train_size", "blocks", "method", "arm",
-                "seed", *AXES)  # fmt: skip

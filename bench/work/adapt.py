@@ -18,7 +18,8 @@ from bench.models.kept import keep
 from bench.models.source import load_source_model
 from bench.models.source_facts import load_source_facts
 from bench.store.cache_dir import cache_dir
-from bench.suite.suite import Cell, Suite
+from bench.suite.cell import Cell
+from bench.suite.suite import Suite
 from bench.training.loop import Batchable, accuracy, to_tensors
 from bench.training.task import ADAPT, Adapted, Spans, Task, UnlabelledTask
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.suite.suite import Cell
+from bench.suite.cell import Cell
 from bench.suite.work import Infer as InferSpec
 from bench.suite.work import Stream as StreamSpec
 from bench.work.adapt import Adapt

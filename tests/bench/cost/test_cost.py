@@ -21,7 +21,7 @@ from bench.cost import Cost, fine_tuning_macs, step_of, trace
 from bench.models.blocks import train_only
 from bench.models.build import build_model
 from bench.models.resnet import ResNet
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 from bench.suite.training import EngineSpec
 from bench.training.closed_form import SHRINKAGES, solve, solve_macs
 from bench.training.loop import Batchable

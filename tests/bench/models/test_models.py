@@ -29,7 +29,8 @@ from bench.models.checkpoint import fingerprint, load_weights, read_state, save_
 from bench.models.resnet import ResNet
 from bench.models.source import load_source_model, make_source_model
 from bench.suite.data_axis import DataSpec
-from bench.suite.suite import ModelSpec, Suite
+from bench.suite.model import ModelSpec
+from bench.suite.suite import Suite
 from bench.suite.training import SourceTrainSpec
 from bench.training.loop import accuracy, to_tensors
 

@@ -15,7 +15,7 @@ from bench.data.domain import load_domain, make_domain
 from bench.data.images import Images
 from bench.errors import RequestError
 from bench.models.source import make_source_model
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 from bench.suite.training import SourceTrainSpec
 from bench.training.augment import augment, keep
 from bench.training.loop import to_tensors

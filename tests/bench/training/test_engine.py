@@ -14,7 +14,7 @@ from bench.catalog.models import RESNET_BLOCKS, find_model
 from bench.errors import JouletuneError, RequestError
 from bench.models.blocks import train_only
 from bench.models.build import build_model
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 from bench.suite.training import EngineSpec, TuneSpec, refusal, resolve
 from bench.training import activations, memory, tuner
 from bench.training.closed_form import solve

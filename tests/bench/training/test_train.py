@@ -13,7 +13,7 @@ from bench.catalog.models import RESNET_BLOCKS
 from bench.data.images import Images
 from bench.models.blocks import train_only
 from bench.models.build import build_model
-from bench.suite.suite import ModelSpec
+from bench.suite.model import ModelSpec
 from bench.suite.training import TrainSpec
 from bench.training.loop import (
     Batchable,

@@ -1,0 +1,84 @@
+"""ModelSpec: which model a suite adapts, and where its weights come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.models import find_model
+from bench.errors import nearest, show
+from bench.suite.spec import Portable, Spec, user_path, wrong
+from bench.suite.training import SourceTrainSpec
+
+
+def _checkpoint(given: Any, info: ValidationInfo) -> Any:
+    """Resolve the path of a checkpoint that is not a released one."""
+    if given is None or (isinstance(given, str) and given in CHECKPOINTS):
+        return given
+    if not isinstance(given, str):
+        raise wrong(f"expected text, got {show(given)}")
+    if not given.endswith((".pth", ".pt", ".safetensors")):
+        hint = nearest(given, CHECKPOINTS)
+        raise wrong(f"{show(given)} is neither a .pth or .safetensors file nor a known name; {hint}")
+    return user_path(given, info)
+
+
+class ModelSpec(Spec):
+    """Which model, where its weights come from, and (for one's own) what its blocks are.
+
+    Attributes:
+        checkpoint: name of a released one, or a file.
+        pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
+        norm: of the paper's resnets: `batch`, as published, or `group`: GroupNorm of 8 groups, which has no running
+            statistics; a released checkpoint decides it.
+    """
+
+    name: str
+    checkpoint: Annotated[str, PlainValidator(_checkpoint), Portable] | None = None
+    width: Annotated[int, Field(ge=1, le=1024)] = 16
+    blocks: dict[str, list[str]] | None = None
+    pixels: Literal["signed", "unit"] = "signed"
+    norm: Literal["batch", "group"] = "batch"
+    source_train: SourceTrainSpec = SourceTrainSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_released(cls, raw: Any) -> Any:
+        released = CHECKPOINTS.get(str(raw.get("checkpoint"))) if isinstance(raw, dict) else None
+        if released is None:
+            return raw
+        if raw.get("pixels", released.pixels) != released.pixels:
+            raise wrong(f"{raw['checkpoint']} was trained on {released.pixels!r} ones", "pixels")
+        if raw.get("norm", released.norm) != released.norm:
+            raise wrong(f"{raw['checkpoint']} has {released.norm!r} norm", "norm")
+        return raw | {"pixels": released.pixels} | ({"norm": released.norm} if released.norm != "batch" else {})
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `norm` where it is as it was before there was another: hashes of suites and models stay."""
+        content: dict[str, Any] = handler(self)
+        if content.get("norm") == "batch":
+            del content["norm"]
+        return content
+
+    @property
+    def label(self) -> str:
+        """Name for a record: `resnet26`, `resnet26-gn` with GroupNorm."""
+        return f"{self.name}-gn" if self.norm == "group" else self.name
+
+    @property
+    def block_map(self) -> dict[str, tuple[str, ...]]:
+        """Block -> its module paths, or patterns of parameter names; the head last."""
+        if self.blocks is not None:
+            return {name: tuple(modules) for name, modules in self.blocks.items()}
+        entry = find_model(self.name)
+        return dict(entry.blocks or {}) if entry else {}
