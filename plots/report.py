@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Analysis, Results, analyse, motivation
-from bench.analysis.tables import accuracy_grid, summary_csv, to_latex, to_markdown
+from bench.analysis.summary import summary_csv
+from bench.analysis.tables import accuracy_grid, to_latex, to_markdown
 from bench.analysis.tables import grids as table_grids
 from bench.analysis.variants import variant_grids
 from bench.compare import Comparison

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis.findings import analyse
-from bench.analysis.tables import summary, to_csv
+from bench.analysis.summary import summary, to_csv
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.read.columns import EVERY_FIELD
 from bench.read.results import Results, load

@@ -88,7 +88,7 @@ def battery(run: str, net: bool, out: Path | None, draws: tuple[str, ...], **giv
     console.print(f"Assumed: {lives_of.assumptions(spec)}.", soft_wrap=True)
     console.print("Each range goes from the worst to the best that all the ranges together allow.", soft_wrap=True)
     if out is not None:
-        from bench.analysis.tables import to_csv
+        from bench.analysis.summary import to_csv
         from bench.store.durable import write_atomic
 
         write_atomic(out / "battery.csv", to_csv(table))

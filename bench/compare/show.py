@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.ci import Case, Outcome
+from bench.analysis.summary import to_csv as csv_text
 from bench.analysis.tables import escape_markdown
-from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import MISSING, count, interval, missing, points
 from bench.compare.comparison import Comparison
 from bench.compare.differences import CONDITION

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.ci import Case, Outcome
+from bench.analysis.summary import to_csv as csv_text
 from bench.analysis.tables import escape_markdown
-from bench.analysis.tables import to_csv as csv_text
 from bench.analysis.wording import count
 from bench.compare.rules import limit_text
 from bench.compare.verdict import JOULES

@@ -9,11 +9,11 @@ import numpy as np
 
 from bench.analysis.wording import MISSING, count, interval, joules, percent, points, size_label
 from bench.compare.verdict import JOULES, Measure
+from bench.history.bursts import MIN_NIGHTS
 from bench.history.changes import Change
 from bench.history.history import History
 from bench.history.nights import named
 from bench.history.series import Condition
-from bench.history.steps import MIN_NIGHTS
 
 NOTHING = "nothing else that the manifests hold changed"
 

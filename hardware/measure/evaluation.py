@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hardware.device.changes import changes, standing
-from hardware.device.machine import Snapshot
 from hardware.measure import sampling
 from hardware.measure.budget import Term, budget, expanded_j
 from hardware.measure.energy import (
@@ -21,19 +19,16 @@ from hardware.measure.energy import (
     lost_fraction,
     memory_s,
 )
-from hardware.measure.exclusive import MARKED_CORES, UNUSABLE, Load, processor_j, quiet
+from hardware.measure.exclusive import others_of
 from hardware.measure.grade import (
     MAX_CROSS_CHECK,
     MAX_CROSS_CHECK_COUNTS,
     MAX_DOUBT,
     MAX_IDLE_BUSY,
-    MAX_IDLE_SHIFT,
-    MAX_IDLE_SHIFT_W,
     MAX_LOST,
     MAX_ZERO,
     MIN_IDLE_S,
     MIN_IDLE_SAMPLES,
-    NOT_QUIET,
     UNSEEN_PERIODS,
     WARN_LOST,
     grade,
@@ -41,67 +36,14 @@ from hardware.measure.grade import (
     min_window_s,
 )
 from hardware.measure.idle import IdleBaseline
-from hardware.measure.phases import Phase, Span, covers, seconds, split
-from hardware.measure.recorder import Interruptions
+from hardware.measure.observation import Observation, UnusableError
+from hardware.measure.phases import Phase, covers, seconds, split
 from hardware.measure.refresh import Refresh, new_readings, of_window
 from hardware.measure.result import CrossCheck, EnergyResult
-from hardware.source import Health, OwnCounter, Sample, SourceInfo
+from hardware.source import Sample, SourceInfo
 
 SLACK_S = 0.25
 """Longest time from the opening of the window to the work, and from the work to the closing, that needs no flag."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """The samples, times and states of one window. Times are this host's monotonic clock, in this order, s.
-
-    Attributes:
-        quiet_from_s: the device has been left alone since then.
-        opened_s: the work was allowed to start.
-        t0_s, t1_s: the work itself, as the worker reports it.
-        closed_s: the end of the work was reported.
-        quiet_until_s: the device was left alone until then.
-        executions: how often the work was done between t0_s and t1_s.
-        spans: phases of the work, one after the other from t0_s to t1_s; empty for work of one piece.
-        rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
-        samples: of a counter or meter, over the quiet times too.
-        earlier: samples from before quiet_from_s, of a minute or so.
-        health: losses of the source from quiet_from_s to quiet_until_s.
-        counts: of the meter's own energy counter, where it has one, over the quiet times too.
-        estimate_j: of an estimate, for [opened_s, closed_s].
-        env_before, env_after: state of the device before the quiet time and right after the work.
-        load: processor time between opened_s and closed_s, where it is known.
-        interruptions: time in which this process or the machine stood still.
-        error: the error that ended the source; None without one.
-    """
-
-    quiet_from_s: float
-    opened_s: float
-    t0_s: float
-    t1_s: float
-    closed_s: float
-    quiet_until_s: float
-    executions: int
-    spans: Sequence[Span] = ()
-    rhythm: Sequence[float] | None = None
-    samples: Sequence[Sample] = ()
-    earlier: Sequence[Sample] = ()
-    health: Health | None = None
-    counts: Sequence[OwnCounter] = ()
-    estimate_j: float | None = None
-    env_before: Snapshot | None = None
-    env_after: Snapshot | None = None
-    load: Load | None = None
-    interruptions: Interruptions = Interruptions(stopped_s=0.0, suspended_s=0.0)
-    error: str | None = None
-
-
-class UnusableError(Exception):
-    """The window has no figure: flag and reason. Caught in `evaluate`."""
-
-    def __init__(self, flag: str, why: str) -> None:
-        super().__init__(why)
-        self.flag = flag
 
 
 def evaluate(info: SourceInfo, seen: Observation, idle: IdleBaseline | None, *, poll_s: float) -> EnergyResult:
@@ -167,7 +109,7 @@ def _measured(
     gross_j, net_j = gross_and_net_j(_band_energy_j(info, seen, band), band, idle_power_w)
     if gross_j <= 0:
         raise UnusableError("no_energy", f"{gross_j:g} J in {band.work_s:.3f} s of work")
-    others = _others(info, seen, band, idle, net_j)
+    others = others_of(info, seen, band, idle, net_j)
     checked, check_flags = cross_check(info, seen)
     flags += [*others.flags, *check_flags]
     if net_j is not None and net_j <= 0:
@@ -384,64 +326,6 @@ def _check_edges(seen: Observation, band: Band, period_s: float) -> None:
             raise UnusableError(
                 "gap", f"no reading of the counter for {right_s - left_s:.1f} s around an end of the work"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Others:
-    """What the device did beside the work: energy seen in the quiet, a bound of that inside, flags, and in words."""
-
-    leak_j: float = 0.0
-    inside_j: float = 0.0
-    flags: tuple[str, ...] = ()
-    basis: str = "not known: no idle power to compare with"
-
-
-def _others(info: SourceInfo, seen: Observation, band: Band, idle: IdleBaseline | None, net_j: float | None) -> _Others:
-    """What else the device may have done meanwhile.
-
-    Raises:
-        UnusableError: as much as the work, or about as much.
-    """
-    if info.kind not in INTEGRALS or idle is None or idle.power_w is None or net_j is None or label(info):
-        return _Others()
-    step_w = abs(net_j) / band.work_s
-    allowed_w = max(MAX_IDLE_SHIFT_W, MAX_IDLE_SHIFT * max(idle.power_w, step_w))
-    beside = quiet(
-        info,
-        seen.samples,
-        band,
-        quiet_from_s=seen.quiet_from_s,
-        quiet_until_s=seen.quiet_until_s,
-        idle_power_w=idle.power_w,
-        idle_power_u_w=idle.u_power_w or 0.0,
-    )
-    flags = []
-    if beside.above_w > allowed_w + (beside.sure_w if info.kind == "counter" else 0.0):
-        flags.append("busy_guard")
-        if beside.above_w > NOT_QUIET * step_w:
-            raise UnusableError("not_quiet", f"{beside.above_w:.2f} W off idle in the quiet around the work")
-    inside_j = beside.above_w * band.work_s if flags or beside.above_w > beside.sure_w else 0.0
-    looked = [side for side, was in zip(("before", "after"), beside.seen, strict=True) if was]
-    basis = f"power off idle {' and '.join(looked)} the work" if looked else "no quiet long enough to look at"
-    # in a short baseline the share of other programs is that of chance
-    if seen.load is None or info.scope == "gpu" or idle.duration_s < 0.999 * MIN_IDLE_S:
-        return _Others(
-            leak_j=beside.joules, inside_j=inside_j, flags=tuple(flags), basis=f"{basis}; processor time not looked at"
-        )
-    other_j = processor_j(seen.load, idle.busy_fraction, net_j)
-    foreign_s = seen.load.foreign_s(idle.busy_fraction or 0.0)
-    if other_j > UNUSABLE * abs(net_j):
-        raise UnusableError(
-            "foreign_load", f"other programs used {foreign_s:.1f} s of processor time, the work {seen.load.own_s:.1f} s"
-        )
-    if other_j > 0 and foreign_s > MARKED_CORES * seen.load.span_s:
-        flags.append("other_load")
-    return _Others(
-        leak_j=beside.joules,
-        inside_j=inside_j + other_j,
-        flags=tuple(flags),
-        basis=f"{basis}; {foreign_s:.2f} s of other programs' processor time",
-    )
 
 
 def cross_check(info: SourceInfo, seen: Observation) -> tuple[CrossCheck | None, list[str]]:

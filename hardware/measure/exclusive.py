@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hardware.measure.energy import INTEGRALS, Band, memory_s
+from hardware.measure.grade import MAX_IDLE_SHIFT, MAX_IDLE_SHIFT_W, MIN_IDLE_S, NOT_QUIET, label
+from hardware.measure.idle import IdleBaseline
+from hardware.measure.observation import Load, Observation, UnusableError
 from hardware.source import Sample, SourceInfo
 
 CORE_COST = 2.0
@@ -26,27 +29,6 @@ FREE_CORES, MARKED_CORES = 0.02, 0.05
 
 UNUSABLE = 0.5
 """Share of the net energy that others may have cost, from which on it is no figure of the work."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """Processor time from the opening of a window to its closing, s.
-
-    Attributes:
-        span_s: of the clock.
-        machine_s: of all programs and cores, with what the host of a virtual machine took.
-        cores_s: that there was: cores times time.
-        own_s: of the measuring process and all that it has started.
-    """
-
-    span_s: float
-    machine_s: float
-    cores_s: float
-    own_s: float
-
-    def foreign_s(self, idle_share: float) -> float:
-        """Of other programs, beyond what they use while the device is quiet, idle_share of all cores."""
-        return max(0.0, self.machine_s - self.own_s - idle_share * self.cores_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +94,63 @@ def processor_j(load: Load, idle_share: float | None, net_j: float) -> float:
         return 0.0
     # work that uses less than one core does not say what a core costs; it is taken to use one
     return CORE_COST * abs(net_j) * foreign_s / max(load.own_s + foreign_s, load.span_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """What the device did beside the work: energy seen in the quiet, a bound of that inside, flags, and in words."""
+
+    leak_j: float = 0.0
+    inside_j: float = 0.0
+    flags: tuple[str, ...] = ()
+    basis: str = "not known: no idle power to compare with"
+
+
+def others_of(
+    info: SourceInfo, seen: Observation, band: Band, idle: IdleBaseline | None, net_j: float | None
+) -> Others:
+    """What else the device may have done meanwhile.
+
+    Raises:
+        UnusableError: as much as the work, or about as much.
+    """
+    if info.kind not in INTEGRALS or idle is None or idle.power_w is None or net_j is None or label(info):
+        return Others()
+    step_w = abs(net_j) / band.work_s
+    allowed_w = max(MAX_IDLE_SHIFT_W, MAX_IDLE_SHIFT * max(idle.power_w, step_w))
+    beside = quiet(
+        info,
+        seen.samples,
+        band,
+        quiet_from_s=seen.quiet_from_s,
+        quiet_until_s=seen.quiet_until_s,
+        idle_power_w=idle.power_w,
+        idle_power_u_w=idle.u_power_w or 0.0,
+    )
+    flags = []
+    if beside.above_w > allowed_w + (beside.sure_w if info.kind == "counter" else 0.0):
+        flags.append("busy_guard")
+        if beside.above_w > NOT_QUIET * step_w:
+            raise UnusableError("not_quiet", f"{beside.above_w:.2f} W off idle in the quiet around the work")
+    inside_j = beside.above_w * band.work_s if flags or beside.above_w > beside.sure_w else 0.0
+    looked = [side for side, was in zip(("before", "after"), beside.seen, strict=True) if was]
+    basis = f"power off idle {' and '.join(looked)} the work" if looked else "no quiet long enough to look at"
+    # in a short baseline the share of other programs is that of chance
+    if seen.load is None or info.scope == "gpu" or idle.duration_s < 0.999 * MIN_IDLE_S:
+        return Others(
+            leak_j=beside.joules, inside_j=inside_j, flags=tuple(flags), basis=f"{basis}; processor time not looked at"
+        )
+    other_j = processor_j(seen.load, idle.busy_fraction, net_j)
+    foreign_s = seen.load.foreign_s(idle.busy_fraction or 0.0)
+    if other_j > UNUSABLE * abs(net_j):
+        raise UnusableError(
+            "foreign_load", f"other programs used {foreign_s:.1f} s of processor time, the work {seen.load.own_s:.1f} s"
+        )
+    if other_j > 0 and foreign_s > MARKED_CORES * seen.load.span_s:
+        flags.append("other_load")
+    return Others(
+        leak_j=beside.joules,
+        inside_j=inside_j + other_j,
+        flags=tuple(flags),
+        basis=f"{basis}; {foreign_s:.2f} s of other programs' processor time",
+    )

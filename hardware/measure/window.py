@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from hardware.device.machine import Snapshot
-from hardware.measure.evaluation import Observation, evaluate
-from hardware.measure.exclusive import Load
+from hardware.measure.evaluation import evaluate
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.observation import Load, Observation
 from hardware.measure.phases import Span
 from hardware.measure.recorder import KEEP_S, Recorder
 from hardware.measure.result import EnergyResult

@@ -14,13 +14,12 @@ from rich.console import Console
 
 from bench.analysis import analyse, from_records, load, tables
 from bench.analysis.sentences import headline_sentences, quality_sentences, shift_sentences
+from bench.analysis.summary import summary_csv, to_csv
 from bench.analysis.tables import (
     Grid,
     escape_latex,
     escape_markdown,
     grids,
-    summary_csv,
-    to_csv,
     to_latex,
     to_markdown,
 )

@@ -23,11 +23,11 @@ from bench.cli.commands import cli
 from bench.errors import JouletuneError, RequestError
 from bench.history import Choice, History, history, show, wording
 from bench.history import index as index_module
+from bench.history.bursts import MIN_NIGHTS
 from bench.history.folders import find_folders
 from bench.history.index import NAME, Index
 from bench.history.nights import Night
 from bench.history.series import tables
-from bench.history.steps import MIN_NIGHTS
 from bench.history.summary import Summary
 
 CONDITIONS = [

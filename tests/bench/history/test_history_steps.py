@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from bench.history import local_level as noise_module
 from bench.history import steps as steps_module
+from bench.history.bursts import MIN_NIGHTS
 from bench.history.local_level import Noise, fit, odd_nights
-from bench.history.steps import MIN_NIGHTS, Found, find_steps
+from bench.history.steps import Found, find_steps
 
 Floats = NDArray[np.float64]
 

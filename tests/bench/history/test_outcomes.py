@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from bench.history.bursts import Bursts
 from bench.history.changes import _outcomes
-from bench.history.steps import Bursts, Step, find_steps
+from bench.history.steps import Step, find_steps
 
 SD = 0.005
 

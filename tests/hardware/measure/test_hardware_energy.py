@@ -18,9 +18,10 @@ from hardware.measure.energy import (
     lost_fraction,
     power_energy_j,
 )
-from hardware.measure.evaluation import Observation, evaluate
+from hardware.measure.evaluation import evaluate
 from hardware.measure.grade import FATAL, FLAGS, LABELS, NOTES, grade
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.observation import Observation
 from hardware.source import SourceInfo
 
 METER = SourceInfo(name="meter", kind="power", scope="board", covers=("board",), period_s=0.5, gain_u=0.01)

@@ -14,8 +14,9 @@ from hardware import EnergyResult, IdleBaseline, Sampler, SourceError, cool_down
 from hardware.device.machine import Snapshot
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.waveform import Waveform, pulses
-from hardware.measure.evaluation import Observation, evaluate
+from hardware.measure.evaluation import evaluate
 from hardware.measure.idle import bracket, bracketing, differ, of_means, rebase
+from hardware.measure.observation import Observation
 from hardware.source import OwnCounter, PowerSource, Sample, SourceInfo
 
 METER = SourceInfo(name="meter", kind="power", scope="board", covers=("board",), period_s=0.5, gain_u=0.01)

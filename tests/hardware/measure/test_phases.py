@@ -13,8 +13,9 @@ import pytest
 from hardware.instruments import FrontEnd
 from hardware.instruments.clock import SimulatedClock
 from hardware.instruments.waveform import Waveform
-from hardware.measure.evaluation import Observation, evaluate
+from hardware.measure.evaluation import evaluate
 from hardware.measure.idle import IdleBaseline
+from hardware.measure.observation import Observation
 from hardware.measure.phases import covers
 from hardware.measure.result import EnergyResult
 from hardware.source import SourceInfo
