@@ -122,7 +122,7 @@ def winners(values: pd.DataFrame, value: str, prefix: str) -> pd.DataFrame:
     sure = (holm(p) <= 1 - CONFIDENCE) & (lo > image)
     figures = {"margin": margin["mean"], "lo": lo, "hi": hi, "n": n, "p": p, "sure": sure}
     table = table.join(pd.DataFrame(figures, index=margin.index))
-    alone = (table["tied"] == "") & (table["sure"] == True)  # noqa: E712  # nan where there are no pairs
+    alone = (table["tied"] == "") & table["sure"].eq(True)  # nan where there are no pairs
     table["clear"] = alone.astype(object).where(table["lo"].notna(), None)
     table = table.drop(columns="sure")
     table.columns = pd.Index([f"{prefix}{name}" for name in table.columns])

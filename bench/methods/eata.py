@@ -45,13 +45,10 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: EataOptions) -> Adapted:
     """Take steps on mean of weight x entropy + fisher x sum F (theta - theta_source)^2."""
-    from bench.training.layers import batch_statistics, scales_and_shifts
+    from bench.training.layers import each_batch, scales_and_shifts
 
     step = _Step(task, options)
-    for _ in range(options.epochs):
-        with batch_statistics(task.model):
-            for x in task.batches(options.batch):
-                step(x)
+    each_batch(task, step, epochs=options.epochs, batch=options.batch)
     return Adapted(
         epochs_run=options.epochs,
         steps=step.steps,

@@ -46,13 +46,10 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: SarOptions) -> Adapted:
     """Take steps with the gradient at theta + rho g / |g|, g the gradient of the mean entropy at theta."""
-    from bench.training.layers import batch_statistics
+    from bench.training.layers import each_batch
 
     step = _Step(task, options)
-    for _ in range(options.epochs):
-        with batch_statistics(task.model):
-            for x in task.batches(options.batch):
-                step(x)
+    each_batch(task, step, epochs=options.epochs, batch=options.batch)
     return Adapted(
         epochs_run=options.epochs,
         steps=step.steps,

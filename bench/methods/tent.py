@@ -39,16 +39,11 @@ METHOD = Method(
 
 def adapt(task: UnlabelledTask, options: TentOptions) -> Adapted:
     """Take steps on the mean entropy; BatchNorm normalises by the batch, and keeps the last pass's statistics."""
-    from bench.training.layers import batch_statistics, scales_and_shifts
+    from bench.training.layers import each_batch, scales_and_shifts
 
-    step, steps = _step(task, options), 0
-    for _ in range(options.epochs):
-        with batch_statistics(task.model):
-            for x in task.batches(options.batch):
-                step(x)
-                steps += options.steps
+    batches = each_batch(task, _step(task, options), epochs=options.epochs, batch=options.batch)
     trained = sum(parameter.numel() for parameter in scales_and_shifts(task.model))
-    return Adapted(epochs_run=options.epochs, steps=steps, trained_parameters=trained)
+    return Adapted(epochs_run=options.epochs, steps=batches * options.steps, trained_parameters=trained)
 
 
 def online(task: UnlabelledTask, options: TentOptions) -> Predictor:

@@ -9,7 +9,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, Self
@@ -316,25 +317,29 @@ def prepare_data(
 
 
 @contextlib.contextmanager
-def terminate_is_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+def _handling(number: int, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle a signal meanwhile. Outside the main thread nothing changes: whoever called us keeps its own ways."""
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: whoever called us keeps its own ways
+        before = signal.signal(number, handler)
+    except ValueError:
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
-@contextlib.contextmanager
-def _child_stops_too(session: Session) -> Iterator[None]:
+def terminate_is_interrupt() -> AbstractContextManager[None]:
+    """Let SIGTERM end a run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    return _handling(signal.SIGTERM, interrupt)
+
+
+def _child_stops_too(session: Session) -> AbstractContextManager[None]:
     """Let Ctrl-Z stop the child as well, which is in a session of its own, and let it go on with this process.
 
     It would train on while nothing is measured, and end outside its window. The window is of grade X all the same.
@@ -345,12 +350,4 @@ def _child_stops_too(session: Session) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGSTOP)
         session.signal_child(signal.SIGCONT)
 
-    try:
-        before = signal.signal(signal.SIGTSTP, stop)
-    except ValueError:  # not in the main thread: whoever called us keeps its own ways
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, before)
+    return _handling(signal.SIGTSTP, stop)

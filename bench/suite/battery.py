@@ -7,6 +7,7 @@ description, with the formula: `bench.analysis.battery`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -92,24 +93,22 @@ def per_day(given: Any) -> float:
     return float(match[1]) / days
 
 
-def _event(given: Any) -> Any:
-    """An event a day from `24x0.5J`."""
-    if isinstance(given, str):
-        count, cross, energy = given.partition("x")
-        if not cross:
-            raise wrong(f"expected how often a day and the energy of one, e.g. 24x0.5J, got {show(given)}")
-        return {"per_day": count, "energy": energy}
-    return given
+def _two_in_one(separator: str, first: str, second: str, expected: str) -> Callable[[Any], Any]:
+    """A validator that takes a text of two values apart, into the fields of these names."""
+
+    def apart(given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        one, found, other = given.partition(separator)
+        if not found:
+            raise wrong(f"expected {expected}, got {show(given)}")
+        return {first: one, second: other}
+
+    return apart
 
 
-def _draw(given: Any) -> Any:
-    """A part of the day from `8mA:1%`."""
-    if isinstance(given, str):
-        current, colon, share = given.partition(":")
-        if not colon:
-            raise wrong(f"expected a current and its share of the time, e.g. 8mA:1%, got {show(given)}")
-        return {"current": current, "share": share}
-    return given
+_event = _two_in_one("x", "per_day", "energy", "how often a day and the energy of one, e.g. 24x0.5J")
+_draw = _two_in_one(":", "current", "share", "a current and its share of the time, e.g. 8mA:1%")
 
 
 PerDay = Annotated[float, BeforeValidator(per_day)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.catalog.methods import Need
 from bench.catalog.models import BlockMap
+
+if TYPE_CHECKING:
+    from bench.training.task import UnlabelledTask
 
 _NORMALISING = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
@@ -87,6 +91,21 @@ def batch_statistics(model: nn.Module, *, keep: bool = True) -> Iterator[None]:
         for layer, (momentum, tracks) in zip(layers, before, strict=True):
             layer.momentum, layer.track_running_stats = momentum, tracks
         model.eval()
+
+
+def each_batch(task: UnlabelledTask, step: Callable[[Tensor], object], *, epochs: int, batch: int) -> int:
+    """Call a step with each batch of each pass; BatchNorm normalises by it, and keeps the last pass's statistics.
+
+    Returns:
+        How many batches there were.
+    """
+    batches = 0
+    for _ in range(epochs):
+        with batch_statistics(task.model):
+            for x in task.batches(batch):
+                step(x)
+                batches += 1
+    return batches
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hardware.source import CounterSource, OwnCounter, PowerSource, Sample, SourceInfo
 
@@ -113,11 +114,11 @@ class VirtualMeter(PowerSource):
 
     def __init__(self, truth: Truth, clock: VirtualClock, how: Behaviour, **facts: object) -> None:
         self.truth, self.clock, self.how = truth, clock, how
-        settings = {
+        settings: dict[str, Any] = {
             "name": "virtual", "period_s": 0.5, "latency_s": 0.5, "gain_u": 0.01, "resolution": how.count_w,
             "offset_u": how.count_w, "scope": "board", "covers": ("all",),
         } | facts  # fmt: skip
-        self._info = SourceInfo(kind="power", **settings)  # type: ignore[arg-type]  # checked by its user's tests
+        self._info = SourceInfo(kind="power", **settings)
         self._asked_s = clock.now_s
         self._tick = 0
         self._shown_w = self._shown_j = 0.0
@@ -171,11 +172,11 @@ class VirtualCounter(CounterSource):
 
     def __init__(self, truth: Truth, clock: VirtualClock, how: Behaviour, **facts: object) -> None:
         self.truth, self.clock, self.how = truth, clock, how
-        settings = {
+        settings: dict[str, Any] = {
             "name": "virtual", "period_s": 0.1, "gain_u": 0.01, "resolution": how.counter_count_j, "scope": "board",
             "covers": ("all",),
         } | facts  # fmt: skip
-        self._info = SourceInfo(kind="counter", **settings)  # type: ignore[arg-type]  # checked by its user's tests
+        self._info = SourceInfo(kind="counter", **settings)
         self._polled_s = clock.now_s
 
     def read(self) -> Sample:

@@ -7,6 +7,7 @@ drawn in two ways: as normal logarithms, and with replacement from 400 deviation
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -254,17 +255,33 @@ def test_what_changes_by_seed_and_not_on_average_is_not_worse() -> None:
     assert covered >= 0.9
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("change", [0.0, 0.01, 0.03, 0.05, 0.1])
-def test_false_alarms_of_changes_by_seed(seeds: int, change: float) -> None:
+@functools.cache
+def many_pairs(seeds: int, change: float) -> tuple[float, float]:
     worse, covered = worse_and_covered(np.random.default_rng(4), 200, seeds, change)
     print(f"\n{seeds} seeds, change by seed {change:.0%}: {worse:.1%} of 200 have one worse, {covered:.1%} covered")
+    return worse, covered
+
+
+CHANGES = [0.0, 0.01, 0.03, 0.05, 0.1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("change", CHANGES)
+def test_false_alarms_of_changes_by_seed(seeds: int, change: float) -> None:
+    worse, covered = many_pairs(seeds, change)
     assert worse <= 0.05
     assert covered >= 0.93
-    if seeds < 5 and covered > 0.97:
-        pytest.xfail("with few seeds the intervals of a comparison are too wide: 97.2 to 98.8 % covered")
-    assert covered <= 0.97
+
+
+TOO_WIDE = pytest.mark.xfail(strict=True, reason="with few seeds intervals of a comparison are wider than they say")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seeds", [pytest.param(2, marks=TOO_WIDE), pytest.param(3, marks=TOO_WIDE), 5])
+@pytest.mark.parametrize("change", CHANGES)
+def test_intervals_of_changes_by_seed_are_not_too_wide(seeds: int, change: float) -> None:
+    assert many_pairs(seeds, change)[1] <= 0.97
 
 
 # -- clearly -------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def made(records: list[dict[str, Any]]) -> dict[str, Grid]:
 def shown(records: list[dict[str, Any]], width: int = 80) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
     console.print(terminal_table(from_records(records)))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     return text
 
 

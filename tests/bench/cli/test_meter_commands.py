@@ -387,7 +387,7 @@ def test_the_page_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_page_is_grouped_and_fits_80_columns() -> None:
     class Rapl(CounterSource):
-        info = SourceInfo(name="rapl", kind="counter", scope="cpu", covers=(), period_s=0.001, gain_u=0.05)  # type: ignore[assignment]
+        info = SourceInfo(name="rapl", kind="counter", scope="cpu", covers=(), period_s=0.001, gain_u=0.05)  # type: ignore[assignment]  # a property there
 
         def read(self) -> Sample:
             return 0.0, 0.0
