@@ -57,7 +57,7 @@ def front_sentences(analysis: Analysis, limit: int | None = None) -> list[str]:
     """One sentence per (data, train_size) where methods are compared: the front, from fewest joules on."""
     if not (has_methods(analysis) and analysis.quality.has_joules):
         return []
-    told = []
+    told, several = [], analysis.shifts["data"].duplicated(keep=False).any()
     for shift in analysis.shifts.head(limit or len(analysis.shifts)).to_dict("records"):
         here = (analysis.blocks["data"] == shift["data"]) & (analysis.blocks["train_size"] == shift["train_size"])
         steps = [
@@ -66,5 +66,6 @@ def front_sentences(analysis: Analysis, limit: int | None = None) -> list[str]:
             for row in of_case(analysis.blocks[here]).to_dict("records")
         ]
         if len(steps) > 1:
-            told.append(f"{shift['data']}: on the front of accuracy against joules are {', '.join(steps)}.")
+            size = f", {wording.size_label(shift['train_size'], shift['n_train'])}" if several else ""
+            told.append(f"{shift['data']}{size}: on the front of accuracy against joules are {', '.join(steps)}.")
     return told

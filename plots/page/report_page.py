@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.analysis import Analysis, Results, battery, sentences, wording
+from bench.analysis.front import front_sentences
 from bench.analysis.tables import Grid
 from bench.compare import Comparison
 from bench.compare.notes import place
@@ -98,7 +99,11 @@ def _summary(content: Content) -> Section:
     view = {
         "figures": _tiles(analysis, 2 if published else 1),
         "headlines": sentences.headline_sentences(analysis, published=published),
-        "shifts": [*shifts, *([f"and {more} more shifts in the tables"] if more > 0 else [])],
+        "shifts": [
+            *shifts,
+            *([f"and {more} more shifts in the tables"] if more > 0 else []),
+            *front_sentences(analysis, MAX_SENTENCES),
+        ],
         "warnings": [*quality, *content.results.damage, *content.traces.damage],
     }
     return Section(title="Summary", macro="summary", view=view)
