@@ -17,7 +17,7 @@ from bench.errors import RequestError
 from bench.read import published
 from bench.store.durable import printable
 from bench.store.record import FIELDS
-from bench.suite.arm import Arm
+from bench.suite.arm import with_options
 from bench.suite.work import ADAPT
 
 NAMED_METHODS = ("fixed", "tbft")
@@ -171,7 +171,7 @@ def _tell_options_apart(frame: pd.DataFrame) -> None:
             of = {key: value for key, value in of.items() if key not in known or value != known[key]}
         elif not several and method in cell_id.split("/"):
             continue
-        label = Arm(method, tuple(of.items())).label
+        label = with_options(method, of.items())  # `fixed` too, whose options a record made by hand may hold
         labels[arm, method, options] = label if arm == method else f"{arm} {label}"
     if labels:
         keys = zip(frame["arm"], frame["method"], frame["options"], strict=True)

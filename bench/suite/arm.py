@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -38,14 +39,19 @@ class Arm:
         """As in a cell's id: `block2+block3` of `fixed`, `name` or `name(key=value,...)` of any other method."""
         if self.method == FIXED:
             return "+".join(self.blocks)
-        return f"{self.method}({','.join(f'{key}={_written(v)}' for key, v in self.options)})".removesuffix("()")
+        return with_options(self.method, self.options)
+
+
+def with_options(method: str, options: Iterable[tuple[str, Any]]) -> str:
+    """`method(key=value,...)`, the method's name alone where there are no options."""
+    return f"{method}({','.join(f'{key}={_written(value)}' for key, value in options)})".removesuffix("()")
 
 
 def _written(value: Any) -> str:
     """A value as in a suite; what would break an id (`/`, `,`, blanks) is percent-encoded."""
     if isinstance(value, tuple):
         return "+".join(map(_written, value))
-    return as_written(value) if not isinstance(value, str) else quote(value, safe=":")
+    return as_written(value) if not isinstance(value, str) else quote(value, safe=":", errors="surrogatepass")
 
 
 def as_written(value: object) -> str:

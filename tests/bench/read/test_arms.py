@@ -72,3 +72,16 @@ def test_other_options_in_another_run_are_not_compared(write: Any, more: dict[st
 def test_options_that_share_a_label_are_told_apart(write: Any) -> None:
     run = write("run", {budget: {"arm": "best"} for budget in JOULES})
     assert set(load(run).records["arm"]) == {f"best {NAMED[budget]}" for budget in JOULES}
+
+
+@pytest.mark.parametrize("options", [{}, {"blocks": None}, {"x": [["a"], {"b": "\ud800"}]}, {"x": "\ud800"}])
+def test_any_options_of_a_method_give_it_a_name(write: Any, options: dict[str, Any]) -> None:
+    for method in ("fixed", "random", "theirs"):
+        run = write(
+            f"{method}{len(options)}{len(str(options))}",
+            {
+                0.1: {"method": method, "arm": method, "options": options},
+                0.25: {"arm": method, "method": method, "options": {"y": 1}},
+            },
+        )
+        assert bench.load(run)["arm"].nunique() == 2
