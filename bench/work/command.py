@@ -182,7 +182,7 @@ class Command:
 
 @contextlib.contextmanager
 def _caught() -> Iterator[int]:
-    """Catch the awaited signals, in whichever thread they arrive; what is ignored stays so.
+    """Catch the awaited signals, in whichever thread they arrive; what is ignored stays so, but for SIGCHLD.
 
     Yields:
         A descriptor to read their numbers from, a byte each.
@@ -193,7 +193,8 @@ def _caught() -> Iterator[int]:
     before = {
         number: signal.signal(number, lambda *_: None)
         for number in AWAITED
-        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+        # whoever ignores the end of children would never be told of it
+        if number == signal.SIGCHLD or signal.getsignal(number) not in (signal.SIG_IGN, None)
     }
     try:
         yield numbers

@@ -168,3 +168,12 @@ def test_command_that_handles_a_signal_has_its_own_status(tmp_path: Path) -> Non
         time.sleep(0.05)
     process.terminate()
     assert process.wait(timeout=20) == 9
+
+
+def test_a_command_ends_where_the_end_of_children_is_ignored(tmp_path: Path) -> None:
+    ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(wrapped(tmp_path, "--", "sh", "-c", "exit 3"), env=environment())
+    finally:
+        signal.signal(signal.SIGCHLD, ignored)
+    assert process.wait(timeout=60) == 3
