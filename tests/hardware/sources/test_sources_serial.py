@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import statistics
 import struct
 import threading
 import time
@@ -324,7 +325,7 @@ class Board:
 
 def test_csv_rows_get_their_times_from_the_board_s_clock(peer: Peer) -> None:
     board = Board()
-    board.skip = {60, 61}
+    board.skip = {row + more for row in range(15, 105, 15) for more in (0, 1)}
     peer.stream = board
     with opened(CsvSource("csv:port", str(peer.port))) as source:
         samples = collect(source, 120)
@@ -333,11 +334,12 @@ def test_csv_rows_get_their_times_from_the_board_s_clock(peer: Peer) -> None:
         assert info.period_s == pytest.approx(0.0101)
         assert (info.clock, info.gain_u, info.gain_basis) == ("device", 0.02, "assumed")
         assert info.resolution == pytest.approx(5e-6)
-        assert (source.health.lost, source.health.bad_frames) == (2, 0)
+        assert (source.health.lost, source.health.bad_frames) == (12, 0)
         # arrivals come in bunches; the times do not
         gaps_s = sorted(right - left for (left, _), (right, _) in pairwise(samples))
         assert gaps_s[len(gaps_s) // 10] > 0.008
-        assert gaps_s[-1] == pytest.approx(0.0303, abs=0.004)
+        # the line below all arrivals is lowered at once where one is less delayed, which may fall into one of the six
+        assert statistics.median(gaps_s[-6:]) == pytest.approx(0.0303, abs=0.004)
 
 
 def test_csv_columns_can_be_named_for_a_board_whose_header_is_past(peer: Peer) -> None:
