@@ -148,7 +148,12 @@ def device_facts(manifest: Manifest) -> dict[str, Any]:
     memory = facts.get("memory_bytes")
     # what a kernel keeps of the memory for itself changes with its version: to the GiB it is the same machine
     gib = None if memory is None else round(memory / 2**30)
-    return {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.torch_device}
+    known = {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.torch_device}
+    if not manifest.target:
+        return known
+    # where the work ran elsewhere, this machine is not the device; the port it hung on does not matter
+    board = {key: value for key, value in manifest.target.items() if key != "name"}
+    return {"target": board or manifest.target.get("name")}
 
 
 def meter_facts(manifest: Manifest) -> dict[str, Any]:

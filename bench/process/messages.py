@@ -114,6 +114,7 @@ class Trained:
         spans: phase, start and end of what was done one after the other from t0_s to t1_s; empty where the phases
             changed too often to be kept.
         rhythm: times after which the work repeats, s.
+        edge_u_s: standard uncertainty of each of t0_s and t1_s, where another clock than this machine's gave them.
     """
 
     t0_s: Finite
@@ -121,6 +122,7 @@ class Trained:
     executions: Annotated[int, Field(ge=1)]
     spans: tuple[tuple[str, Finite, Finite], ...] = ()
     rhythm: tuple[Finite, ...] = ()
+    edge_u_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from bench.errors import JouletuneError, RequestError
 from bench.run.surroundings import now
 from bench.store.manifest import EnergySource, Manifest, Session, part
 from hardware.calibration import control
+from hardware.device.machine import Snapshot
+
+UNKNOWN = Snapshot(temperature_c=None, frequency_hz=None, governor=None)
+"""State of a board that is not this machine."""
 
 
 @contextlib.contextmanager
@@ -39,12 +43,14 @@ class Meter:
         source: its name, or `auto`.
         device: the torch device that trains.
         trace_dir: where the samples of windows and idle baselines go; None: nowhere.
+        here: whether this machine does the work; the state and load of another one are not known.
     """
 
-    def __init__(self, source: str, device: str, trace_dir: Path | None = None) -> None:
+    def __init__(self, source: str, device: str, trace_dir: Path | None = None, *, here: bool = True) -> None:
         self._source = source
         self._device = device
         self._trace_dir = trace_dir
+        self._here = here
         self._choice: hardware.Choice | None = None
         self._sampler: hardware.Sampler | None = None
         self._session = Session()
@@ -79,7 +85,11 @@ class Meter:
             RequestError: the source is not known or not usable here, or not the meter that the run began with.
             JouletuneError: it does not open.
         """
-        sampler = hardware.Sampler(self.choice.source, self._trace_dir)
+        source, folder = self.choice.source, self._trace_dir
+        if self._here:
+            sampler = hardware.Sampler(source, folder)
+        else:
+            sampler = hardware.Sampler(source, folder, look=lambda: UNKNOWN, cpu_times=lambda: None)
         with hardware_errors():
             sampler.start()
         if manifest.sessions and manifest.source is not None:

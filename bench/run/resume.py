@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench.errors import RequestError
 from bench.process.messages import PrepareDone
@@ -10,6 +12,7 @@ from bench.store.difference import changes
 from bench.store.manifest import Device, EnergySource, Fingerprints, Manifest, SuiteText
 from bench.suite.data_axis import DataSpec
 from bench.suite.suite import Suite
+from bench.targets.local import LOCAL
 from bench.text import first_few
 
 _AXES = {
@@ -90,9 +93,20 @@ def _device_changes(old: Manifest, new: Manifest) -> list[str]:
     then, now = ((one.source or EnergySource(), one.device or Device()) for one in (old, new))
     return [
         *_differs("device", old.torch_device, new.torch_device),
+        *_target_changes(old.target or {"name": LOCAL}, new.target or {"name": LOCAL}),
         *_differs("energy source", then[0].name, now[0].name),
         *_differs("calibration profile", _short(then[0].profile_sha256), _short(now[0].profile_sha256)),
         *_differs("machine", then[1].machine, now[1].machine),
+    ]
+
+
+def _target_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What of the target is not as it was; its name alone where that differs."""
+    keys = ["name"] if old.get("name") != new.get("name") else sorted({*old, *new})
+    return [
+        change
+        for key in keys
+        for change in _differs("target" if key == "name" else f"target's {key}", str(old.get(key)), str(new.get(key)))
     ]
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 import hardware
 from bench.data.locate import locate_all
-from bench.errors import RequestError
+from bench.errors import RequestError, show
 from bench.run.metering import Meter
 from bench.run.plan import Plan, make_plan, select_cells
 from bench.run.resume import continued
@@ -24,6 +24,8 @@ from bench.store.durable import move
 from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
+from bench.targets.local import LOCAL
+from bench.targets.target import target_of
 from bench.text import first_few, shown
 
 
@@ -34,11 +36,13 @@ class RunOptions:
     Attributes:
         cells: a glob over cell ids, or the ids themselves; None is all.
         control_h: hours between two measurements of the control workload; None: it is not measured.
+        target: where the cells run, see `bench.targets.target`.
     """
 
     out: Path
     source: str = "auto"
     device: str = "cpu"
+    target: str = LOCAL
     cells: str | Collection[str] | None = None
     repeats: int | None = None
     fresh: bool = False
@@ -85,7 +89,8 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
     """
     meter = check(loaded, options)
     folder = RunDir(options.out)
-    new = make_manifest(loaded, meter.choice, torch_device=options.device)
+    target = target_of(options.target)
+    new = make_manifest(loaded, meter.choice, torch_device=options.device, target=target)
     if options.fresh:
         _set_aside(folder, console)
     manifest_of(folder, new, loaded)  # what is refused is refused before anything is written
@@ -100,7 +105,7 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
         _announce(loaded, plan, meter.choice, folder, console)
         session = Session(
             loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console,
-            keep_models=options.keep_models, control_h=options.control_h,
+            keep_models=options.keep_models, control_h=options.control_h, target=target,
         )  # fmt: skip
         try:
             yield session
@@ -124,7 +129,13 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
     known = None if options.fresh else folder.read_manifest()
     # a run goes on with the source it began with; `auto` must not find another one half-way
     wanted = known.source.name if known and known.source and options.source == "auto" else options.source
-    meter = Meter(wanted or "auto", options.device, folder.traces_dir)
+    here = options.target == LOCAL
+    if not here and (wanted or "auto") == "auto":
+        raise RequestError(
+            f"--target {show(options.target)}: name the meter that the board hangs on with --source, or none; auto "
+            "finds the sensors of this machine"
+        )
+    meter = Meter(wanted or "auto", options.device, folder.traces_dir, here=here)
     meter.choice  # noqa: B018  # chosen here, so that a source that is not usable is refused first
     return meter
 

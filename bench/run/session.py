@@ -20,7 +20,7 @@ from rich.console import Console
 import hardware
 from bench.catalog.datasets import DATASETS
 from bench.errors import CellFailedError, JouletuneError, RequestError
-from bench.process.launcher import CellTimeoutError, Child, Launcher
+from bench.process.launcher import CellTimeoutError, Launcher
 from bench.process.messages import (
     GO,
     RELEASE,
@@ -33,7 +33,6 @@ from bench.process.messages import (
     Trained,
 )
 from bench.process.prepare import prepare
-from bench.process.worker import run_cell
 from bench.run.metering import Meter
 from bench.run.outcome import NO_ACCURACY, cell_fields, unmeasured, window_fields
 from bench.run.plan import Plan, Repeat
@@ -43,6 +42,8 @@ from bench.store.manifest import Manifest
 from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
+from bench.targets.local import LOCAL, Local
+from bench.targets.target import Running, Target
 from hardware.device import machine as device
 
 
@@ -62,6 +63,7 @@ class Session:
         console: for the progress.
         control_h: hours between two measurements of the control workload; None: it is not measured.
         keep_models: whether each repeat's adapted model is written into the folder.
+        target: where the repeats run; None: on this machine.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Session:
         console: Console,
         keep_models: bool = False,
         control_h: float | None = None,
+        target: Target | None = None,
     ) -> None:
         self._loaded = loaded
         self._suite = loaded.suite
         self._keep_models = keep_models
+        self._target = target or Local()
         self._control_every_s = None if control_h is None else 3600 * control_h
         self._control_at_s = -math.inf
         self._torch_device = torch_device
@@ -91,7 +95,7 @@ class Session:
         self._launcher = Launcher(folder.log_path)
         self._open = contextlib.ExitStack()
         self._notice = Notice(console, folder.log_path)
-        self._child: Child | None = None
+        self._child: Running | None = None
 
     def execute(self) -> bool:
         """Run all pending repeats. Returns False when it was interrupted."""
@@ -118,7 +122,7 @@ class Session:
             add_fingerprints(self._manifest, fingerprints(self._prepared), self.folder.path)
             self._meter.open(self._manifest)
             self._manifest.noise |= {label: one.facts for label, one in prepared.items() if one.facts}
-            self._start_c = device.snapshot().temperature_c
+            self._start_c = device.snapshot().temperature_c if self._target.name == LOCAL else None
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)
             self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
@@ -176,11 +180,11 @@ class Session:
         started_at, started_s = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
         cell, sampler, job = repeat.cell, self._meter.sampler, self._job(repeat)
         deadline_s = started_s + self._suite.timeout_s
-        child: Child | None = None
+        child: Running | None = None
         window: hardware.Window | None = None
         measured: dict[str, Any] = {}
         try:
-            child = self._child = self._launcher.start(run_cell, job)
+            child = self._child = self._target.start(self._launcher, job)
             child.receive(Ready, deadline_s=deadline_s)
             ready_s = time.monotonic()
             # repeats begin at any phase of the meter, so that what a rhythm of the work hides from it differs
@@ -198,6 +202,7 @@ class Session:
                 idle=sampler.idle_baseline,
                 spans=trained.spans,
                 rhythm=trained.rhythm,
+                edge_u_s=trained.edge_u_s,
             )
             result = unmeasured(result) if cell.is_idle else result
             child.send(RELEASE)

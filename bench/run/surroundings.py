@@ -12,6 +12,8 @@ import hardware
 from bench import __version__
 from bench.store.manifest import SCHEMA, Device, EnergySource, Manifest, SuiteText, part
 from bench.suite.load import LoadedSuite
+from bench.targets.local import LOCAL
+from bench.targets.target import Target
 from bench.text import without_folders
 from hardware.device import machine as device_facts
 
@@ -23,10 +25,21 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def make_manifest(loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str) -> Manifest:
-    """Make the manifest of a new run, without a session."""
+def make_manifest(
+    loaded: LoadedSuite, choice: hardware.Choice, *, torch_device: str, target: Target | None = None
+) -> Manifest:
+    """Make the manifest of a new run, without a session.
+
+    Args:
+        target: where its cells run; None: on this machine.
+
+    Raises:
+        RequestError: the target is not there, or cannot do what the suite asks for.
+    """
     suite = loaded.suite
     manifest = surroundings(choice, torch_device=torch_device)
+    if target is not None and target.name != LOCAL:
+        manifest.target = {"name": target.name} | target.check(suite)
     manifest.suite = SuiteText(
         name=suite.name,
         title=suite.title,

@@ -60,6 +60,7 @@ def budget(
     least_step_w: float = 0.0,
     edge_s: float | None = None,
     zero_w: float = 0.0,
+    edge_u_s: float = 0.0,
 ) -> tuple[Term, ...]:
     """The terms of a whole window, not yet per execution.
 
@@ -74,6 +75,7 @@ def budget(
         sampling_u_j: standard uncertainty of what lies between the readings, `hardware.measure.sampling`.
         shifted_j: energy of the time by which the readings show the work shorter or longer than it was.
         zero_w: bound of the meter's zero where it matters, beside its `offset_u`.
+        edge_u_s: standard uncertainty of each end of the work, where another clock gave it.
         paths_j: what the meter's own counter and its watts differ by beyond rounding; either may be wrong.
     """
     step_w = max(abs(gross_j / band.work_s - (idle_power_w or 0.0)), least_step_w)
@@ -109,6 +111,15 @@ def budget(
         "paths": (paths_u_j, paths_u_j, "difference of the meter's counter and its watts beyond one count"),
         "idle": (idle_u_w * (band.span_s - band.work_s), idle_u_w * band.span_s, "scatter of the idle baseline"),
     }
+    if edge_u_s:
+        # between guard bands all energy above idle is in the band, and only the idle part depends on the length
+        over_w = abs(idle_power_w or 0.0) if band.guarded else step_w + abs(idle_power_w or 0.0)
+        ends_j = over_w * math.sqrt(2) * edge_u_s
+        causes["clock"] = (
+            ends_j,
+            0.0 if band.guarded else step_w * math.sqrt(2) * edge_u_s,
+            f"{edge_u_s:.2g} s at each end of the work, which another clock gave",
+        )
     return tuple(
         Term(name=name, gross_j=gross, net_j=None if net_j is None else net, basis=basis, common=COMMON.get(name))
         for name, (gross, net, basis) in causes.items()

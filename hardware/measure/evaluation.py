@@ -142,6 +142,7 @@ def _measured(
         leak_j=others.leak_j if band.guarded else 0.0,
         zero_w=info.zero_w if zero_matters else 0.0,
         edge_s=between.edge_s,
+        edge_u_s=seen.edge_u_s,
         exclusive=(others.inside_j, others.basis),
         paths_j=_paths_j(info, checked),
         sampling_u_j=between.energy_u_j,

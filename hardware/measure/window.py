@@ -66,6 +66,7 @@ class Window:
         idle: IdleBaseline | None = None,
         spans: Sequence[Span] = (),
         rhythm: Sequence[float] | None = None,
+        edge_u_s: float = 0.0,
     ) -> EnergyResult:
         """Wait for the guard time, then compute the energy. Never raises because of the source.
 
@@ -75,6 +76,7 @@ class Window:
             idle: the baseline to subtract.
             spans: phases of the work, one after the other from t0_s to t1_s.
             rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
+            edge_u_s: standard uncertainty of each of t0_s and t1_s, where another clock gave them.
 
         Raises:
             RuntimeError: the window is not open.
@@ -103,6 +105,7 @@ class Window:
             executions=executions,
             spans=spans,
             rhythm=rhythm,
+            edge_u_s=edge_u_s,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
             earlier=tuple(recorder.samples(self._quiet_from_s - KEEP_S, self._quiet_from_s)),
             counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),
