@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bench.errors import RequestError
+from bench.errors import JouletuneError, RequestError
 from bench.store.durable import read_json, remove_file, write_atomic
 from hardware.files import open_file, read_bytes
 
@@ -28,6 +29,19 @@ _OLD_PAGE = b"content=\"default-src 'none'; style-src 'unsafe-inline'; img-src d
 
 _MAX_BYTES = 100_000_000
 _MAX_LIST_BYTES = 1_000_000
+
+
+def check_folder(folder: Path) -> None:
+    """Check, before a command works for what it will write there, that a folder is one or can be made.
+
+    Raises:
+        RequestError: a file has its name, or nothing may be written there.
+    """
+    there = next((one for one in (folder, *folder.parents) if os.path.lexists(one)), folder)
+    if not there.is_dir():
+        raise RequestError(f"--out {folder}: {there} is not a folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RequestError(f"--out {folder}: cannot write in {there}; choose another --out")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], command: str = "report") -> None:
@@ -58,14 +72,38 @@ def write_files(folder: Path, files: Mapping[str, bytes], command: str = "report
             )
     others = {name: hashes for name, hashes in listed.items() if name not in files}
     stale = [name for name in others if command == "report" and _is_one_of(folder, name, others[name])]
-    _write_list(path, others | {name: {*listed.get(name, ()), sha256} for name, sha256 in wanted.items()})
-    for name, content in files.items():
-        if found[name] != wanted[name]:
-            write_atomic(folder / name, content, root=folder)
+    new = [name for name in files if found[name] is None]
+    made = [one for one in _folders(folder, files) if not os.path.lexists(one)]
+    with _taken_back(folder, [] if listed else [*new, path.name], made):
+        _write_list(path, others | {name: {*listed.get(name, ()), sha256} for name, sha256 in wanted.items()})
+        for name, content in files.items():
+            if found[name] != wanted[name]:
+                write_atomic(folder / name, content, root=folder)
     for name in stale:
         remove_file(folder / name, root=folder)
     kept = {} if command == "report" else others
     _write_list(path, kept | {name: {sha256} for name, sha256 in wanted.items()})
+
+
+@contextlib.contextmanager
+def _taken_back(folder: Path, names: list[str], made: list[Path]) -> Iterator[None]:
+    """Remove these files and folders, which are not there yet, where the writing of them fails."""
+    try:
+        yield
+    except JouletuneError:
+        for name in names:
+            with contextlib.suppress(JouletuneError):
+                remove_file(folder / name, root=folder)
+        for one in made:
+            with contextlib.suppress(OSError):  # it was never made, or holds what others wrote meanwhile
+                one.rmdir()
+        raise
+
+
+def _folders(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Folders that the files lie in, and those above, the deepest first."""
+    below = {one for name in names for one in (folder / name).parents}
+    return sorted(below, key=lambda one: -len(one.parts))
 
 
 def _listed(path: Path, files: Mapping[str, bytes], command: str) -> dict[str, set[str]]:

@@ -48,6 +48,8 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
         raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
     if bases and len(runs) > 1:
         raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
+    if out is not None:
+        _check_out(out)
     write_report_of([*runs], out or Path(runs[0]), text.console(), bases)
 
 
@@ -78,6 +80,8 @@ def compare(
     from bench.compare import load_run, make_rules, show
 
     rules = make_rules(**options)  # a wrong option is refused before anything is read
+    if out is not None:
+        _check_out(out)
     comparison = comparison_of(load_run(run), load_run(base), rules)
     written: list[Path] = []
     if out is not None:
@@ -222,6 +226,8 @@ def history(folders: tuple[str, ...], out: Path | None, junit: Path | None, gith
     Only a step beyond chance and margin is called a change.
     """
     rules, since = _rules(**options)
+    if out is not None:
+        _check_out(out)
     from bench.history import Choice, show
     from bench.history import history as history_of
     from bench.run.progress import RunProgress
@@ -272,6 +278,12 @@ def _tell_ci(name: str, cases: list[Any], junit: Path | None, github: bool) -> l
         return []
     write_atomic(junit, ci.junit(name, cases))
     return [junit]
+
+
+def _check_out(folder: Path) -> None:
+    from plots.outputs import check_folder
+
+    check_folder(folder)
 
 
 def _write(folder: Path, name: str, csv: str, markdown: str, more: dict[str, bytes]) -> list[Path]:

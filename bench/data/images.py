@@ -19,8 +19,11 @@ Labels = npt.NDArray[np.int64]
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """What Pillow may open; its reader of EPS starts Ghostscript."""
 
-MAX_PIXELS = 50_000_000
-"""Of one image: 200 MB when decoded."""
+MAX_PIXELS = 25_000_000
+"""Of one image. Two copies of 4 bytes a pixel are held at once: 200 MB."""
+
+MAX_PIXELS_COSTLY = 5_000_000
+"""Of one image of a format whose decoder holds 20 bytes a pixel (WebP) or takes 0.7 us a pixel (PPM in digits)."""
 
 MAX_ASPECT = 16
 """Times the shorter side: of a longer image the middle is cut out before it is resized."""
@@ -135,9 +138,12 @@ def decode(file: Path | io.BytesIO, named: Path, image_size: int | None) -> Pixe
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise RequestError(f"{named}: {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
-            rgb = ImageOps.exif_transpose(image).convert("RGB")  # cameras note which side is up
+            costly = image.format == "WEBP" or any(tile[0] == "ppm_plain" for tile in image.tile)
+            limit = MAX_PIXELS_COSTLY if costly else MAX_PIXELS
+            if image.width * image.height > limit:
+                raise RequestError(f"{named}: {image.width} x {image.height} pixels; the limit is {limit:,}")
+            ImageOps.exif_transpose(image, in_place=True)  # cameras note which side is up
+            rgb = image.convert("RGB")
     except RequestError:
         raise
     except UnidentifiedImageError:

@@ -20,6 +20,8 @@ from hardware.files import create_in, folder_of, open_in, read_bytes, sync_folde
 MAX_JSON_DEPTH = 64
 """Objects and lists within each other, in a JSON file of a run folder."""
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, None}
+
 
 def write_atomic(path: Path, content: str | bytes, *, root: Path | None = None) -> None:
     """Replace a file as a whole: a reader sees the old one or the new one, never a part.
@@ -39,13 +41,18 @@ def write_through(path: Path, write: Callable[[BinaryIO], object], *, root: Path
         root: a folder above it, below which nothing is written through a link.
 
     Raises:
-        JouletuneError: it cannot be written; what stood there before is whole.
+        RequestError: nothing can be written under that name.
+        JouletuneError: the disk is full or fails. Either way, what stood there before is whole.
     """
     try:
         with written_whole(path, root=root) as file:
             write(file)
     except OSError as error:
-        raise JouletuneError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from error
+        if error.errno in _OF_THE_DISK:
+            raise JouletuneError(
+                f"{path}: cannot write ({error.strerror}); free space or choose another --out"
+            ) from error
+        raise RequestError(f"{path}: cannot write ({error.strerror}); choose another --out") from error
 
 
 def remove_file(path: Path, *, root: Path) -> None:

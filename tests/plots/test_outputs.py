@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.errors import JouletuneError, RequestError
 from plots import outputs
-from plots.outputs import LIST, write_files
+from plots.outputs import LIST, check_folder, write_files
 
 FIRST = {"report.html": b"one", "summary.csv": b"a,b\n", "figures/pareto.png": b"1", "figures/pareto-2.png": b"2"}
 SECOND = {"report.html": b"two", "summary.csv": b"a,b\n", "figures/pareto.png": b"3", "tables/energy.md": b"|"}
@@ -128,6 +129,36 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(JouletuneError, match="cannot write"):
         write_files(tmp_path, FIRST)
     assert held(tmp_path) == {"figures": b"a file where a folder should be"}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_full_disk_leaves_a_new_folder_as_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/own.txt").write_text("mine")
+    calls, write = 0, outputs.write_atomic
+
+    def full(*args: Any, **more: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise JouletuneError("no space left")
+        write(*args, **more)
+
+    monkeypatch.setattr(outputs, "write_atomic", full)
+    for folder in ("mine", "new"):
+        calls = 0
+        with pytest.raises(JouletuneError, match="no space left"):
+            write_files(tmp_path / folder, FIRST)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["mine", "mine/own.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    check_folder(tmp_path / "a/b")
+    check_folder(tmp_path)
+    for name in ("file", "file/below"):
+        with pytest.raises(RequestError, match="file is not a folder; choose another --out"):
+            check_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize(("command", "name"), [("compare", "compare.csv"), ("history", "history.md")])

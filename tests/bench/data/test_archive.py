@@ -21,7 +21,7 @@ from PIL import Image
 
 from bench.data import archive as archives
 from bench.data.archive import read_images, read_members
-from bench.data.images import FORMATS, MAX_PIXELS, decode
+from bench.data.images import FORMATS, MAX_PIXELS, MAX_PIXELS_COSTLY, decode
 from bench.errors import RequestError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -209,9 +209,38 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: P
         decode(tmp_path / "big.png", tmp_path / "big.png", 8)
     (tmp_path / "large.png").write_bytes(blank_png(10_000, MAX_PIXELS // 10_000 + 1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RequestError, match=r"large\.png: 10000 x 5001 pixels; the limit is 50,000,000"):
+    with pytest.raises(RequestError, match=r"large\.png: 10000 x 2501 pixels; the limit is 25,000,000"):
         decode(tmp_path / "large.png", tmp_path / "large.png", 8)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize(("form", "pixels"), [("WEBP", MAX_PIXELS_COSTLY), ("PNG", MAX_PIXELS), ("JPEG", MAX_PIXELS)])
+def test_the_largest_image_takes_at_most_300_mb(form: str, pixels: int, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from PIL import Image\n"
+        "import os; from bench.data.images import decode\n"
+        "path, form, side = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
+        "if os.fork() == 0:\n"
+        "    exif = Image.Exif(); exif[0x112] = 6; more = {'exif': exif.tobytes()}\n"
+        "    Image.new('RGB' if form == 'JPEG' else 'RGBA', (side, side)).save(path, form, **more); os._exit(0)\n"
+        "os.wait(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert decode(path, path, 8).shape == (8, 8, 3)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "image"), form, str(int(pixels**0.5))],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert int(done.stdout) < 300_000  # kB
+
+
+def test_formats_whose_decoders_cost_more_have_a_lower_limit(tmp_path: Path) -> None:
+    side = int(MAX_PIXELS_COSTLY**0.5) + 1
+    Image.new("RGB", (side, side)).save(tmp_path / "x.webp", method=0)
+    (tmp_path / "x.ppm").write_bytes(b"P3 %d %d 1 0" % (side, side))
+    for name in ("x.webp", "x.ppm"):
+        with pytest.raises(RequestError, match=f"{name}: {side} x {side} pixels; the limit is 5,000,000"):
+            decode(tmp_path / name, tmp_path / name, 8)
 
 
 def test_common_shapes_are_resized_as_before(tmp_path: Path) -> None:
