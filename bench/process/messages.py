@@ -115,6 +115,7 @@ class Trained:
             changed too often to be kept.
         rhythm: times after which the work repeats, s.
         edge_u_s: standard uncertainty of each of t0_s and t1_s, where another clock than this machine's gave them.
+        clock_jumped: that clock did not run steadily meanwhile.
     """
 
     t0_s: Finite
@@ -123,6 +124,7 @@ class Trained:
     spans: tuple[tuple[str, Finite, Finite], ...] = ()
     rhythm: tuple[Finite, ...] = ()
     edge_u_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    clock_jumped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,7 @@ class Session:
                 spans=trained.spans,
                 rhythm=trained.rhythm,
                 edge_u_s=trained.edge_u_s,
+                clock_jumped=trained.clock_jumped,
             )
             result = unmeasured(result) if cell.is_idle else result
             child.send(RELEASE)

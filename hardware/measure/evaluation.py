@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hardware.device.changes import changes, standing
 from hardware.measure import sampling
-from hardware.measure.budget import Term, budget, expanded_j
+from hardware.measure.budget import COVERAGE_FACTOR, Term, budget, expanded_j
 from hardware.measure.energy import (
     INTEGRALS,
     Band,
@@ -21,6 +21,7 @@ from hardware.measure.energy import (
 )
 from hardware.measure.exclusive import others_of
 from hardware.measure.grade import (
+    MAX_CLOCK,
     MAX_CROSS_CHECK,
     MAX_CROSS_CHECK_COUNTS,
     MAX_DOUBT,
@@ -150,6 +151,7 @@ def _measured(
         # at the edges of a slow meter the load may step by all that was seen
         least_step_w=_swing_w(seen.samples) if slow and info.kind == "power" else between.end_step_w,
     )
+    flags += _clock_flags(seen, terms, gross_j, net_j)
     phases = result.phases
     if len(phases) > 1 and covers(seen.spans, seen.t0_s, seen.t1_s):
         phases = split(
@@ -191,6 +193,16 @@ def _length_flags(info: SourceInfo, seen: Observation, band: Band) -> list[str]:
     flags = ["unseen"] if info.kind == "power" and band.work_s < UNSEEN_PERIODS * info.period_s else []
     flags += ["short_window"] if band.work_s < min_window_s(info, guarded=band.guarded) else []
     return flags + (["repeated_in_window"] if seen.executions > 1 else [])
+
+
+def _clock_flags(seen: Observation, terms: Sequence[Term], gross_j: float, net_j: float | None) -> list[str]:
+    unsure = any(
+        COVERAGE_FACTOR * term.gross_j > MAX_CLOCK * gross_j
+        or COVERAGE_FACTOR * (term.net_j or 0.0) > MAX_CLOCK * abs(net_j or gross_j)
+        for term in terms
+        if term.name == "clock"
+    )
+    return ["clock_jumped"] * seen.clock_jumped + ["clock_unsure"] * unsure
 
 
 def _broken(seen: Observation) -> list[str]:

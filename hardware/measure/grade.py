@@ -17,7 +17,7 @@ from hardware.source import SourceInfo
 
 Grade = Literal["A", "B", "C", "X"]
 
-RULES = 2
+RULES = 3
 """Version of the rules behind figures, uncertainties, flags and grades. It rises with each change of one.
 
 1: records without a version. What each of the others added: docs/sources.md, Versions of the rules.
@@ -62,6 +62,8 @@ FLAGS: dict[str, str] = {
     "broken_frames": "more than 1 % of what the meter sent was broken or cannot be true, and was dropped",
     "other_load": "other programs used more than 5 % of a core while the work ran, beyond what they do when it is idle",
     "foreign_load": "other programs used about as much of the processor as the work",
+    "clock_jumped": "the clock of the board that worked did not run steadily meanwhile; its times were not used",
+    "clock_unsure": "the ends of the work are placed so loosely on the meter's clock that more than 1 % hangs on it",
     "stopped": "the measuring process was stopped meanwhile, e.g. by Ctrl-Z",
     "suspended": "the machine slept meanwhile",
     "frozen": "the readings stood still although they must have moved",
@@ -104,6 +106,9 @@ MAX_ZERO = 0.05
 
 MAX_DOUBT = 0.02
 """Share of the net energy that values which may have been frozen can hide without a flag."""
+
+MAX_CLOCK = 0.01
+"""Share of an energy that the expanded uncertainty of another machine's clock may be without a flag."""
 
 MAX_CROSS_CHECK = 0.05
 MAX_CROSS_CHECK_COUNTS = 2

@@ -46,6 +46,7 @@ class Observation:
         spans: phases of the work, one after the other from t0_s to t1_s; empty for work of one piece.
         rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
         edge_u_s: standard uncertainty of each of t0_s and t1_s, where another clock gave them.
+        clock_jumped: that clock did not run steadily, see `hardware.measure.clocks`.
         samples: of a counter or meter, over the quiet times too.
         earlier: samples from before quiet_from_s, of a minute or so.
         health: losses of the source from quiet_from_s to quiet_until_s.
@@ -67,6 +68,7 @@ class Observation:
     spans: Sequence[Span] = ()
     rhythm: Sequence[float] | None = None
     edge_u_s: float = 0.0
+    clock_jumped: bool = False
     samples: Sequence[Sample] = ()
     earlier: Sequence[Sample] = ()
     health: Health | None = None

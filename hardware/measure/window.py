@@ -67,6 +67,7 @@ class Window:
         spans: Sequence[Span] = (),
         rhythm: Sequence[float] | None = None,
         edge_u_s: float = 0.0,
+        clock_jumped: bool = False,
     ) -> EnergyResult:
         """Wait for the guard time, then compute the energy. Never raises because of the source.
 
@@ -77,6 +78,7 @@ class Window:
             spans: phases of the work, one after the other from t0_s to t1_s.
             rhythm: times after which the power of the work repeats, s: a step, an epoch; None where that is not known.
             edge_u_s: standard uncertainty of each of t0_s and t1_s, where another clock gave them.
+            clock_jumped: that clock did not run steadily meanwhile.
 
         Raises:
             RuntimeError: the window is not open.
@@ -106,6 +108,7 @@ class Window:
             spans=spans,
             rhythm=rhythm,
             edge_u_s=edge_u_s,
+            clock_jumped=clock_jumped,
             samples=tuple(recorder.samples(self._quiet_from_s, quiet_until_s)),
             earlier=tuple(recorder.samples(self._quiet_from_s - KEEP_S, self._quiet_from_s)),
             counts=tuple(recorder.counts(self._quiet_from_s, quiet_until_s)),
