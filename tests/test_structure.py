@@ -19,7 +19,7 @@ PACKAGES = ("bench", "hardware", "plots", "suites")
 READING = ("bench.read", "bench.analysis", "bench.compare", "bench.history", "plots")
 MEASURING = (
     *("bench.process", "bench.run", "bench.work", "bench.targets"),
-    *("bench.training", "bench.methods", "bench.models", "bench.data", "bench.cost"),
+    *("bench.training", "bench.methods", "bench.models", "bench.runtimes", "bench.data", "bench.cost"),
 )
 Arrow = tuple[str, str]
 

@@ -76,10 +76,12 @@ def check(parent: Parent) -> None:
     """Entry point of the process that checks device, model code and blocks. Answered by Checked, or Failed."""
     from bench.models.blocks import check_model
     from bench.models.build import users_code
+    from bench.runtimes.check import check_runtimes
 
     job: AheadJob = parent.job
     usable_device(job.device)
     check_model(job.suite, job.base)
+    check_runtimes(job.suite, job.base, job.device)
     parent.send(Checked(users_code(job.suite.model, job.base)))
 
 

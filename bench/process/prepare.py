@@ -33,6 +33,7 @@ def prepare(parent: Parent) -> None:
     from bench.models.checkpoint import fingerprint
     from bench.models.source import fresh_model, load_source_model, make_source_model
     from bench.models.source_facts import make_source_facts
+    from bench.runtimes.check import check_runtimes
     from bench.training.layers import lacks
     from bench.training.tuner import check_levers
 
@@ -42,6 +43,7 @@ def prepare(parent: Parent) -> None:
     device, device_name = usable_device(job.device)
     building = f"building {job.suite.model.name}"
     parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
+    check_runtimes(job.suite, job.base, job.device)
     check_model(job.suite, job.base)  # at once: reading data and training source models may take an hour
     methods = {arm.label: load_method(arm.method).method for arm in job.suite.arms}
     parent.send(Progress(building, 1, 1, limit_s=STEP_S))

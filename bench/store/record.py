@@ -139,6 +139,9 @@ class WorkFigures:
     stream: dict[str, Any] | None = _f(
         "", "order, block, batch and images of a stream, hash of its order, accuracy on each of its shifts", read=False
     )
+    runtime: dict[str, Any] | None = _f(
+        "", "what ran the net in place of torch, bytes of its weights, and how near it came to torch", read=False
+    )
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
     step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
     step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from bench.errors import nearest, show
 from bench.suite.arm import as_written
@@ -19,6 +19,7 @@ ADAPT = "adapt"
 """The work of a suite that names none: the source model is adapted to the training images."""
 
 Images = Annotated[int, Field(ge=1, le=10_000_000)]
+Runtime = Literal["torch", "onnx", "onnx-int8"]
 
 
 class Infer(Spec):
@@ -27,10 +28,23 @@ class Infer(Spec):
     Attributes:
         batch: images at once.
         images: of one execution; the test images are taken again from the first where there are fewer.
+        runtime: what runs the net: torch, or onnxruntime in float32 or int8 (the extra `ort`, on the CPU).
+        int8_images: training images, at most, that the ranges of int8 values are taken from.
+        min_agreement: share of images with the same class first as in torch, below which the repeat fails; null: none.
     """
 
     batch: BatchSize = 64
     images: Images = 1000
+    runtime: Runtime = "torch"
+    int8_images: Annotated[int, Field(ge=1, le=100_000)] = 256
+    min_agreement: Annotated[float, Field(ge=0, le=1)] | None = 0.9
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is at its default, but for the first two keys: hashes of older suites stay."""
+        content: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {k: v for k, v in content.items() if k in ("batch", "images") or v != fields[k].default}
 
 
 class Stream(Spec):

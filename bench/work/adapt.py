@@ -120,6 +120,11 @@ class Adapt:
         """What classifies after the last execution."""
         return self._adapted.model or self._task.model
 
+    @property
+    def answering(self) -> nn.Module:
+        """What the accuracy is taken of."""
+        return self.model
+
     def keep(self, file: Path, folder: Path) -> None:
         """Write the model that the last execution left into the run folder. Call it before `figures`."""
         shape = tuple(self._task.images.shape[1:])
@@ -130,7 +135,7 @@ class Adapt:
         task, adapted = self._task, self._adapted
         test = self._images(load_domain(self._folder), self._split.test)
         tuner = task.tuner if isinstance(task, Task) else None
-        after = accuracy(self.model, test)
+        after = accuracy(self.answering, test)
         task.model.load_state_dict(task.source_state)
         return {
             "n_train": len(self._split.train),
