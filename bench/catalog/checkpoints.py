@@ -33,6 +33,7 @@ class Released:
 
 _TBFT = "https://raw.githubusercontent.com/yushan-huang/AdaptivePersonalization"
 
+_MCUNET = "https://hanlab18.mit.edu/projects/tinyml/mcunet/release"
 
 CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
     {
@@ -59,6 +60,24 @@ CHECKPOINTS: Mapping[str, Released] = MappingProxyType(
             "ResNet-26 with GroupNorm trained on CIFAR-10, released with arXiv 2110.09506",
             norm="group",
             inside="net",
+        ),
+        "mcunet-in3": Released(
+            "mcunet/mcunet-320kb-1mb_imagenet.pth",
+            "c0d4ccf4bb8ba93ef69a609c60ca053be2c6bab3b4ece19d9b7e66cec8a485e5",
+            f"{_MCUNET}/mcunet-320kb-1mb_imagenet.pth",
+            "MCUNet-in3 trained on ImageNet, released with arXiv 2007.10319",
+        ),
+        "mcunet-5fps-vww": Released(
+            "mcunet/mcunet-5fps_vww.pth",
+            "429dc5baa914d29df19bab6182ac8aeb0c791454a71310ec86f504ad07e0b9d6",
+            f"{_MCUNET}/mcunet-5fps_vww.pth",
+            "MCUNet (5 frames a second) trained on Visual Wake Words, released with arXiv 2007.10319",
+        ),
+        "proxyless-w0.3": Released(
+            "mcunet/proxyless-w0.3-r176_imagenet.pth",
+            "5c94b02905bff62a4b1c11454b32e90d5c3e355d576aedf48257e2393de18d20",
+            f"{_MCUNET}/proxyless-w0.3-r176_imagenet.pth",
+            "ProxylessNAS of width 0.3 trained on ImageNet, released with arXiv 2007.10319",
         ),
     }
 )

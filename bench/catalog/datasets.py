@@ -145,6 +145,6 @@ _ENTRIES = (
     DatasetEntry(name="imagenet", image_size=128, shifts=("subpopulation",)),
     DatasetEntry(name="tiny_imagenet", n_target=10_000, shifts=("subpopulation",), own_table=True),
     DatasetEntry(name="random", n_target=1000, shifts=(NO_SHIFT,), takes_source=False, labelled=False),
-    DatasetEntry(name="folder"),
+    DatasetEntry(name="folder", shifts=(*MADE, NO_SHIFT)),
 )
 DATASETS: Mapping[str, DatasetEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from bench.catalog.mobile import RELEASED
+
 BlockMap = Mapping[str, tuple[str, ...]]
 """Block name -> paths of the modules that make it up. What no block names belongs to none."""
 
@@ -62,7 +64,8 @@ _TORCHVISION: tuple[tuple[str, BlockMap], ...] = (
 )
 
 MODEL_NAMES = ("resnet8", "resnet14", "resnet20", "resnet26", "resnet18", "resnet50", "mobilenet_v2",
-             "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "densenet121", "shufflenet_v2_x1_0")  # fmt: skip
+             "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "densenet121", "shufflenet_v2_x1_0",
+             *RELEASED)  # fmt: skip
 """To suggest to somebody who misspelt one."""
 
 TARGET_BLOCKS: Mapping[str, str] = MappingProxyType({"input": "block1", "feature": "block3", "output": "fc"})
@@ -77,8 +80,9 @@ class ModelEntry:
     """Facts about a model that need no torch.
 
     Attributes:
-        kind: `paper` (ResNet-(6n+2)), `torchvision`, or `python` (the user's own `module:function`).
-        blocks: None for a user's own model, whose blocks the suite gives.
+        kind: `paper` (ResNet-(6n+2)), `torchvision`, `mobile` (of `bench.catalog.mobile`), or `python` (the user's
+            own `module:function`).
+        blocks: None for a user's own model, whose blocks the suite gives, and for one in a JSON, which has them.
     """
 
     name: str
@@ -99,6 +103,10 @@ def find_model(name: str) -> ModelEntry | None:
     """The catalogue's entry, or None where no model has this name."""
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
         return ModelEntry(name, "python", None)
+    if name in RELEASED:
+        return ModelEntry(name, "mobile", RELEASED[name].block_map())
+    if name.endswith(".json"):
+        return ModelEntry(name, "mobile", None)
     if paper_resnet_depth(name) is not None:
         return ModelEntry(name, "paper", RESNET_BLOCKS)
     for pattern, blocks in _TORCHVISION:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.catalog.datasets import BLOCK_NOISE, DATASETS
+from bench.catalog.datasets import BLOCK_NOISE, DATASETS, NO_SHIFT
 from bench.data import cached
 from bench.data.breeds import class_folders, read_breeds, superclasses_of
 from bench.data.cifar10 import read_cifar10, read_cifar10c
 from bench.data.corruptions import corrupt
 from bench.data.images import Images, Progress, random_images, read_digits, read_tree
 from bench.data.locate import CIFAR10_PICKLES, Located, check_tree, image_files, locate
+from bench.data.parts import PARTED, Parts, read_parts
 from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
-from bench.data.splits import interleave
+from bench.data.splits import Own, interleave
 from bench.errors import RequestError
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256
@@ -37,6 +39,7 @@ class Domain:
         variant: which copy of the data, e.g. JPEG.
         source_key: hash of the source side alone: shifts that share it share a source model.
         sha256: fingerprint of the images, labels and class names of both sides.
+        own_split: images of the target that the data sets apart itself, one part after the other; None: it does not.
     """
 
     source: Images
@@ -44,12 +47,18 @@ class Domain:
     variant: str | None
     source_key: str
     sha256: str = ""
+    own_split: Own | None = None
 
 
 def load_domain(folder: Path) -> Domain:
     """The domain that `make_domain` cached in a folder."""
     source, target, facts = cached.load(folder)
-    return Domain(source, target, facts["variant"], facts["source_key"], cached.fingerprint(facts))
+    return Domain(source, target, facts["variant"], facts["source_key"], cached.fingerprint(facts), _own(facts))
+
+
+def _own(facts: Mapping[str, Any]) -> Own | None:
+    counts = facts.get("own_split")
+    return (counts[0], counts[1], counts[2]) if counts is not None else None
 
 
 def make_domain(data: DataSpec, progress: Progress) -> Path:
@@ -64,8 +73,12 @@ def make_domain(data: DataSpec, progress: Progress) -> Path:
     folder = cache_dir() / "domains" / f"{name}-{_domain_key(data, located, source_only=False)[:16]}"
     if cached.read_facts(folder) is None:
         clean = _clean_cifar10(data, located, progress)
-        sides = _sides(data, located, clean, progress)
-        facts = {"variant": located.variant, "source_key": _domain_key(data, located, source_only=True)}
+        parts = read_parts(located, data.image_size, progress) if located.form in PARTED else None
+        sides = _sides(data, located, clean, progress) if parts is None else _of_parts(data, parts)
+        facts: dict[str, Any] = {}
+        if parts is not None and data.shift != "subpopulation":  # which draws its images from all parts
+            facts["own_split"] = [len(part.y) for part in parts]
+        facts |= {"variant": located.variant, "source_key": _domain_key(data, located, source_only=True)}
         # a suite of 15 corruptions keeps its training images once
         shared = {"source": clean.folder} if clean is not None and sides[0] is clean.source else {}
         cached.write(folder, sides, facts, shared)
@@ -91,6 +104,12 @@ def _clean_cifar10(data: DataSpec, located: Located, progress: Progress) -> _Cle
         cached.write(folder, read_cifar10(images, progress), {}, {})
     source, target, _ = cached.load(folder)
     return _Clean(folder, source, target)
+
+
+def _of_parts(data: DataSpec, parts: Parts) -> tuple[Images, Images]:
+    """The part to train from, and all of them."""
+    every = _in_a_row(part for part in parts if len(part.y))
+    return _shifted(data, every, parts[0], every)
 
 
 def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Progress) -> tuple[Images, Images]:
@@ -143,7 +162,7 @@ def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> 
         if missing:
             raise RequestError(f"{data.label}: no class {missing[0]!r} in {data.source}")
         return subpopulation(pooled, data.members())
-    if data.shift == BLOCK_NOISE:
+    if data.shift in (BLOCK_NOISE, NO_SHIFT):
         return source, target
     if data.shift == "flip":
         return source, Images(target.x, flip(target.y, n_classes), target.classes)
@@ -175,9 +194,15 @@ def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     for key in ("classes", "corruptions"):  # that few data have; without it the key is as before there was one
         if what[key] is None:
             del what[key]
+    if located.form in PARTED:
+        what["parts"] = True
     files = _inputs(data, located)
     if source_only:
-        what = {key: what[key] for key in ("dataset", "source", "image_size", "superclasses", "classes") if key in what}
+        what = {
+            key: what[key]
+            for key in ("dataset", "source", "image_size", "superclasses", "classes", "parts")
+            if key in what
+        }
         what["halved"] = data.target is None and data.dataset == "folder"
         if located.clean is not None:  # the same source, whether its target is corrupted here or was by others
             what["dataset"] = "cifar10"

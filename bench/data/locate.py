@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.datasets import NO_SHIFT
 from bench.errors import RequestError
 from bench.store.cache_dir import cache_dir
 from bench.suite.data_axis import DataSpec, n_target
@@ -18,6 +20,7 @@ CIFAR10_PICKLES = "cifar-10-batches-py"
 CIFAR10C = "CIFAR-10-C"
 CIFAR10C_URL = "https://zenodo.org/records/2535967"
 TINY_SUBSET = "tiny_imagenet32_subset"
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
 MAX_BYTES = 8_000_000_000
 """Of a checkpoint."""
 
@@ -37,7 +40,8 @@ class Located:
     Attributes:
         path: folder or archive; None for what comes with a library.
         form: `embedded`, `pickles` (torchvision's CIFAR-10), `split_tree` (train/ and test/ with a folder a class),
-            `tar` (an archive of such a tree), `tree` (a folder a class) or `npy` (a folder of arrays).
+            `tar` (an archive of such a tree), `tree` (a folder a class), `npy` (a folder of arrays), `parts` or
+            `parts_tar` (train/, test/ and maybe val/ with a folder a class, in a folder or an archive).
         variant: what a reader must know of this copy, e.g. JPEG.
         clean: the images that a dataset of corrupted ones was made from.
         table: file of the superclasses that lies beside the images.
@@ -66,12 +70,33 @@ def locate(data: DataSpec) -> Located:
         return _locate_imagenet(data)
     if data.dataset == "tiny_imagenet":
         return _locate_tiny_imagenet(data)
+    return _locate_folder(data)
+
+
+def _locate_folder(data: DataSpec) -> Located:
     assert data.source is not None
-    source = Path(data.source)
+    source = _users_file(data.source)
+    if source.name.endswith(ARCHIVES):
+        if not source.is_file():
+            raise RequestError(f"{data.label}: source: {source} is not there (looked also in {_looked()})")
+        return Located(source, "parts_tar")
+    if data.shift == NO_SHIFT and data.target is None:
+        for part in ("train", "test"):
+            check_tree(source / part, f"{data.label}: source")
+        return Located(source, "parts", _variant(source / "test"))
     for key, folder in (("source", source), ("target", Path(data.target) if data.target else None)):
         if folder is not None:
             check_tree(folder, f"{data.label}: {key}")
     return Located(source, "tree")
+
+
+def _users_file(given: str) -> Path:
+    """A path as placed by the suite or, where nothing is there, below a data folder."""
+    path = Path(given)
+    inside = getattr(given, "portable", "")
+    if os.path.lexists(path) or not inside or Path(inside).is_absolute():  # Path's own raises for a name too long
+        return path
+    return next((folder / inside for folder in data_dirs() if os.path.lexists(folder / inside)), path)
 
 
 def locate_all(points: Iterable[DataSpec], checkpoint: str | None) -> None:
@@ -198,6 +223,41 @@ def _looked() -> str:
     return " and ".join(str(folder) for folder in data_dirs())
 
 
+PART_OF = {"train": 0, "trainval": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+"""Folder of a divided dataset -> its part: to train from, to validate and to test with."""
+
+
+def part_of(path: tuple[str, ...]) -> tuple[int, str] | None:
+    """Part and class of an image in an archive, whatever folder its path begins with; None for another file."""
+    if len(path) < 3 or path[-3] not in PART_OF or Path(path[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    return PART_OF[path[-3]], path[-2]
+
+
+def part_files(root: Path) -> list[tuple[int, str, Path]]:
+    """Part, class and file of every image below a folder with train/CLASS/IMAGE, test/CLASS/IMAGE and maybe val/..."""
+    return [
+        (number, folder.name, file)
+        for part, number in PART_OF.items()
+        if (root / part).is_dir()
+        for folder in sorted((root / part).iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+        for file in image_files(folder)
+    ]
+
+
+def _parts_of_all(path: Path, form: str) -> list[int]:
+    """The part of every image; none of an archive that cannot be read, of which reading it says what is wrong."""
+    if form == "parts":
+        return [part for part, _, _ in part_files(path)]
+    try:
+        with tarfile.open(path) as tar:
+            placed = [part_of(PurePosixPath(member.name).parts) for member in tar if member.isreg()]
+    except (tarfile.TarError, OSError, EOFError, ValueError):
+        return []
+    return [found[0] for found in placed if found is not None]
+
+
 def check_tree(folder: Path, what: str) -> list[str]:
     """Class names of a folder that holds one sub-folder of images per class.
 
@@ -236,6 +296,9 @@ def image_counts(data: DataSpec) -> tuple[int, int]:
     located = locate(data)
     if located.path is None or located.form == "tar":
         return 10_000, 10_000
+    if located.form in ("parts", "parts_tar"):
+        found = _parts_of_all(located.path, located.form)
+        return found.count(0), len(found)
     root, sides = located.path, list(zip(*data.members().values(), strict=True))
     if located.form == "split_tree":
         folders = [[root / "train"], [root / "test"]]

@@ -22,8 +22,33 @@ class Split:
     test: Index
 
 
+Own = tuple[int, int, int]
+"""Images that a dataset sets apart itself, in this order: to train from, to validate (or 0) and to test with."""
+
+
+def sizes(n: int, fractions: tuple[float, float, float], own: Own | None = None) -> tuple[int, int, int]:
+    """Images in the pool, for validation and for the test.
+
+    Args:
+        n: images of the target domain.
+        fractions: pool, validation, test; they sum to 1.
+        own: the data's own parts, which stay; a validation part that it lacks is taken from its training images.
+    """
+    if own is None:
+        pool, n_val = round(fractions[0] * n), round(fractions[1] * n)
+        return pool, n_val, n - pool - n_val
+    n_val = own[1] or round(own[0] * fractions[1] / (fractions[0] + fractions[1]))
+    return own[0] - (0 if own[1] else n_val), n_val, own[2]
+
+
 def split_target(
-    labels: Labels, *, n_train: int, fractions: tuple[float, float, float], label: str, seed: int
+    labels: Labels,
+    *,
+    n_train: int,
+    fractions: tuple[float, float, float],
+    label: str,
+    seed: int,
+    own: Own | None = None,
 ) -> Split:
     """Divide the target domain for one seed.
 
@@ -33,14 +58,16 @@ def split_target(
         fractions: pool, validation, test; they sum to 1.
         label: of the data, so that two datasets do not share a draw.
         seed: the cell's.
+        own: as in `sizes`; the test images are then the same for every seed.
 
     Raises:
         ValueError: n_train is larger than the pool.
     """
     rng = np.random.default_rng([zlib.crc32(label.encode()), seed])
-    order = interleave(labels, rng)
-    n_pool = round(fractions[0] * len(order))
-    n_val = round(fractions[1] * len(order))
+    n_pool, n_val, _ = sizes(len(labels), fractions, own)
+    order = interleave(labels if own is None else labels[: own[0]], rng)
+    if own is not None:  # the parts follow each other
+        order = np.concatenate([order, np.arange(own[0], len(labels))])
     if n_train > n_pool:
         raise ValueError(f"{n_train} images to train on, but the pool has {n_pool} of {len(order)}")
     return Split(order[:n_train], order[n_pool : n_pool + n_val], order[n_pool + n_val :])

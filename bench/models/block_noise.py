@@ -80,7 +80,7 @@ def make_noised_model(
         "version": VERSION,
     }
     key = json_sha256(what)[:16]
-    path = cache_dir() / "models" / f"{suite.model.name.replace(':', '-')}-noise-{data.noised_block}-{key}.pth"
+    path = cache_dir() / "models" / f"{suite.model.label.replace(':', '-')}-noise-{data.noised_block}-{key}.pth"
     facts_path = path.with_suffix(".json")
     if is_whole(path) and facts_path.is_file():
         facts: dict[str, Any] = json.loads(facts_path.read_text())

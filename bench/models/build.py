@@ -13,8 +13,10 @@ from types import ModuleType
 
 from torch import nn
 
+from bench.catalog.mobile import RELEASED, read_architecture
 from bench.catalog.models import find_model, paper_resnet_depth
 from bench.errors import RequestError
+from bench.models.mobile import MobileNet
 from bench.models.resnet import ResNet
 from bench.suite.model import ModelSpec
 
@@ -37,6 +39,11 @@ def build_model(spec: ModelSpec, *, n_classes: int, in_channels: int, image_size
     if entry.kind == "paper" and n is not None:
         shape = {"n_classes": n_classes, "in_channels": in_channels, "width": spec.width, "image_size": image_size}
         return ResNet(n, norm=spec.norm, **shape)
+    if entry.kind == "mobile":
+        if in_channels != 3:
+            raise RequestError(f"model.name: {spec.label} takes colour images; these are grey")
+        found = RELEASED.get(spec.name) or read_architecture(Path(spec.name))
+        return MobileNet(found, n_classes)
     if entry.kind == "torchvision":
         return _torchvision(spec.name, n_classes=n_classes, in_channels=in_channels)
     return _users_own(spec.name, n_classes=n_classes, in_channels=in_channels, image_size=image_size, base=base)
@@ -81,7 +88,9 @@ def _users_own(name: str, *, n_classes: int, in_channels: int, image_size: int, 
 
 
 def users_code(spec: ModelSpec, base: Path) -> str | None:
-    """SHA-256 of the file that a user's own model comes from, None for the catalogue's."""
+    """SHA-256 of the file that a user's own model, or its architecture, comes from; None for the catalogue's."""
+    if spec.name.endswith(".json"):
+        return hashlib.sha256(Path(spec.name).read_bytes()).hexdigest()
     module_name, _, function_name = spec.name.partition(":")
     if not function_name:
         return None

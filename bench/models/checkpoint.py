@@ -8,6 +8,7 @@ import mmap
 import pickle
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ MAX_EXTRA_BYTES = 100_000_000
 """Of a file, besides four times what its model has."""
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, fresh: Collection[str] = ()) -> None:
     """Fill a model from a state dict.
+
+    Args:
+        fresh: names of parameters that keep the model's values; the file has them too, for any number of classes.
 
     Raises:
         RequestError: the file is not there, holds anything but tensors, or does not fit the model.
@@ -33,6 +37,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state = read_state(path, max_bytes=MAX_EXTRA_BYTES + 4 * size)
     missing = sorted(set(own) - set(state))
     foreign = sorted(set(state) - set(own))
+    for key in fresh:
+        if key in state and state[key].shape[1:] == own[key].shape[1:] and state[key].dim() == own[key].dim():
+            state[key] = own[key]
     shapes = [
         f"{key} is {tuple(state[key].shape)}, the model's {tuple(own[key].shape)}"
         for key in own
@@ -109,6 +116,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # damaged bytes make the reader fail in ways it does not list
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise RequestError(f"{path}: not a torch checkpoint ({reason})") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # as MCUNet and many trainers save it
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):

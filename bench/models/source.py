@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import torch
 from bench.catalog.models import FULL
 from bench.data.domain import Domain
 from bench.data.locate import locate_checkpoint
-from bench.models.blocks import train_only
+from bench.models.blocks import block_parameters, train_only
 from bench.models.build import build_model, users_code
-from bench.models.checkpoint import is_whole, load_weights, save_weights
+from bench.models.checkpoint import fingerprint, is_whole, load_weights, save_weights
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256
 from bench.suite.model import ModelSpec
@@ -47,9 +48,11 @@ def make_source_model(
     """
     if spec.checkpoint is not None:
         path = locate_checkpoint(spec.checkpoint)
-        load_source_model(spec, domain, path, base)
-        return path
-    path = cache_dir() / "models" / f"{spec.name.replace(':', '-')}-{_key(spec, domain, base)[:16]}.pth"
+        if spec.head == "keep":
+            load_source_model(spec, domain, path, base)
+            return path
+        return _with_fresh_head(spec, domain, path, base)
+    path = _cached(spec, _key(spec, domain, base))
     if is_whole(path):
         return path
     torch.manual_seed(spec.source_train.seed)
@@ -70,6 +73,23 @@ def make_source_model(
     return path
 
 
+def _with_fresh_head(spec: ModelSpec, domain: Domain, checkpoint: Path, base: Path) -> Path:
+    """A file of a checkpoint's weights with a last block drawn anew, for the classes of the domain."""
+    torch.manual_seed(spec.source_train.seed)
+    model = fresh_model(spec, domain, base)
+    head = {id(one) for one in block_parameters(model, spec.block_map, [*spec.block_map][-1])}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in head]
+    load_weights(model, checkpoint, fresh=names)
+    path = _cached(spec, fingerprint(model))
+    if not is_whole(path):
+        save_weights(model, path)
+    return path
+
+
+def _cached(spec: ModelSpec, key: str) -> Path:
+    return cache_dir() / "models" / f"{spec.label.replace(':', '-')}-{key[:16]}.pth"
+
+
 def fresh_model(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
     """A model for the images of a domain, with weights drawn at random."""
     _, height, _, channels = domain.source.x.shape
@@ -78,5 +98,7 @@ def fresh_model(spec: ModelSpec, domain: Domain, base: Path) -> torch.nn.Module:
 
 def _key(spec: ModelSpec, domain: Domain, base: Path) -> str:
     what = spec.model_dump(mode="json", exclude={"checkpoint", "blocks"})
+    if spec.name.endswith(".json"):
+        what["name"] = hashlib.sha256(Path(spec.name).read_bytes()).hexdigest()
     what |= {"source": domain.source_key, "code": users_code(spec, base), "version": VERSION}
     return json_sha256(what)

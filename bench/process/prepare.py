@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench.catalog.methods import code_sha256, load_method
+from bench.data.splits import Own, sizes
 from bench.errors import RequestError
 from bench.process.child import Parent
 from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
@@ -51,7 +52,7 @@ def prepare(parent: Parent) -> None:
     for data in job.data:
         folder = make_domain(data, _Reporter(parent, f"reading {data.label}"))
         domain = load_domain(folder)
-        _check_sizes(job, data.label, len(domain.target.y) // len(data.parts))
+        _check_sizes(job, data.label, len(domain.target.y) // len(data.parts), domain.own_split)
         training = _Reporter(parent, f"training {job.suite.model.name} on the source of {data.label}")
         if ":" in job.suite.model.name:
             parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
@@ -101,11 +102,13 @@ class _Reporter:
             self._parent.send(Progress(self._what, done, total, limit_s=STEP_S))
 
 
-def _check_sizes(job: PrepareJob, label: str, n_target: int) -> None:
+def _check_sizes(job: PrepareJob, label: str, n_target: int, own: Own | None) -> None:
     """Check split and train sizes against the number of images, which of a user's folders is known only now."""
     split = job.suite.split
-    pool, n_val = round(split.pool * n_target), round(split.val * n_target)
-    if n_val < 1 or n_target - pool - n_val < 1:
+    if split.official and own is None:
+        raise RequestError(f"split.official: {label} has no train and test part of its own")
+    pool, n_val, n_test = sizes(n_target, (split.pool, split.val, split.test), own if split.official else None)
+    if n_val < 1 or n_test < 1:
         raise RequestError(f"{label}: {n_target} target images leave none to validate or to test with")
     for size in job.suite.train_size:
         n_train = size if isinstance(size, int) else round(size * n_target)

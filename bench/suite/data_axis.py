@@ -6,6 +6,7 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError, ValidationInfo
@@ -118,7 +119,7 @@ class _Sized(_Copied):
 
 class _Folder(_Sized):
     OWNER = "`dataset: folder`"
-    source: UserPath = Field(description="the folder of images that the source model knows")
+    source: UserPath = Field(description="the folder of images that the source model knows, or an archive")
     target: UserPath | None = None
 
 
@@ -319,6 +320,8 @@ def _point(point: dict[str, Any], number: int, info: ValidationInfo) -> DataSpec
     kind = f"noise-in-{block}" if block else level if shift == NO_SHIFT else shift
     if name == "random":
         kind = f"{size}px"
+    elif not kind:
+        kind = Path(str(by_dataset.get("source"))).name.partition(".")[0].lower()
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
     _check_corruptions(by_shift.get("corruptions") or (), dataset, number)
     table = by_shift["superclasses"] = _superclasses(by_shift.get("superclasses"), shift, dataset, number)
@@ -352,12 +355,10 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
     if level is not None and level not in LEVELS:
         raise wrong(f"{show(level)} is not a level; {nearest(level, LEVELS)}", number, "level")
     if "target" in point:
-        if shift not in (None, NO_SHIFT):
-            raise wrong("a target folder is the shift; drop one of the two", number, "shift")
-        if level is None:
-            raise wrong(f"level is missing: where does the target differ? ({', '.join(LEVELS)})", number)
-        return NO_SHIFT, level
-    if dataset.shifts == (NO_SHIFT,) and shift in (None, NO_SHIFT):
+        return NO_SHIFT, _level_of_target(shift, level, number)
+    if _nothing_shifts(point, dataset):
+        if level is not None and dataset.labelled:
+            raise wrong("nothing shifts; drop it", number, "level")
         return NO_SHIFT, ""
     if shift is None:
         raise wrong(f"shift is missing; choose from {', '.join(dataset.shifts)}", number)
@@ -373,6 +374,22 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
     if level is not None and level != own:
         raise wrong(f"{show(level)}, but {shift} acts at {own} level", number, "level")
     return shift, own or ""
+
+
+def _level_of_target(shift: Any, level: Any, number: int) -> Level:
+    if shift not in (None, NO_SHIFT):
+        raise wrong("a target folder is the shift; drop one of the two", number, "shift")
+    if level is None:
+        raise wrong(f"level is missing: where does the target differ? ({', '.join(LEVELS)})", number)
+    found: Level = level
+    return found
+
+
+def _nothing_shifts(point: dict[str, Any], dataset: DatasetEntry) -> bool:
+    """Whether a point has images as they are: at random, or in a folder with a train and a test part of its own."""
+    if "target" in point or NO_SHIFT not in dataset.shifts:
+        return False
+    return point.get("shift") == NO_SHIFT or (point.get("shift") is None and len(dataset.shifts) == 1)
 
 
 def _check_corruptions(names: tuple[str, ...], dataset: DatasetEntry, number: int) -> None:

@@ -55,6 +55,7 @@ def schema() -> dict[str, Any]:
     }
     model = definitions["ModelSpec"]["properties"]
     model["checkpoint"] = {"type": ["string", "null"]}
+    model["name"] = {"type": "string"}
     battery = definitions["BatterySpec"]["properties"]
     battery["adapt"] = {"type": ["string", "number"]}
     battery["draws"]["additionalProperties"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Draw"}]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -14,8 +15,9 @@ from pydantic import (
 )
 
 from bench.catalog.checkpoints import CHECKPOINTS
+from bench.catalog.mobile import read_architecture
 from bench.catalog.models import find_model
-from bench.errors import nearest, show
+from bench.errors import RequestError, nearest, show
 from bench.suite.spec import Portable, Spec, user_path, wrong
 from bench.suite.training import SourceTrainSpec
 
@@ -32,6 +34,13 @@ def _checkpoint(given: Any, info: ValidationInfo) -> Any:
     return user_path(given, info)
 
 
+def _name(given: Any, info: ValidationInfo) -> Any:
+    """Resolve the path of an architecture."""
+    if not isinstance(given, str):
+        raise wrong(f"expected text, got {show(given)}")
+    return user_path(given, info) if given.endswith(".json") else given
+
+
 class ModelSpec(Spec):
     """Which model, where its weights come from, and (for one's own) what its blocks are.
 
@@ -40,14 +49,16 @@ class ModelSpec(Spec):
         pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
         norm: of the paper's resnets: `batch`, as published, or `group`: GroupNorm of 8 groups, which has no running
             statistics; a released checkpoint decides it.
+        head: `keep` takes all of a checkpoint; `fresh` draws the last block anew, for other classes than its own.
     """
 
-    name: str
+    name: Annotated[str, PlainValidator(_name), Portable]
     checkpoint: Annotated[str, PlainValidator(_checkpoint), Portable] | None = None
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     blocks: dict[str, list[str]] | None = None
     pixels: Literal["signed", "unit"] = "signed"
     norm: Literal["batch", "group"] = "batch"
+    head: Literal["keep", "fresh"] = "keep"
     source_train: SourceTrainSpec = SourceTrainSpec()
 
     @model_validator(mode="before")
@@ -62,18 +73,34 @@ class ModelSpec(Spec):
             raise wrong(f"{raw['checkpoint']} has {released.norm!r} norm", "norm")
         return raw | {"pixels": released.pixels} | ({"norm": released.norm} if released.norm != "batch" else {})
 
+    @model_validator(mode="after")
+    def _take_blocks(self) -> Self:
+        """Take the blocks of an architecture from its file, so that a run's folder has them where the file is not."""
+        if self.head == "fresh" and self.checkpoint is None:
+            raise wrong("'fresh' is for a checkpoint's; without one the whole model is trained", "head")
+        if not self.name.endswith(".json") or self.blocks is not None:
+            return self
+        try:
+            blocks = read_architecture(Path(self.name)).block_map()
+        except RequestError as error:
+            raise wrong(str(error), "name") from None
+        object.__setattr__(self, "blocks", {name: [*paths] for name, paths in blocks.items()})
+        return self
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `norm` where it is as it was before there was another: hashes of suites and models stay."""
+        """Leave out `norm` and `head` where they are as before there was another: hashes of suites and models stay."""
         content: dict[str, Any] = handler(self)
-        if content.get("norm") == "batch":
-            del content["norm"]
+        for key, value in (("norm", "batch"), ("head", "keep")):
+            if content.get(key) == value:
+                del content[key]
         return content
 
     @property
     def label(self) -> str:
-        """Name for a record: `resnet26`, `resnet26-gn` with GroupNorm."""
-        return f"{self.name}-gn" if self.norm == "group" else self.name
+        """Name for a record: `resnet26`, `resnet26-gn` with GroupNorm; of an architecture the name of its file."""
+        name = Path(self.name).stem if self.name.endswith(".json") else self.name
+        return f"{name}-gn" if self.norm == "group" else name
 
     @property
     def block_map(self) -> dict[str, tuple[str, ...]]:

@@ -56,11 +56,17 @@ def _train_size(size: Any) -> Any:
 
 
 class SplitSpec(Spec):
-    """How target images divide into the pool to train from, validation and test (the paper's: 70/15/15)."""
+    """How target images divide into the pool to train from, validation and test (the paper's: 70/15/15).
+
+    Attributes:
+        official: take the test images, and the validation images where there are any, that the data sets apart itself;
+            `pool` and `val` then divide its training images.
+    """
 
     pool: Annotated[float, Field(gt=0, lt=1)] = 0.70
     val: Annotated[float, Field(gt=0, lt=1)] = 0.15
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    official: bool = False
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -218,7 +224,9 @@ class Suite(Spec):
         entry = find_model(self.model.name)
         for data in self.data:
             self._check_sizes(data)
-            if entry is not None and entry.kind == "torchvision" and DATASETS[data.dataset].channels == 1:
+            if self.split.official and (data.dataset != "folder" or data.target is not None):
+                raise wrong(f"{data.label} has no train and test part of its own that is known", "split", "official")
+            if entry is not None and entry.kind in ("torchvision", "mobile") and DATASETS[data.dataset].channels == 1:
                 takes = f"takes colour images, those of {data.label} are grey"
                 raise wrong(f"{self.model.name} {takes}; take one of the paper's, e.g. resnet8", "model", "name")
         self._check_exclude()
@@ -253,7 +261,7 @@ class Suite(Spec):
 
     def _check_sizes(self, data: DataSpec) -> None:
         known = n_target(data)  # a folder's images are counted when they are read
-        share = self.split.pool
+        share = 1.0 if self.split.official else self.split.pool  # how many there are is known when they are read
         for number, size in enumerate(self.train_size):
             loc = ("train_size", number)
             if isinstance(size, float) and size > share + 1e-9:
@@ -338,6 +346,8 @@ class Suite(Spec):
         for key, unused in (("methods", []), ("work", [{ADAPT: None}]), ("battery", None)):
             if content[key] == unused:
                 del content[key]
+        if not content["split"]["official"]:
+            del content["split"]["official"]
         for point in content["data"]:
             if point["corruptions"] is None:
                 del point["corruptions"]

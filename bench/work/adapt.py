@@ -167,6 +167,7 @@ class Adapt:
             fractions=(suite.split.pool, suite.split.val, suite.split.test),
             label=cell.data.label,
             seed=cell.seed,
+            own=domain.own_split if suite.split.official else None,
         )
 
     def _images(self, domain: Domain, part: Index) -> Batchable:
