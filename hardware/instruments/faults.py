@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["late", "torn", "duplicate", "corrupt", "noise", "silent", "disconnect", "drift", "wrap"]
+Kind = Literal[
+    "late", "torn", "duplicate", "corrupt", "noise", "silent", "disconnect", "drift", "wrap", "reset", "count"
+]  # fmt: skip
 
 DOCS: dict[str, str] = {
     "late": "requests are answered at the end of the span, all at once",
@@ -20,6 +22,8 @@ DOCS: dict[str, str] = {
     "disconnect": "the port is gone, and comes back under the same name",
     "drift": "the instrument's clock runs fast by AMOUNT seconds per second (0.001 if not given)",
     "wrap": "the instrument's own counter wraps at this moment",
+    "reset": "a board restarts at this moment, in the middle of what it does",
+    "count": "a board tells a wrong number of iterations",
 }
 
 SPEC = re.compile(r"^(?P<kind>[a-z]+)(=(?P<amount>[-+.\deE]+?))?(@(?P<at>[.\d]+))?(\+(?P<span>[.\d]+))?$")
