@@ -51,6 +51,7 @@ class Method:
         options: their types and defaults.
         cite: where the method was published.
         idle: whether nothing is done, so that there are no joules to be measured.
+        extra: a package it needs that is not installed with jouletune, and the extra that brings it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Method:
     options: type[Options] = Options
     cite: str = ""
     idle: bool = False
+    extra: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Loaded:
         rebuild: (model, state, options) -> the module that answers, made from the source's architecture and its state
             dict, for a method whose model is of another class; None: it has the source's.
         online: (task, options) -> what predicts a batch and adapts to it; None: the method has no form for streams.
+        trained_form: (model, options) puts what is trained into a model, in place, where that is taken off again before
+            `adapt` returns, so that the arithmetic of a step knows it; None: the model's own parameters are trained.
     """
 
     method: Method
@@ -80,6 +84,7 @@ class Loaded:
     package: str
     online: Callable[..., Any] | None = None
     rebuild: Callable[..., Any] | None = None
+    trained_form: Callable[..., Any] | None = None
 
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options given and the defaults of the others.
@@ -104,7 +109,7 @@ def load_method(name: str) -> Loaded:
     """Import a method by name.
 
     Raises:
-        RequestError: no method has this name, or the package that brings it cannot be used.
+        RequestError: no method has this name, or the package that brings it, or one that it needs, cannot be used.
     """
     if name in _built_in():
         return _checked(importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}"), name, "jouletune")
@@ -171,5 +176,8 @@ def _checked(module: Any, name: str, package: str) -> Loaded:
         )
     if method.name != name:
         raise RequestError(f"method {name!r}: {package} calls it {method.name!r}; both names must be the same")
-    online, rebuild = (getattr(module, name, None) for name in ("online", "rebuild"))
-    return Loaded(method, adapt, package, online if callable(online) else None, rebuild if callable(rebuild) else None)
+    if method.extra is not None and importlib.util.find_spec(method.extra[0]) is None:
+        needed, extra = method.extra
+        raise RequestError(f"method {name!r} needs the package {needed}: pip install 'jouletune[{extra}]'")
+    others = (getattr(module, name, None) for name in ("online", "rebuild", "trained_form"))
+    return Loaded(method, adapt, package, *(found if callable(found) else None for found in others))

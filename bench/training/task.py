@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.catalog.models import BlockMap
-    from bench.suite.training import EngineSpec
+    from bench.suite.training import BnMode, EngineSpec
     from bench.training.loop import Batchable, Loss, Outcome
     from bench.training.tuner import Tuner
 
@@ -278,7 +278,7 @@ class Task(UnlabelledTask):
         self.tuner: Tuner | None = None
         self._epochs: int | None = None
         self._scratch = scratch
-        self._tuners: dict[tuple[int, ...], Tuner] = {}
+        self._tuners: dict[tuple[str | int | None, ...], Tuner] = {}
 
     def use(self, train: Batchable, val: Batchable, epochs: int | None = None) -> None:
         """Take other images, and epochs at most, as for a warm-up."""
@@ -292,6 +292,7 @@ class Task(UnlabelledTask):
         epochs: int | None = None,
         loss: Loss | None = None,
         before_epoch: Callable[[int, torch.optim.Optimizer], None] | None = None,
+        bn_mode: BnMode | None = None,
     ) -> Outcome:
         """Fine-tune these parameters by the suite's protocol and engine; the epoch that validates best is kept.
 
@@ -302,15 +303,17 @@ class Task(UnlabelledTask):
             loss: (logits, labels) -> mean over the images; None: cross-entropy. Validation takes cross-entropy always.
             before_epoch: called with the epoch's number, from 1, and the optimiser, which has a group per parameter
                 then; it may set the groups' rates.
+            bn_mode: in place of the protocol's, as where a method has settled BatchNorm's statistics before.
 
         Raises:
             RequestError: the suite asks for a cache, or for a closed form, that these parameters rule out.
         """
         from bench.training.tuner import Tuner
 
-        key = tuple(sorted(map(id, parameters)))
+        key = (bn_mode, *sorted(map(id, parameters)))
         if key not in self._tuners:
-            self._tuners[key] = Tuner(self.model, parameters, self._spec, self._scratch)
+            spec = self._spec if bn_mode is None else self._spec.model_copy(update={"bn_mode": bn_mode})
+            self._tuners[key] = Tuner(self.model, parameters, spec, self._scratch)
         self.tuner = self._tuners[key]
         epochs = min(filter(None, (epochs, self._epochs)), default=None)
         trained: list[frozenset[str]] = []

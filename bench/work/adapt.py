@@ -137,12 +137,16 @@ class Adapt:
         tuner = task.tuner if isinstance(task, Task) else None
         after = accuracy(self.answering, test)
         task.model.load_state_dict(task.source_state)
+        before = accuracy(task.model, test)
+        tuned = any(account.tuned for account in task.ledger.values())
+        if self._loaded.trained_form is not None and tuned:  # nothing but the arithmetic of a step follows
+            self._loaded.trained_form(task.model, self._options)
         return {
             "n_train": len(self._split.train),
             "n_val": len(self._split.val),
             "n_test": len(test.x),
             "trained_parameters": adapted.trained_parameters,
-            "accuracy_before": accuracy(task.model, test),
+            "accuracy_before": before,
             "accuracy_after": after,
             "best_epoch": adapted.best_epoch,
             "epochs_run": adapted.epochs_run,

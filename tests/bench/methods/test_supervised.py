@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import itertools
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.catalog.methods import load_method
+from bench.errors import RequestError
 from bench.methods.elastic import select
 from bench.training.gradients import (
     mean_gradient,
@@ -292,3 +296,53 @@ def test_a_loss_of_ones_own(lab: Any) -> None:
     task.begin()
     task.tune([*task.model.fc.parameters()], lr=0.02)
     torch.testing.assert_close(doubled, task.model.fc.bias - task.source_state["fc.bias"], rtol=1e-5, atol=1e-8)
+
+
+# -- low-rank adapters --------------------------------------------------------------------------------
+
+
+def test_lora_takes_one_step_as_computed_by_hand(lab: Any) -> None:
+    """With B = 0 the gradient of A is 0 and that of B is s G A', s = alpha / rank: W moves by -lr s^2 G A'A."""
+    pytest.importorskip("peft")
+    from bench.methods.lora import METHOD, wrap
+
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3))
+    with torch.no_grad():
+        for layer, weight in zip(net, (W1, W2), strict=True):
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.zero_()
+    train = Batchable(torch.from_numpy(X).float(), torch.from_numpy(Y))
+    task = lab.task("lora", model=net, train=train, **ONE_STEP | {"batch_size": 4, "lr": 0.1}, seed=3)
+    task.val = train
+    options = METHOD.options(rank=2, alpha=3)
+    torch.manual_seed(3)  # as the task is seeded
+    copied = copy.deepcopy(net)
+    wrap(copied, options)
+    a = copied[0].lora_A["default"].weight.detach().double().numpy()
+    adapted = lab.run("lora", task, rank=2, alpha=3)
+    g1, g2 = (gradient.mean(0) for gradient in by_hand())
+    np.testing.assert_allclose(net[0].weight.detach().numpy(), W1 - 0.1 * 1.5**2 * g1 @ a.T @ a, atol=1e-6)
+    np.testing.assert_allclose(net[1].weight.detach().numpy(), W2 - 0.1 * g2, atol=1e-6)  # the head as a whole
+    assert not net[0].bias.any()
+    assert adapted.trained_parameters == 2 * (2 + 3) + 3 * 3 + 3
+    assert [type(module) for module in net] == [nn.Linear, nn.Linear]
+    assert net.state_dict().keys() == task.source_state.keys()
+
+
+def test_lora_of_a_convolution_is_merged(lab: Any) -> None:
+    pytest.importorskip("peft")
+    task = lab.task("lora")
+    adapted = lab.run("lora", task, head=False)
+    assert changed(task) >= {"stem.weight", "body.weight", "fc.weight"} - {"stem.bias"}
+    assert changed(task) <= {"stem.weight", "body.weight", "fc.weight"}
+    assert adapted.facts == {"layers": 3, "rank": 4}
+    # a change of rank 4 at most, in [4 channels, 2 x 3 x 3] of the stem and [6, 4 x 3 x 3] of the body
+    moved = task.model.body.weight - task.source_state["body.weight"]
+    assert torch.linalg.matrix_rank(moved.flatten(1), atol=1e-6) <= 4
+
+
+def test_lora_without_its_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else find(name, *rest))
+    with pytest.raises(RequestError, match=r"^method 'lora' needs the package peft: pip install 'jouletune\[lora\]'$"):
+        load_method("lora")

@@ -26,7 +26,7 @@ SUITE: dict[str, Any] = {
     "model": {"name": "resnet8", "width": 4, "source_train": {"epochs": 3}},
     "data": [{"dataset": "digits", "shift": "noise"}],
     "train_size": [60],
-    "methods": ["full", "fc", "tent", "lame", "t3a", {"cotta": {"views": 2}}, "auto-rgn", "none"],
+    "methods": ["full", "fc", "tent", "lame", "t3a", {"cotta": {"views": 2}}, "auto-rgn", "lora", "none"],
     "seeds": [0],
     "train": {"epochs": 3, "batch_size": 16, "lr": 0.05, "threads": 1, "engine": "fast"},
     "energy": {"repeats": 1, "min_window_s": 0, "idle_s": 0, "guard_s": 0, "cooldown_s": 0},
