@@ -15,9 +15,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from bench.analysis import Analysis, Results
-from bench.analysis.front import NONE, front
+from bench.analysis.front import front
 from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
+from bench.read.results import NONE, UNTUNED
 from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable, public, turns
 
@@ -116,8 +117,8 @@ def _points(analysis: Analysis) -> tuple[pd.DataFrame, str]:
 
 
 def _as_it_is(analysis: Analysis) -> dict[str, float]:
-    """Return the accuracy of the source model as it is, by data label, where the arm `none` has no joules."""
-    rows = analysis.blocks[(analysis.blocks["arm"] == NONE) & analysis.blocks["energy_gross_j"].isna()]
+    """Return the accuracy of the source model as it is, by data label, where it has no joules of its own."""
+    rows = analysis.blocks[analysis.blocks["arm"].isin([NONE, UNTUNED]) & analysis.blocks["energy_gross_j"].isna()]
     rows = rows[rows["accuracy"].notna()].drop_duplicates("data")
     return dict(zip(rows["data"], rows["accuracy"], strict=True))
 

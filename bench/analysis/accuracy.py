@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.analysis.clusters import clustered
-from bench.analysis.statistics import CONFIDENCE, holm, sign_flip_p, summarise, t_test
-from bench.read.results import AVERAGE, GROUP
+from bench.analysis.statistics import sign_flip_p, summarise
+from bench.read.results import AVERAGE, GROUP, NONE, UNTUNED
 
 _EQUAL = 1e-12
 """Relative difference of two means that is rounding of the computer."""
@@ -16,12 +15,19 @@ _EQUAL = 1e-12
 def by_seed(records: pd.DataFrame) -> pd.DataFrame:
     """Average accuracy_after and _before over the repeats of each (data, train_size, arm, seed); one row each.
 
-    Averaging first makes the seed the unit of repetition: repeats of one seed see the same images.
+    Averaging first makes the seed the unit of repetition: repeats of one seed see the same images. The accuracies
+    before tuning make an arm of their own, `UNTUNED`, where no arm `none` gives them.
     """
     usable = records[records["ok"] & records["accuracy_after"].notna()]
     keys = [*GROUP, "arm", "role", "target", "seed"]
     columns = ["accuracy_after", "accuracy_before", "n_test"]
-    return usable.groupby(keys, sort=False)[columns].mean().reset_index()
+    seeds = usable.groupby(keys, sort=False)[columns].mean().reset_index()
+    before = seeds[seeds["accuracy_before"].notna()]
+    shown = before.loc[before["arm"] == NONE, GROUP].drop_duplicates().itertuples(index=False, name=None)
+    before = before[~pd.MultiIndex.from_frame(before[GROUP]).isin([*shown])]
+    untuned = before.groupby([*GROUP, "seed"], sort=False)[["accuracy_before", "n_test"]].mean().reset_index()
+    untuned = untuned.assign(accuracy_after=untuned["accuracy_before"], arm=UNTUNED, role=UNTUNED, target="")
+    return pd.concat([seeds, untuned[seeds.columns]], ignore_index=True) if len(untuned) else seeds
 
 
 def single_blocks(records: pd.DataFrame) -> pd.Series:
@@ -85,45 +91,19 @@ def gain_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def winners(values: pd.DataFrame, value: str, prefix: str) -> pd.DataFrame:
-    """Find the arm with the largest mean of `value` in each (data, train_size), and its margin over the second.
+    """Find the arm with the largest mean over seeds of `value` in each (data, train_size).
 
     Args:
-        values: long table with GROUP, arm, seed, `value` and, where several rows are of one seed, repeat; of
-            accuracies n_test.
-        prefix: goes before the columns winner, second, tied, margin, lo, hi, n, p and clear.
-
-    `tied` names all arms that share the largest mean, '' where one has it alone. `clear` is True where the paired
-    difference to the second best is sure among all the cases of the table: its p, corrected by Holm for their number,
-    is at most 0.05, and its interval lies beyond one test image. It is None without a second or with fewer than two
-    pairs.
+        values: long table with GROUP, arm, seed and `value`.
+        prefix: goes before the columns winner and tied: all arms that share the largest mean, '' where one has it
+            alone. Whether it is surely the best, `bench.analysis.answers` says.
     """
-    pair = [name for name in ("seed", "repeat") if name in values]
     of_seeds = values.groupby([*GROUP, "arm", "seed"], sort=False)[value].mean()
     means = of_seeds.groupby([*GROUP, "arm"], sort=False).mean().reset_index()
     means = means.sort_values(value, ascending=False, kind="stable")
-    first = means.groupby(GROUP, sort=False).nth(0).set_index(GROUP)["arm"].rename("winner")
-    second = means.groupby(GROUP, sort=False).nth(1).set_index(GROUP)["arm"].rename("second")
-    table = pd.concat([first, second], axis=1) if len(second) else first.to_frame().assign(second=None)
     best_mean = means.groupby(GROUP, sort=False)[value].transform("max")
     equal = means[means[value] >= best_mean - _EQUAL * best_mean.abs()]
     tied = equal.groupby(GROUP, sort=False)["arm"].agg(list)
-    table["tied"] = tied.map(lambda arms: " and ".join(arms) if len(arms) > 1 else "").reindex(table.index)
-    long = values[[*GROUP, "arm", *pair, value]].assign(images=values.get("n_test", np.nan))
-    best = long.merge(first.reset_index(), on=GROUP).query("arm == winner")
-    rival = long.merge(second.reset_index(), on=GROUP).query("arm == second")
-    pairs = best.merge(rival, on=[*GROUP, *pair], suffixes=("", "_second"))
-    pairs["margin"] = pairs[value] - pairs[f"{value}_second"]
-    margin = clustered(pairs, "margin", GROUP)
-    image = (1 / pairs.groupby(GROUP, sort=False)["images"].min()).reindex(margin.index).fillna(0.0).to_numpy()
-    # an accuracy is rounded to one image: so is the spread of a difference of two, which a few seeds may not show
-    sd = np.maximum(margin["sd"].to_numpy(), image / np.sqrt(6))
-    n = margin["n"].to_numpy()
-    lo, hi, p = t_test(margin["mean"].to_numpy(), sd / np.sqrt(n), np.where(n > 1, n - 1, np.nan))
-    sure = (holm(p) <= 1 - CONFIDENCE) & (lo > image)
-    figures = {"margin": margin["mean"], "lo": lo, "hi": hi, "n": n, "p": p, "sure": sure}
-    table = table.join(pd.DataFrame(figures, index=margin.index))
-    alone = (table["tied"] == "") & table["sure"].eq(True)  # nan where there are no pairs
-    table["clear"] = alone.astype(object).where(table["lo"].notna(), None)
-    table = table.drop(columns="sure")
-    table.columns = pd.Index([f"{prefix}{name}" for name in table.columns])
-    return table
+    winner = tied.str[0].rename(f"{prefix}winner")
+    together = tied.map(lambda arms: " and ".join(arms) if len(arms) > 1 else "").rename(f"{prefix}tied")
+    return pd.concat([winner, together], axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import accuracy, savings
+from bench.analysis.answers import Answer, answers
 from bench.analysis.clusters import clustered
 from bench.analysis.meter_terms import of_joules, with_terms
 from bench.analysis.phases import phase_table
@@ -18,7 +19,7 @@ from bench.analysis.quality import Quality, assess, row_caveats
 from bench.analysis.savings import measured
 from bench.analysis.statistics import Estimate, summarise, t_interval, wilson_interval
 from bench.catalog.paper import PUBLISHED
-from bench.read.results import AVERAGE, GROUP, Results
+from bench.read.results import AVERAGE, GROUP, UNTUNED, Results
 from bench.text import natural
 
 
@@ -32,6 +33,8 @@ class Headlines:
         saving_average: energy-saving rate of Block Avg, gross, a fraction; n = seeds, or repeats of the only seed.
         saving_target: energy-saving rate of the target blocks, likewise.
         gain_groups, saving_groups, target_groups: shifts x train sizes behind each.
+        gain_range, saving_range: lowest and highest of the cases' means; None without any.
+        saving_blocks: rate of each single block by name, where there is no average over them.
     """
 
     run: str = ""
@@ -41,6 +44,9 @@ class Headlines:
     gain_groups: int = 0
     saving_groups: int = 0
     target_groups: int = 0
+    gain_range: tuple[float, float] | None = None
+    saving_range: tuple[float, float] | None = None
+    saving_blocks: tuple[tuple[str, Estimate], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,7 @@ class Analysis:
         shifts: one row per (data, train_size): level, target, gain*, winner* (accuracy), frugal* (joules).
         headlines: over all of them; without figures where the runs overlap.
         apart: headlines of each run where the runs overlap; two runs of one suite are not two cases of one figure.
+        answers: what to tune, one per row of `shifts`.
         quality: what was left out, and what a reader must know.
     """
 
@@ -64,6 +71,7 @@ class Analysis:
     shifts: pd.DataFrame
     headlines: Headlines
     apart: tuple[Headlines, ...]
+    answers: tuple[Answer, ...]
     quality: Quality
 
 
@@ -84,6 +92,7 @@ def analyse(results: Results) -> Analysis:
     cells, blocks, shifts = cell_table(records), _block_table(records, seeds), _shift_table(records, seeds)
     for table in (cells, blocks, shifts, phases):
         table["data"] = labels.take(table["data"].to_numpy(dtype=int))
+    named = seeds.assign(data=labels.take(seeds["data"].to_numpy(dtype=int)))
     return Analysis(
         cells=cells,
         blocks=blocks,
@@ -91,6 +100,7 @@ def analyse(results: Results) -> Analysis:
         shifts=shifts,
         headlines=Headlines() if results.overlap else _headlines(records, seeds),
         apart=_headlines_apart(records, seeds) if results.overlap else (),
+        answers=answers(blocks, shifts, named),
         quality=assess(records, cells),
     )
 
@@ -113,7 +123,8 @@ def _block_table(records: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     ):
         table = table.join(part, how="outer")
     table = table.reset_index()
-    table["role"] = table["role"].where(table["arm"] != AVERAGE, "average")
+    for arm, role in ((AVERAGE, "average"), (UNTUNED, UNTUNED)):
+        table["role"] = table["role"].where(table["arm"] != arm, role)
     table["is_target"] = (table["role"] == "single") & (table["arm"] == table["target"])
     table["_rank"] = table["arm"].map({arm: rank for rank, arm in enumerate(arm_order(table))})
     table = table.sort_values([*GROUP, "_rank"], ignore_index=True).drop(columns="_rank")
@@ -129,8 +140,8 @@ def _without_unstated_n(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFr
 
 
 def arm_key(arm: str, role: str) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
-    """Sort key of an arm: single blocks, Block Avg, full, sets, methods; a classifier comes after the other blocks."""
-    rank = ("single", "average", "full", "set", "method").index(role)
+    """Sort key of an arm: untuned, blocks, Block Avg, full, sets, methods; a classifier is the last of the blocks."""
+    rank = (UNTUNED, "single", "average", "full", "set", "method").index(role)
     head = arm in ("fc", "classifier", "head")
     return (rank, head, natural(arm))
 
@@ -174,6 +185,22 @@ def _headlines(records: pd.DataFrame, seeds: pd.DataFrame, run: str = "") -> Hea
         gain_groups=len(gains[GROUP].drop_duplicates()),
         saving_groups=len(average.frame[GROUP].drop_duplicates()),
         target_groups=len(target.frame[GROUP].drop_duplicates()),
+        gain_range=_range(gains.groupby(GROUP, sort=False)["gain"].mean()),
+        saving_range=_range(1 - np.exp(average.summary(GROUP)["mean"])) if len(average.frame) else None,
+        saving_blocks=() if len(average.frame) else _by_block(ratios),
+    )
+
+
+def _range(means: pd.Series) -> tuple[float, float] | None:
+    return None if means.empty else (float(means.min()), float(means.max()))
+
+
+def _by_block(ratios: savings.Ratios) -> tuple[tuple[str, Estimate], ...]:
+    """Saving rate of each single block over the cases that it has."""
+    singles = ratios.only(ratios.frame["role"] == "single")
+    arms = singles.frame["arm"].drop_duplicates()
+    return tuple(
+        (str(arm), savings.saving_over_groups(singles.only(singles.frame["arm"] == arm))) for arm in sorted(arms)
     )
 
 

@@ -6,10 +6,7 @@ import pandas as pd
 
 from bench.analysis import wording
 from bench.analysis.findings import Analysis
-from bench.read.results import GROUP
-
-NONE = "none"
-"""The arm that leaves the source model as it is: it has no joules, and stands at the left end of every front."""
+from bench.read.results import GROUP, NONE, UNTUNED
 
 ORACLE = "oracle"
 """Row of the single block with the best mean test accuracy: known afterwards only, so never an arm that runs."""
@@ -33,13 +30,13 @@ def has_methods(analysis: Analysis) -> bool:
 
 
 def of_case(blocks: pd.DataFrame) -> pd.DataFrame:
-    """The front of one data label and train size: arms with both figures, and `none` where they beat it.
+    """The front of one data label and train size: arms with both figures, and the untuned model, which costs nothing.
 
     Args:
         blocks: rows of analysis.blocks of one case.
     """
     arms = blocks[~blocks["role"].isin(["average"]) & blocks["accuracy"].notna()]
-    idle = arms[(arms["arm"] == NONE) & arms["energy_gross_j"].isna()].assign(energy_gross_j=0.0)
+    idle = arms[arms["arm"].isin([NONE, UNTUNED]) & arms["energy_gross_j"].isna()].assign(energy_gross_j=0.0)
     return front(pd.concat([idle, arms[arms["energy_gross_j"].notna()]]))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import pandas as pd
-
+from bench.analysis.answers import PLAIN, Answer, Option, size
 from bench.analysis.findings import Analysis, Headlines
 from bench.analysis.statistics import Estimate
 from bench.analysis.wording import (
@@ -13,95 +13,206 @@ from bench.analysis.wording import (
     estimate_percent,
     estimate_points,
     interval,
+    joules,
     missing,
     percent,
     points,
-    repetitions,
-    tied,
+    size_label,
 )
 from bench.catalog.paper import PUBLISHED
 from bench.read.published import NOTES
-from bench.read.results import AVERAGE
+from bench.read.results import AVERAGE, NONE, UNTUNED
+
+CLEARLY = (
+    "clearly: beyond one test image, counting every arm it was picked from and every case of this report; said falsely "
+    "in at most 5 % of reports. Brackets: 95 % interval of that one difference over seeds."
+)
+"""What the word means in a verdict."""
 
 
 def shift_sentences(analysis: Analysis, *, limit: int | None = None) -> list[str]:
-    """Describe the accuracies of the first `limit` data labels, a sentence each; also those without a result."""
-    labels = analysis.shifts["data"].unique()[:limit]
-    shifts = analysis.shifts[analysis.shifts["data"].isin(labels)]
-    blocks = analysis.blocks[analysis.blocks["data"].isin(labels)].set_index(["data", "train_size", "arm"])
-    parts = shifts.groupby("data", sort=False)
-    return [_shift_sentence(str(data), part, blocks) for data, part in parts]
+    """Answer for each of the first `limit` data labels what to tune, a sentence each; also those without a result."""
+    return [shift_sentence(answers) for answers in by_shift(analysis)[:limit]]
 
 
-def _shift_sentence(data: str, rows: pd.DataFrame, blocks: pd.DataFrame) -> str:
-    level = str(rows["level"].iat[0])
-    head = f"{data} ({level}): " if level else f"{data}: "
-    rows = rows[rows["winner_winner"].notna()]
-    if rows.empty and data in blocks.index and bool(blocks.loc[data]["accuracy"].notna().any()):
-        every = blocks.loc[data].reset_index().sort_values("accuracy", ascending=False, kind="stable")
-        return head + f"{every['arm'].iat[0]} leads, {percent(float(every['accuracy'].to_numpy(dtype=float)[0]))}"
-    if rows.empty:
-        has_joules = data in blocks.index and bool(blocks.loc[data]["energy_gross_j"].notna().any())
-        return head + ("energy only, no accuracy" if has_joules else "no result")
-    contested = rows[rows["winner_second"].notna()]
-    rows = rows if contested.empty else contested  # a block that was alone at a size has not won there
-    if contested.empty and len(rows) > 1:
-        return head + "one block a train size, nothing to compare"
-    return head + (_one_size(data, rows.iloc[0], blocks) if len(rows) == 1 else _many_sizes(rows))
+def by_shift(analysis: Analysis) -> list[list[Answer]]:
+    """The answers of each data label, one per train size: the largest with a result first, then in their order."""
+    found: dict[str, list[Answer]] = {}
+    for answer in analysis.answers:
+        found.setdefault(answer.data, []).append(answer)
+    for answers in found.values():
+        main = max(answers, key=lambda one: (one.kind not in ("empty", "energy"), one.kind != "empty", size(one)))
+        answers.sort(key=lambda one: one is not main)
+    return list(found.values())
 
 
-def _one_size(data: str, row: pd.Series, blocks: pd.DataFrame) -> str:
-    def accuracy(arm: str) -> float:
-        return float(blocks["accuracy"].get((data, row["train_size"], arm), math.nan))
-
-    winner, target = row["winner_winner"], row["target"]
-    if missing(row["winner_second"]):
-        return f"{winner} alone, {percent(accuracy(winner))}"
-    # 'wins clearly' is kept for a paired difference to the second that is sure among all cases of the report
-    verb = {True: "wins clearly", False: "leads, not clearly"}.get(row["winner_clear"], "leads")
-    best = tied(row["winner_winner"], row["winner_tied"])
-    text = f"{winner} {verb}" if len(best) == 1 else f"{row['winner_tied']} tie"
-    text += f", {percent(accuracy(winner))}"
-    if target and target not in best and not missing(accuracy(target)):
-        text += f", not the target {target} ({percent(accuracy(target))})"
-    if not missing(accuracy(AVERAGE)):
-        text += f" vs {AVERAGE} {percent(accuracy(AVERAGE))}"
-    if missing(row["gain"]):
-        return text
-    text = f"{text}, gain {points(row['gain'])} {interval(row['gain_lo'], row['gain_hi'])}".strip() + " points"
-    if missing(row["gain_n"]):
-        return text
-    return f"{text} over {count(row['gain_n'], 'seed')}" if row["gain_n"] > 1 else f"{text} (n=1, no interval)"
+def shift_sentence(answers: Sequence[Answer]) -> str:
+    """Answer for one shift: the verdict at the first of its train sizes, the figures behind it, and the other sizes."""
+    main = answers[0]
+    place = f" at {_size(main)}" if len(answers) > 1 else ""
+    parts = [verdict(main), figures_text(main), other_sizes(answers)]
+    head = f"{main.data} ({main.level}){place}" if main.level else f"{main.data}{place}"
+    return f"{head}: {'. '.join(part for part in parts if part)}."
 
 
-def _many_sizes(rows: pd.DataFrame) -> str:
-    alone, n = rows[rows["winner_tied"] == ""], len(rows)
-    if alone.empty:
-        pairs = rows["winner_tied"].unique()
-        return f"{pairs[0] if len(pairs) == 1 else 'the best blocks'} tie at all {n} train sizes{_gains(rows)}"
-    ahead = alone["winner_winner"].value_counts()
-    winner, times = str(ahead.index[0]), int(ahead.iloc[0])
-    where = f"at all {n} train sizes" if times == n else f"at {times} of {n} train sizes"
-    clear = sum(value is True for value in alone.loc[alone["winner_winner"] == winner, "winner_clear"])
-    text = f"{winner} wins clearly {where}" if clear == times else f"{winner} leads {where}"
-    if 0 < clear < times:
-        text += f", clearly at {clear}"
-    if len(alone) < n:
-        text += f", a tie at {n - len(alone)}"
-    target = str(rows["target"].iat[0])
-    if target and winner != target:
-        text += f", not the target {target}"
-    return text + _gains(rows)
+def other_sizes(answers: Sequence[Answer]) -> str:
+    """What the train sizes after the first say: 'The same at 10 %; fc alone leads at 20 %'; '' where there is one."""
+    main, *others = answers
+    groups: dict[str, list[str]] = {}
+    for answer in others:
+        said = _short(answer)
+        groups.setdefault("the same" if said == _short(main) else said, []).append(_size(answer))
+    text = "; ".join(f"{said} at {_listed(sizes)}" for said, sizes in groups.items())
+    return text[:1].upper() + text[1:] if text.startswith("the same") else text
 
 
-def _gains(rows: pd.DataFrame) -> str:
-    gain = rows["gain"].dropna()
-    if gain.empty:
+def verdict(answer: Answer) -> str:
+    """What an answer says, in a clause: 'fc alone is clearly better than tuning everything, for 55 % fewer joules'."""
+    return _VERDICTS[answer.kind](answer)
+
+
+def _harm(answer: Answer) -> str:
+    if answer.clear:
+        return "tuning clearly harms: leave the model as it is"
+    return f"tuning harms: untuned leads the best arm, {_by_name(answer.second)}, {_lead(answer)}"
+
+
+def _full(answer: Answer) -> str:
+    blocks = [option for option in answer.options if option.role == "single" and option.accuracy is not None]
+    other = "any single block" if len(blocks) > 1 else _name(answer.single)
+    return f"{_better('tuning everything', other, answer)}{_price(answer.full, answer.single)}"
+
+
+def _single(answer: Answer) -> str:
+    return f"{_better(_name(answer.single), 'tuning everything', answer)}{_price(answer.single, answer.full)}"
+
+
+def _other(answer: Answer) -> str:
+    if answer.tied:
+        return f"{_listed([_name(answer.leader), *answer.tied])} tie, ahead of the others"
+    return _better(_name(answer.leader), "any other arm" if answer.clear else _by_name(answer.second), answer)
+
+
+def _without_whole(answer: Answer) -> str:
+    """Verdict where one block, or the full fine-tuning, has no result to be compared with."""
+    leader = answer.leader
+    tuned = [option for option in answer.options if option.accuracy is not None and option is not answer.untuned]
+    if len(tuned) == 1:
+        if answer.untuned is None:
+            return f"{_name(leader)} is the only arm, nothing to compare"
+        return f"{_better(_name(leader), 'untuned', answer)}; no other arm to compare"
+    lacks = "no result of tuning everything" if answer.full else "everything was not tuned"
+    if leader is not None and leader.role == "full":
+        lacks = "no single block with a result"
+    if answer.tied:
+        return f"{_listed([leader.arm if leader else '', *answer.tied])} tie; {lacks}"
+    return f"{_better(_name(leader), 'the other arms' if answer.clear else _by_name(answer.second), answer)}; {lacks}"
+
+
+_VERDICTS: dict[str, Callable[[Answer], str]] = {
+    "empty": lambda _: "no result",
+    "energy": lambda _: "energy only, no accuracy",
+    "harm": _harm,
+    "no help": lambda _: "nothing helps: no arm is better than untuned",
+    "unsure": lambda answer: f"not shown to help: {_name(answer.leader)} leads untuned {_lead(answer)}",
+    "full": _full,
+    "single": _single,
+    "tie": lambda answer: (
+        f"{_name(answer.single)} and tuning everything tie{_price(answer.single, answer.full, 'one block takes ')}"
+    ),
+    "other": _other,
+    "only": _without_whole,
+}
+"""Makes the verdict of each kind of answer."""
+
+
+def figures_text(answer: Answer) -> str:
+    """Accuracy and joules of the arms of an answer that decide: 'fc alone: 97 % for 3.3 J; ...; untuned: 12 %'."""
+    shown = [answer.leader, answer.single, answer.full, answer.untuned]
+    if answer.leader is not None and answer.leader.role in PLAIN:
+        shown = shown[1:]
+    options = {option.arm: option for option in shown if option is not None}
+    return "; ".join(_figures(option, answer) for option in options.values())
+
+
+def _figures(option: Option, answer: Answer) -> str:
+    tied = f" (tied with {_listed(answer.tied)})" if answer.tied and option is answer.single != answer.leader else ""
+    return f"{_name(option)}{tied}: {option_text(option)}"
+
+
+def option_text(option: Option) -> str:
+    """Accuracy and joules of one arm: '97.5 % for 2.4 J'."""
+    energy = "" if option.joules is None else joules(option.joules)
+    if option.accuracy is None:
+        return energy or "no result"
+    return f"{percent(option.accuracy)} for {energy}" if energy else percent(option.accuracy)
+
+
+def _better(name: str, other: str, answer: Answer) -> str:
+    if answer.clear:
+        return f"{name} is clearly better than {other}"
+    return f"{name} leads {other if other != 'any single block' else 'the best single block'} {_lead(answer)}"
+
+
+def _lead(answer: Answer) -> str:
+    """'by 8.2 points [3.9, 12.5]', and what keeps it from being sure."""
+    by = f"by {points(answer.lead).removeprefix('+')} points"
+    if answer.seeds == 1:
+        return f"{by} (one seed, no interval)"
+    if missing(answer.lead_lo) or not answer.seeds:
+        return by
+    by += f" {interval(answer.lead_lo, answer.lead_hi)}"
+    return by if (answer.lead_lo or 0.0) > 0 else f"{by}, not clearly"
+
+
+def _price(first: Option | None, second: Option | None, verb: str = "for ") -> str:
+    """', for 55 % fewer joules', of the first option against the second; '' where either is not known."""
+    if first is None or second is None or not first.joules or not second.joules:
         return ""
-    text = f", gain {points(gain.min())} to {points(gain.max())} points"
-    if rows["gain_n"].isna().all():
-        return text
-    return f"{text} over {repetitions(rows['gain_n'], 'seed').removeprefix('n = ')}"
+    ratio = first.joules / second.joules
+    if abs(ratio - 1) < 0.005:
+        return f", {verb}the same joules"
+    if ratio >= 2:
+        return f", {verb}{ratio:.2g} times the joules"
+    return f", {verb}{100 * abs(1 - ratio):.0f} % {'fewer' if ratio < 1 else 'more'} joules"
+
+
+def _name(option: Option | None) -> str:
+    return "" if option is None else _by_name(option.arm, option.role)
+
+
+def _by_name(arm: str | None, role: str = "") -> str:
+    """Name of an arm in a sentence."""
+    if role == UNTUNED or arm in (NONE, None):
+        return UNTUNED
+    return "tuning everything" if role == "full" or arm == "full" else f"{arm} alone" if role == "single" else str(arm)
+
+
+def _short(answer: Answer) -> str:
+    """The verdict of a further train size: which arm, without figures."""
+    single = _name(answer.single)
+    return {
+        "empty": "no result",
+        "energy": "energy only",
+        "harm": "tuning harms",
+        "no help": "nothing helps",
+        "unsure": "not shown to help",
+        "full": "tuning everything leads",
+        "single": f"{single} leads",
+        "tie": f"{single} and tuning everything tie",
+        "other": f"{_name(answer.leader)} leads",
+        "only": f"{_name(answer.leader)} leads",
+    }[answer.kind]
+
+
+def _size(answer: Answer) -> str:
+    return size_label(answer.train_size, answer.n_train)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def headline_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:
@@ -117,31 +228,64 @@ def headline_sentences(analysis: Analysis, *, published: bool = False) -> list[s
 
 def _headline(analysis: Analysis, head: Headlines, *, published: bool) -> list[str]:
     digits = 2 if published else 1
-    if (analysis.blocks["role"] == "method").any() and not (analysis.blocks["role"] == "single").any():
+    singles = analysis.blocks.loc[analysis.blocks["role"] == "single", "arm"].nunique()
+    if not singles:
         return []  # nothing here is about blocks
-    if head.gain.mean is None:
-        gain = f"No accuracy gain: it needs the target block and {AVERAGE}, so every single block of one seed."
-    else:
-        more = estimate_points(head.gain, digits).removeprefix("+")
-        side = "more" if head.gain.mean >= 0 else "of a difference in"
-        gain = (
-            f"Tuning the target block gives {more} {side} accuracy than {AVERAGE}, over "
-            f"{count(head.gain_groups, 'case')} of shift and train size ({_basis(head.gain, 'seed', published)})."
+    made = []
+    if head.gain.mean is not None:
+        side = "more accurate" if head.gain.mean >= 0 else "less accurate"
+        more = estimate_points(_positive(head.gain), digits).removeprefix("+")
+        made.append(
+            f"The paper's gain: the target block is {more} {side} than {AVERAGE}, the mean of the "
+            f"single blocks, on average over {_cases(head.gain_groups, head.gain_range, digits, points)} "
+            f"({_basis(head.gain, 'seed', published)})."
         )
+    elif singles > 1 and (analysis.shifts["level"] != "").any():
+        made.append(f"No gain in the paper's sense: it needs the target block and {AVERAGE}, so every block of a seed.")
+    relative = "" if published else "; a ratio, so the meter's gain is not in it"
     if head.saving_average.mean is not None:
-        saving = (
-            f"Tuning one block instead of the whole model saves {estimate_percent(head.saving_average, digits)} of "
-            "the energy on average over the blocks"
-        )
+        target = ""
         if head.saving_target.mean is not None:
-            saving += f", and {estimate_percent(head.saving_target, digits)} with the target block"
-        basis = _basis(head.saving_average, "seed", published)
-        relative = "" if published else "; a ratio, so the meter's gain is not in it"
-        return [gain, f"{saving}; gross, over {count(head.saving_groups, 'case')} ({basis}{relative})."]
-    if analysis.quality.has_joules:
-        why = "it needs joules of `full` and of every single block in the same seed and repeat"
-        return [gain, f"No energy-saving rate: {why}."]
-    return [gain]
+            target = f", and the target block {_saved(head.saving_target, digits)}"
+        made.append(
+            f"The paper's saving: one block takes {_saved(head.saving_average, digits)} than tuning everything on "
+            f"average over the blocks{target}; gross, over "
+            f"{_cases(head.saving_groups, head.saving_range, digits, percent)} "
+            f"({_basis(head.saving_average, 'seed', published)}{relative})."
+        )
+    elif head.saving_blocks:
+        each = [f"{arm} takes {_saved(one, digits)}" for arm, one in head.saving_blocks[:MAX_BLOCKS]]
+        first = head.saving_blocks[0][1]
+        made.append(
+            f"Against tuning everything, {_listed(each)}; gross ({_basis(first, 'seed', published)}{relative})."
+        )
+    elif analysis.quality.has_joules and (analysis.blocks["role"] == "full").any():
+        made.append("No energy-saving rate: no block has joules in the same seed and repeat as `full`.")
+    return made
+
+
+MAX_BLOCKS = 6
+"""Blocks whose savings one sentence lists."""
+
+
+def _positive(estimate: Estimate) -> Estimate:
+    """An estimate, or its opposite where it is negative; a word then says the direction."""
+    if estimate.mean is None or estimate.mean >= 0:
+        return estimate
+    lo, hi = (None if end is None else -end for end in (estimate.hi, estimate.lo))
+    return replace(estimate, mean=-estimate.mean, lo=lo, hi=hi)
+
+
+def _saved(saving: Estimate, digits: int) -> str:
+    """'41.6 % [40.2, 43.0] less energy'; a negative rate as more energy."""
+    side = "less" if (saving.mean or 0.0) >= 0 else "more"
+    return f"{estimate_percent(_positive(saving), digits)} {side} energy"
+
+
+def _cases(n: int, ends: tuple[float, float] | None, digits: int, show: Callable[[float, int], str]) -> str:
+    """'9 cases of shift and train size, which range from +0.7 to +64.0'."""
+    text = f"{count(n, 'case')} of shift and train size"
+    return f"{text}, from {show(ends[0], digits)} to {show(ends[1], digits)}" if ends and n > 1 else text
 
 
 def _basis(estimate: Estimate, noun: str, published: bool) -> str:
@@ -154,7 +298,7 @@ def _basis(estimate: Estimate, noun: str, published: bool) -> str:
         if estimate.one_seed
         else count(estimate.n, noun)
     )
-    return f"95 % interval over {over}, {count(estimate.degrees or 0, 'degree')} of freedom"
+    return f"95 % interval of this mean over {over}, {count(estimate.degrees or 0, 'degree')} of freedom"
 
 
 def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:

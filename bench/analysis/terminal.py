@@ -14,7 +14,7 @@ from bench.analysis.findings import Analysis, analyse, arm_order
 from bench.analysis.front import front_sentences, has_methods, of_case, oracles
 from bench.analysis.tables import costed
 from bench.analysis.variants import share_sentences, sides, variant_order
-from bench.read.results import GROUP, Results
+from bench.read.results import GROUP, UNTUNED, Results
 
 MAX_ROWS = 24
 """Shifts x train sizes shown; the report has them all."""
@@ -39,11 +39,11 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
         analysis: of the same results, if it is there already.
     """
     analysis = analysis or analyse(results)
-    blocks = analysis.blocks
-    arms = arm_order(blocks)
+    arms = arm_order(analysis.blocks)
+    many = len([arm for arm in arms if arm != UNTUNED]) > ARMS_PER_TABLE
+    arms = [arm for arm in arms if many or arm != UNTUNED]  # else it stands below the label
     more_arms = len(arms) - MAX_ARMS
     arms = arms[:MAX_ARMS]
-    many = len(arms) > ARMS_PER_TABLE
     parts: list[Table | Text] = _by_arm(analysis, arms) if many else [_table(analysis, arms)]
     parts.append(Text(_legend(results, analysis, many=many), style="dim"))
     for number, noun in ((len(analysis.shifts) - MAX_ROWS, "rows"), (more_arms, "arms")):
@@ -104,17 +104,26 @@ def _table(analysis: Analysis, arms: list[str]) -> Table:
     blocks = analysis.blocks.merge(rows[GROUP], on=GROUP)
     unit = wording.joule_unit(blocks["energy_gross_j"].median())
     indexed = {(row["data"], row["train_size"], row["arm"]): row for row in blocks.to_dict("records")}
+    whole = {(row["data"], row["train_size"]): row for row in indexed.values() if row["role"] == "full"}
     for shift in rows.to_dict("records"):
         size = wording.size_label(shift["train_size"], shift["n_train"])
-        label = Text(f"{shift['data']}\n{shift['level'] + ', ' if shift['level'] else ''}{size}")
+        key = (shift["data"], shift["train_size"])
+        untuned, full = indexed.get((*key, UNTUNED)), whole.get(key)
+        below = f"\nuntuned {wording.percent(untuned['accuracy'])}" if untuned else ""
+        label = Text(f"{shift['data']}\n{shift['level'] + ', ' if shift['level'] else ''}{size}{below}")
         label.stylize("bold", 0, len(shift["data"]))
-        cells = [_cell(indexed.get((shift["data"], shift["train_size"], arm)), shift, unit) for arm in arms]
+        cells = [_cell(indexed.get((*key, arm)), shift, unit, full) for arm in arms]
         table.add_row(label, *cells, end_section=True)
     return table
 
 
-def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tuple[float, str]) -> Text:
-    """Text of one entry: accuracy, joules and saving, one below the other, those that there are."""
+def _cell(
+    row: dict[Hashable, Any] | None,
+    shift: dict[Hashable, Any],
+    unit: tuple[float, str],
+    full: dict[Hashable, Any] | None,
+) -> Text:
+    """Text of one entry: accuracy, joules and these against full's, one below the other, those that there are."""
     if row is None:
         return Text(f"{wording.MISSING}{_PAD}", style="dim")
     text = Text()
@@ -129,8 +138,8 @@ def _cell(row: dict[Hashable, Any] | None, shift: dict[Hashable, Any], unit: tup
             wording.joules(row["energy_gross_j"], unit), style="bold" if row["arm"] in _best(shift, "frugal") else ""
         )
         text.append(_PAD)
-    if not wording.missing(row["saving_gross"]):
-        change = wording.points(-row["saving_gross"], 0)
+    if full is not None and row is not full and full["energy_gross_j"] > 0 and row["energy_gross_j"] > 0:
+        change = wording.points(row["energy_gross_j"] / full["energy_gross_j"] - 1, 0)
         text.append(f"\n{change} %{_PAD}", style="dim")
     if not text:
         lost = row["role"] != "average" and not row["ok"]
@@ -204,4 +213,6 @@ def _legend(results: Results, analysis: Analysis, *, many: bool) -> str:
     if analysis.quality.has_joules:
         text += f"\njoules: gross, of {costed(results)}; {analysis.quality.energy}"
         text += "; last line: against full" if analysis.blocks["saving_gross"].notna().any() and not many else ""
+    if any(answer.clear for answer in analysis.answers):
+        text += f"\n{sentences.CLEARLY}"
     return text

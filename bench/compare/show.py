@@ -40,7 +40,10 @@ _VERBS = {
 
 
 def summary_sentence(comparison: Comparison) -> str:
-    """'3 of 45 conditions are worse, 1 better, 30 the same, 11 not enough data.'"""
+    """'45 conditions; accuracy: 45 the same; joules: 3 worse, 42 not enough data.'; of one measure a sentence."""
+    if len(comparison.measures) > 1:
+        each = "; ".join(measure_sentence(comparison, measure) for measure in comparison.measures)
+        return f"{count(len(comparison.conditions), 'condition')}; {each}."
     counts = comparison.counts()
     total = sum(counts.values())
     (first, n), *rest = counts.items()
@@ -125,8 +128,6 @@ def terminal(comparison: Comparison, *, only_changed: bool = False) -> Group:
         Text(summary_sentence(comparison), style="bold"),
         Text(f"RUN {comparison.run} against BASE {comparison.base}", style="dim"),
     ]
-    if len(comparison.measures) > 1:
-        parts.append(Text("; ".join(measure_sentence(comparison, m) for m in comparison.measures), style="dim"))
     parts += [Text(sentence) for sentence in comparison.headlines]
     parts += [Text(warning, style="yellow") for warning in comparison.warnings]
     if len(listed) or not only_changed:

@@ -104,8 +104,8 @@ def make_frame(rows: Sequence[tuple[Any, ...]], run: str, names: Sequence[str] =
     chosen = ~frame["method"].isin(NAMED_METHODS)
     frame["arm"] = frame["arm"].fillna(frame["blocks"].where(~chosen, frame["method"]))
     printed = (frame["blocks"] == published.PRINTED_AVERAGE) & (run == PUBLISHED)
-    average = published.AVERAGE
-    frame["arm"] = frame["arm"].mask(frame["arm"] == average, f"{average} (an arm)")  # it is no mean of blocks
+    for kept in (published.AVERAGE, published.UNTUNED):  # names of rows that the analysis makes
+        frame["arm"] = frame["arm"].mask(frame["arm"] == kept, f"{kept} (an arm)")
     if frame["options"].notna().any():
         _tell_options_apart(frame)
     frame["role"] = np.select(

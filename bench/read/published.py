@@ -20,6 +20,7 @@ NOTES = (
 """What a reader of these tables must know."""
 
 AVERAGE = "Block Avg"
+UNTUNED = "untuned"
 """Arm under which the mean of the single blocks stands."""
 
 PRINTED_AVERAGE = "block_avg"

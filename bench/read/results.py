@@ -33,6 +33,12 @@ MAX_VARIANTS = 10_000
 AVERAGE = published.AVERAGE
 """Arm under which the mean of the single blocks stands."""
 
+UNTUNED = published.UNTUNED
+"""Arm, and role, under which the source model as it is stands, where no arm `none` gives its accuracy."""
+
+NONE = "none"
+"""Arm that leaves the source model as it is. It has joules only where inference is measured too."""
+
 
 @dataclass(frozen=True)
 class Results:

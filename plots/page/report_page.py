@@ -20,7 +20,7 @@ from bench.analysis.front import front_sentences
 from bench.analysis.tables import Grid
 from bench.compare import Comparison
 from bench.compare.notes import place
-from bench.compare.show import figure, legend, measure_sentence, summary_sentence
+from bench.compare.show import figure, legend, summary_sentence
 from bench.compare.verdict import AGREES, BETTER, DIFFERS, NOT_ENOUGH, SAME, WORSE, Measure
 from bench.errors import RequestError
 from bench.suite.battery import BatterySpec
@@ -157,13 +157,11 @@ def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
 
 def _comparison(number: int, comparison: Comparison) -> Section:
     """Show a comparison; `number` counts them on the page from 1."""
-    measures = [measure_sentence(comparison, measure) for measure in comparison.measures]
     label = f"Conditions of {comparison.run} against {comparison.base}"
     base = "the published tables" if comparison.base == "paper" else comparison.base
     view = {
         "name": f"comparison-{number}",
         "sentence": summary_sentence(comparison),
-        "measures": [f"{sentence[0].upper()}{sentence[1:]}." for sentence in measures],
         "headlines": comparison.headlines,
         "warnings": comparison.warnings,
         "table": table_data(label, _compared(comparison)),

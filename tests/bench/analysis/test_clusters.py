@@ -165,7 +165,7 @@ def test_what_an_interval_is_of_is_said_with_it() -> None:
         "absolute, so gain (standard uncertainty 5 %), zero and idle baseline of the meter are in it" in notes["energy"]
     )
     assert "a ratio, so the meter's gain is not in the interval" in notes["energy_saving"]
-    assert "95 % interval over 3 seeds, 2 degrees of freedom" in headline_sentences(analysis)[1]
+    assert "95 % interval of this mean over 3 seeds, 2 degrees of freedom" in headline_sentences(analysis)[1]
     one = [
         line(name, 0, joules + n, repeat=n)
         for name, joules in (("block1", 60.0), ("fc", 30.0), ("full", 100.0))
@@ -177,7 +177,7 @@ def test_what_an_interval_is_of_is_said_with_it() -> None:
     assert "over 3 repeats of one seed, for that seed only" in headline_sentences(analyse(results))[1]
 
 
-# -- ties and what is clear ----------------------------------------------------------------------------
+# -- ties -----------------------------------------------------------------------------------------------
 
 
 def test_a_tie_is_called_a_tie() -> None:
@@ -186,47 +186,10 @@ def test_a_tie_is_called_a_tie() -> None:
         for name, value in (("block1", 0.9), ("fc", 0.9), ("block2", 0.4))
         for seed in range(3)
     ]
-    assert shift_sentences(analyse(from_records(tie)))[0].startswith(
-        "d (input): block1 and fc tie, 90.0 % vs Block Avg"
-    )
+    analysis = analyse(from_records(tie))
+    assert analysis.shifts["winner_tied"].tolist() == ["block1 and fc"]
+    assert "block1 and fc tie" in shift_sentences(analysis)[0]
     two = [*tie, *(one | {"train_size": 0.2} for one in tie)]
-    assert shift_sentences(analyse(from_records(two)))[0].startswith(
-        "d (input): block1 and fc tie at all 2 train sizes"
-    )
-    two[-1] |= {"accuracy_after": 0.1}
+    assert "block1 and fc tie" in shift_sentences(analyse(from_records(two)))[0]
     led = [one | {"accuracy_after": 0.95} if one["train_size"] == 0.2 and one["blocks"] == "fc" else one for one in two]
-    said = shift_sentences(analyse(from_records(led)))[0]
-    assert (
-        "fc wins clearly at 1 of 2 train sizes, a tie at 1" in said
-        or "fc leads at 1 of 2 train sizes, a tie at 1" in said
-    )
-    assert analyse(from_records(tie)).shifts["winner_clear"].tolist() == [False]
-
-
-@pytest.mark.parametrize(("images", "clear"), [(1, False), (30, True)])
-def test_one_image_more_in_each_seed_is_not_clear(images: int, clear: bool) -> None:
-    records = [
-        line(name, seed, accuracy=(70 + seed + more) / 100, n_test=100)
-        for name, more in (("block1", images), ("fc", 0))
-        for seed in range(5)
-    ]
-    assert analyse(from_records(records)).shifts.loc[0, "winner_clear"] is clear
-
-
-def test_clearly_counts_the_cases_of_the_report() -> None:
-    rng = np.random.default_rng(0)
-    case = [
-        line(name, seed, accuracy=0.5 + more + 0.01 * float(rng.normal()))
-        for name, more in (("block1", 0.02), ("fc", 0.0))
-        for seed in range(5)
-    ]
-    alone = analyse(from_records(case)).shifts.iloc[0]
-    assert 0.05 / 41 < alone["winner_p"] < 0.05
-    assert alone["winner_clear"] is True
-    still = [
-        line(name, seed, accuracy=0.5 + 0.01 * float(rng.normal()), data=f"x{n}", cell_id=f"x{n}/{name}/s={seed}")
-        for n in range(40) for name in ("block1", "fc") for seed in range(5)
-    ]  # fmt: skip
-    among = analyse(from_records([*case, *still])).shifts.iloc[0]
-    assert among["winner_p"] == pytest.approx(alone["winner_p"])
-    assert among["winner_clear"] is False
+    assert "fc alone is clearly better" in shift_sentences(analyse(from_records(led)))[0]

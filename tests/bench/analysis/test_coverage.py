@@ -303,7 +303,7 @@ def reports_that_say_clearly(rng: np.random.Generator, reports: int, seeds: int,
     for _ in range(reports):
         accuracy = np.round(images * (0.7 + rng.normal(0, spread, len(made.records)))) / images
         one = dataclasses.replace(made, records=made.records.assign(accuracy_after=accuracy))
-        said += any(value is True for value in analyse(one).shifts["winner_clear"])
+        said += any(answer.clear for answer in analyse(one).answers)
     return said / reports
 
 

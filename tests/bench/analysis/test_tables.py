@@ -83,14 +83,26 @@ def shown(records: list[dict[str, Any]], width: int = 80) -> str:
 
 def test_accuracy_grid_in_the_papers_form() -> None:
     grid = made(lines())["accuracy"]
-    assert grid.header == ("Data", "Level", "Train size", "block1", "block2", "fc", "Block Avg", "full", "Gain")
+    assert grid.header == (
+        "Data",
+        "Level",
+        "Train size",
+        "untuned",
+        "block1",
+        "block2",
+        "fc",
+        "Block Avg",
+        "full",
+        "Gain",
+    )
     row = grid.rows[0]
     # mean of 0.90 and 0.91; half of the interval: 12.706 * 0.00707 / sqrt(2) = 0.0635
     assert [entry.text for entry in row[:3]] == ["digits-flip", "output", "10 %"]
-    assert (row[5].text, row[5].best, row[5].target) == ("90.5 ± 6.4", True, True)
-    assert [entry.best for entry in row] == [index == 5 for index in range(9)]  # full is higher, and no single block
-    assert row[6].text == "50.5 ± 6.4"
-    assert row[8].text == "+40.0 [40.0, 40.0]"
+    assert row[3].text == "10.0 ± 0.0"
+    assert (row[6].text, row[6].best, row[6].target) == ("90.5 ± 6.4", True, True)
+    assert [entry.best for entry in row] == [index == 6 for index in range(10)]  # full is higher, and no single block
+    assert row[7].text == "50.5 ± 6.4"
+    assert row[9].text == "+40.0 [40.0, 40.0]"
 
 
 def test_saving_and_joule_grids_name_source_kind_and_grade() -> None:
@@ -137,11 +149,11 @@ def test_latex_escapes_what_a_user_may_write() -> None:
     text = to_latex(made(lines(data="my_data & 100%"))["accuracy"])
     assert r"my\_data \& 100\%" in text
     assert "my_data" not in text
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllrrrrrr}"):
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllrrrrrrr}"):
         assert rule in text
     assert r"\textbf{90.5 $\pm$ 6.4}$^\dagger$" in text
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
-    assert body.replace(r"\&", "").count("&") == 8
+    assert body.replace(r"\&", "").count("&") == 9
 
 
 def test_markdown_escapes_pipes_and_html() -> None:
@@ -175,8 +187,10 @@ def test_terminal_table_fits(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "90.5 %†" in text  # the target
     assert "\N{MINUS SIGN}70 %" in text  # its joules against full
+    assert "untuned 10.0 %" in text
     sentence = (
-        "digits-flip (output): fc wins clearly, 90.5 % vs Block Avg 50.5 %, gain +40.0 [40.0, 40.0] points over 2 seeds"
+        "digits-flip (output): tuning everything is clearly better than any single block, for 3.3 times the joules. "
+        "fc alone: 90.5 % for 31.5 J; tuning everything: 95.5 % for 105 J; untuned: 10.0 %."
     )
     assert sentence in " ".join(text.split())
 
@@ -187,7 +201,7 @@ def test_terminal_table_with_failures_and_many_rows() -> None:
     text = shown(records)
     assert "failed" in text
     assert "and 6 more rows in the report" in text
-    assert "(n=1, no interval)" in " ".join(text.split())
+    assert "(one seed, no interval)" in " ".join(text.split())
     assert "1 repeat failed; in no average." in text
 
 
@@ -197,14 +211,14 @@ def test_rich_markup_in_a_label_is_only_text() -> None:
 
 def test_sentences_over_several_sizes_and_a_target_that_loses() -> None:
     records = [entry for size in (0.1, 0.2) for entry in lines(size=size)]
-    assert shift_sentences(analyse(from_records(records))) == [
-        "digits-flip (output): fc wins clearly at all 2 train sizes, gain +40.0 to +40.0 points over 2 seeds"
+    analysis = analyse(from_records(records))
+    assert shift_sentences(analysis) == [
+        "digits-flip (output) at 20 %: tuning everything is clearly better than any single block, for 3.3 times the "
+        "joules. fc alone: 90.5 % for 31.5 J; tuning everything: 95.5 % for 105 J; untuned: 10.0 %. The same at 10 %."
     ]
-    wrong = [entry | {"level": "input"} for entry in lines(1)]
-    assert shift_sentences(analyse(from_records(wrong))) == [
-        "digits-flip (input): fc leads, 90.0 %, not the target block1 (20.0 %) vs Block Avg 50.0 %, "
-        "gain \N{MINUS SIGN}30.0 points (n=1, no interval)"
-    ]
+    assert "from +40.0 to +40.0" in headline_sentences(analysis)[0]
+    wrong = analyse(from_records([entry | {"level": "input"} for entry in lines(1)]))
+    assert "the target block is 30.0 points less accurate than Block Avg" in headline_sentences(wrong)[0]
 
 
 def test_headlines_of_the_paper_in_words() -> None:
@@ -332,7 +346,7 @@ def test_a_table_is_bounded_and_says_what_is_left_out(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tables, "MAX_ARMS", 2)
     grid = made([entry for n in range(5) for entry in lines(1, data=f"d{n}")])["accuracy"]
     assert len(grid.rows) == 3
-    assert "2 more rows and 3 more arms: see summary.csv" in grid.note
+    assert "2 more rows and 4 more arms: see summary.csv" in grid.note
 
 
 def test_a_sentence_describes_a_few_sources_only() -> None:

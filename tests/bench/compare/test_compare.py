@@ -191,7 +191,7 @@ def test_a_run_against_itself_is_the_same() -> None:
     side = results(*(line(b, 0.5, 9.0, seed=s, repeat=r) for b in ("fc", "full") for s in range(3) for r in range(2)))
     comparison = compare(side, side)
     assert comparison.counts() == {"same": 2}
-    assert show.summary_sentence(comparison) == "All 2 conditions are the same."
+    assert show.summary_sentence(comparison) == "2 conditions; accuracy: 2 the same; joules: 2 the same."
 
 
 def test_a_margin_is_never_below_what_can_be_seen() -> None:
@@ -555,7 +555,7 @@ def test_exit_status(pair: tuple[Path, Path]) -> None:
 def test_what_the_command_prints_and_writes(pair: tuple[Path, Path], tmp_path: Path) -> None:
     result = jouletune("compare", *pair, "--out", tmp_path / "out")
     lines = result.stdout.splitlines()
-    assert lines[0] == "The only condition in common is worse."
+    assert lines[0] == "1 condition; accuracy: 1 the same; joules: 1 worse."
     assert "RUN new against BASE old" in lines[1]
     assert max(map(len, lines[:-1])) <= show.WIDTH
     assert "+10.0 [9.9, 10.2]" in result.stdout
@@ -874,7 +874,7 @@ def test_other_data_have_nothing_in_common_with_the_paper() -> None:
 def test_paper_through_the_command() -> None:
     result = jouletune("compare", "paper", "paper", "--fail-on", "accuracy:1")
     assert result.return_value == 0
-    assert result.stdout.startswith("All 64 conditions agree.\n")
+    assert result.stdout.startswith("64 conditions; accuracy: 54 agree, 10 not published; energy saving: 10 agree")
 
 
 def test_load_run_takes_the_word_paper() -> None:
