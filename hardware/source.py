@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -199,6 +200,10 @@ class Source:
         """The readings of the second path since the last call, oldest first; the latest one, if only that is kept."""
         count = self.own_counter()
         return [] if count is None else [count]
+
+    def users(self) -> Collection[int]:
+        """Ids of the processes that use what this source measures, as far as its driver says; () if it does not."""
+        return ()
 
     def mark(self, t_mono_s: float, *, working: bool) -> None:
         """Take note that the work begins or has ended. Only the simulation needs to know."""

@@ -144,6 +144,14 @@ def tree_cpu_s() -> float | None:
     return total_s
 
 
+def tree() -> set[int]:
+    """Ids of this process and of all that it has started and that still run."""
+    import psutil
+
+    me = psutil.Process()
+    return {me.pid, *(child.pid for child in me.children(recursive=True))}
+
+
 def ticks_per_s() -> float:
     """Clock ticks in a second of `cpu_times`."""
     return float(os.sysconf("SC_CLK_TCK")) if hasattr(os, "sysconf") else 100.0

@@ -5,8 +5,8 @@ side may have gone on inside, at most all the time. And the processor time of th
 process and of all that it has started, is somebody else's; it costs at most about twice what a second of the work's own
 processor time did here.
 
-A load that begins and ends inside the work and uses no processor, e.g. of a disk, radio or graphics processor, is seen
-by neither.
+A load that begins and ends inside the work and uses no processor, e.g. of a disk or radio, is seen by neither. Of a
+graphics card its driver says which processes compute on it, not what each costs.
 """
 
 from __future__ import annotations
@@ -128,13 +128,19 @@ def others_of(
         idle_power_u_w=idle.u_power_w or 0.0,
     )
     flags = []
+    if seen.other_users:
+        flags.append("other_load")
     if beside.above_w > allowed_w + (beside.sure_w if info.kind == "counter" else 0.0):
         flags.append("busy_guard")
         if beside.above_w > NOT_QUIET * step_w:
             raise UnusableError("not_quiet", f"{beside.above_w:.2f} W off idle in the quiet around the work")
-    inside_j = beside.above_w * band.work_s if flags or beside.above_w > beside.sure_w else 0.0
+    inside_j = beside.above_w * band.work_s if "busy_guard" in flags or beside.above_w > beside.sure_w else 0.0
     looked = [side for side, was in zip(("before", "after"), beside.seen, strict=True) if was]
     basis = f"power off idle {' and '.join(looked)} the work" if looked else "no quiet long enough to look at"
+    if seen.other_users:
+        basis += (
+            f"; processes {', '.join(map(str, sorted(seen.other_users)))} also used what is measured, at unknown cost"
+        )
     # in a short baseline the share of other programs is that of chance
     if seen.load is None or info.scope == "gpu" or idle.duration_s < 0.999 * MIN_IDLE_S:
         return Others(
@@ -146,7 +152,7 @@ def others_of(
         raise UnusableError(
             "foreign_load", f"other programs used {foreign_s:.1f} s of processor time, the work {seen.load.own_s:.1f} s"
         )
-    if other_j > 0 and foreign_s > MARKED_CORES * seen.load.span_s:
+    if other_j > 0 and foreign_s > MARKED_CORES * seen.load.span_s and not seen.other_users:
         flags.append("other_load")
     return Others(
         leak_j=beside.joules,

@@ -17,7 +17,7 @@ from hardware.source import SourceInfo
 
 Grade = Literal["A", "B", "C", "X"]
 
-RULES = 3
+RULES = 4
 """Version of the rules behind figures, uncertainties, flags and grades. It rises with each change of one.
 
 1: records without a version. What each of the others added: docs/sources.md, Versions of the rules.
@@ -60,7 +60,8 @@ FLAGS: dict[str, str] = {
     "aliasing": "the work repeats in step with the meter, whose readings see the same parts of it again and again",
     "zero_unchecked": "so little power that the meter's zero matters, which is unchecked: gross joules may be off",
     "broken_frames": "more than 1 % of what the meter sent was broken or cannot be true, and was dropped",
-    "other_load": "other programs used more than 5 % of a core while the work ran, beyond what they do when it is idle",
+    "other_load": "other programs used over 5 % of a core while the work ran, beyond what they do when it is idle, "
+    "or computed on the card that is measured",
     "foreign_load": "other programs used about as much of the processor as the work",
     "clock_jumped": "the clock of the board that worked did not run steadily meanwhile; its times were not used",
     "clock_unsure": "the ends of the work are placed so loosely on the meter's clock that more than 1 % hangs on it",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hardware.device.machine import Snapshot
@@ -54,6 +54,7 @@ class Observation:
         estimate_j: of an estimate, for [opened_s, closed_s].
         env_before, env_after: state of the device before the quiet time and right after the work.
         load: processor time between opened_s and closed_s, where it is known.
+        other_users: ids of processes of others that used what the source measures, at opened_s or closed_s.
         interruptions: time in which this process or the machine stood still.
         error: the error that ended the source; None without one.
     """
@@ -77,6 +78,7 @@ class Observation:
     env_before: Snapshot | None = None
     env_after: Snapshot | None = None
     load: Load | None = None
+    other_users: Collection[int] = ()
     interruptions: Interruptions = Interruptions(stopped_s=0.0, suspended_s=0.0)
     error: str | None = None
 

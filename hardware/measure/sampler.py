@@ -176,8 +176,14 @@ class Sampler:
             look=self._look,
             env_before=env_before,
             cpu_s=self._cpu_s,
+            other_users=self._other_users,
         )
         return self._window
+
+    def _other_users(self) -> set[int]:
+        """Processes that use what the source measures, less those of this process and of what it started."""
+        users = {*self.source.users()}
+        return users - device.tree() if users else users
 
     def _cpu_s(self) -> tuple[float, float, float] | None:
         machine, own_s = self._cpu_times(), self._tree_cpu_s()

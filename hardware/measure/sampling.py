@@ -3,9 +3,8 @@
 Readings r_1 .. r_n of the work are taken as r = trend + steps + noise. With the means of the squared first and second
 differences, D1 and D2, the noise has the variance s2 = (D2 - 2 D1) / 2 and a step the mean square q = 3 D1 - D2, since
 white noise has D1 = 2 s2, D2 = 6 s2 and a walk of steps D1 = q, D2 = 2 q. A step that falls anywhere between two
-readings is off by +-half of it, evenly: q / 12. What alternates is no noise of so many independent values: s2 is not
-taken larger than the variance of the mean, times n, that the autocorrelation gives (Bartlett weights, lags up to n / 4;
-Newey and West, Econometrica 55, 1987). The sampled mean then has the variance (s2 + q / 12) / n.
+readings is off by +-half of it, evenly: q / 12. The sampled mean then has the variance (s2 + q / 12) / n. No
+autocorrelation of the readings makes it smaller: readings that alternate may do so with the phase of a rhythm.
 
 None of this shows a rhythm of the power that keeps step with the readings: all of them see the same phase. Three
 things do. A meter that covers its period shows a reading between two levels wherever the load steps, as it does at
@@ -40,6 +39,14 @@ none does, since both ends fall on refreshes. A meter that samples misses it by 
 
 SHIFT, CLOCK = 0.4, 0.005
 """Periods, and share of the work, by which an averaging meter may show the work shorter or longer than it was."""
+
+MISSED = (1.0, math.sqrt(3 / 10), math.sqrt(1 / 10))
+"""Root mean square of the share of a period that a meter leaves out, by how many of the two ends of the work it showed.
+
+An end lies in the part that a reading covers with the probability of that share c. All shares being as likely before,
+k of 2 ends give c the density of Beta(k + 1, 3 - k), of which the mean of (1 - c)^2 is 3/5, 3/10, 1/10. With none the
+readings count as moments.
+"""
 
 MORE = 1.25
 """What such a time is multiplied by, since the load at the ends makes it uncertain itself."""
@@ -128,22 +135,21 @@ def of_window(
         off = _off_periods(readings, inside_w, band, idle_power_w, period_s=info.period_s)
         averages = off < EXACT or (averages and off < ADDS_UP)
         seen = 2 if off < EXACT else seen
-    missed = 1 - (seen / 2 if averages else info.averages or 0.0)
+    missed = 1 - info.averages if info.averages is not None else MISSED[seen] if averages else 1.0
     idle_w = idle_power_w or 0.0
-    end_step_w = math.hypot(inside_w[0] - idle_w, inside_w[-1] - idle_w) / math.sqrt(2) if missed else 0.0
     u_w = missed * math.sqrt(variance_of_mean(inside_w))
     flags: tuple[str, ...] = ()
-    if not averages:
-        unseen = _unseen_phase(rhythm or (), [t for t, _ in readings if band.t0_s < t <= band.t1_s], period_s)
-        if unseen > UNSEEN_PHASE:
-            u_w, flags = math.hypot(u_w, missed * swing_w * unseen / 2 / math.sqrt(3)), ("aliasing",)
-        elif few and rhythm is None and len(inside_w) < LONG:
-            flags = ("sampled",)
+    unseen = _unseen_phase(rhythm or (), [t for t, _ in readings if band.t0_s < t <= band.t1_s], period_s)
+    if unseen > UNSEEN_PHASE:
+        u_w, flags = math.hypot(u_w, missed * swing_w * unseen / 2 / math.sqrt(3)), ("aliasing",)
+    elif rhythm is None and len(inside_w) < LONG:
+        flags = ("sampled",)
+    asked_s = statistics.median(b - a for (a, _), (b, _) in pairwise(samples))
     return Sampling(
         energy_u_j=u_w * band.work_s,
         averages=averages,
-        end_step_w=end_step_w,
-        edge_s=None if missed else statistics.median(b - a for (a, _), (b, _) in pairwise(samples)),
+        end_step_w=math.hypot(inside_w[0] - idle_w, inside_w[-1] - idle_w) / math.sqrt(2),
+        edge_s=math.hypot(asked_s, missed * period_s) if averages else None,
         shifted_s=MORE * shifted_s if shifted else 0.0,
         flags=(*flags, "shifted") if shifted_s > (1 + SHIFT) * period_s + CLOCK * band.work_s else flags,
     )
@@ -160,20 +166,7 @@ def variance_of_mean(values: Sequence[float]) -> float:
     d2 = math.fsum(one * one for one in second) / len(second)
     noise = min(max((d2 - 2 * d1) / 2, 0.0), d1 / 2)
     steps = min(max(3 * d1 - d2, 0.0), d1)
-    return (min(noise, n * _autocorrelated(values)) + steps / 12) / n
-
-
-def _autocorrelated(values: Sequence[float]) -> float:
-    """Variance of the mean of values that depend on those before."""
-    n = len(values)
-    mean = statistics.fmean(values)
-    off = [value - mean for value in values]
-    lags = max(1, n // 4)
-    total = 0.0
-    for lag in range(lags + 1):
-        gamma = math.fsum(off[i] * off[i + lag] for i in range(n - lag)) / n
-        total += (1 if lag == 0 else 2) * (1 - lag / (lags + 1)) * gamma
-    return max(total, 0.0) / n
+    return (noise + steps / 12) / n
 
 
 def _noise_w(still: Sequence[Sample], info: SourceInfo) -> float:

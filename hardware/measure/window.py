@@ -20,6 +20,7 @@ class Window:
 
     Args:
         cpu_s: reads the processor time used by all, that there was, and used by this process and what it started, s.
+        other_users: ids of the processes of others that use what the source measures now.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Window:
         look: Callable[[], Snapshot],
         env_before: Snapshot,
         cpu_s: Callable[[], tuple[float, float, float] | None] = lambda: None,
+        other_users: Callable[[], set[int]] = set,
     ) -> None:
         self.name = name
         self.is_open = True
@@ -44,6 +46,8 @@ class Window:
         self._interruptions = recorder.interruptions()
         self._cpu_s = cpu_s
         self._cpu_from_s = cpu_s()
+        self._look_for_users = other_users
+        self._other_users = other_users()
         recorder.begin()
         recorder.poll()
         self._opened_s = recorder.clock.monotonic()
@@ -92,6 +96,7 @@ class Window:
         closed_s = clock.monotonic()
         estimate_j = self._mark_end()
         load = self._load(closed_s)
+        self._other_users |= self._look_for_users()
         # at once: a board cools and speeds up again within seconds
         env_after = self._look()
         clock.sleep(self._opened_s - self._quiet_from_s)
@@ -117,6 +122,7 @@ class Window:
             env_before=self._env_before,
             env_after=env_after,
             load=load,
+            other_users=self._other_users,
             interruptions=recorder.interruptions().since(self._interruptions),
             error=recorder.error,
         )

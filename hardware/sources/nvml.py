@@ -24,7 +24,7 @@ Written against the documented interfaces of NVML and zeus 0.16.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from hardware.errors import SourceError, UnknownSourceError
@@ -70,6 +70,16 @@ class _Card(Source):
             device={"model": str(gpus.get_name(index)), "index": index},
             **facts,
         )
+
+    def users(self) -> Collection[int]:
+        """Processes that compute on the card. Of an NVIDIA card only; in a container the driver may name none."""
+        try:
+            import pynvml
+
+            running = pynvml.nvmlDeviceGetComputeRunningProcesses(self._gpus.gpus[self._index].handle)
+            return {int(one.pid) for one in running}
+        except Exception:  # a class for each of NVML's errors; another brand's card has no handle of NVML
+            return ()
 
     def _energy_mj(self) -> int:
         return int(self._gpus.get_total_energy_consumption(self._index))

@@ -32,8 +32,8 @@ UNIT_J = 61e-6
 MAX_POWER_W = 5000.0
 """No processor draws this; a counter that seems to has been reset, e.g. by a suspend, and did not wrap."""
 
-MIRROR_TOLERANCE_J = 1.0
-"""Two counters this close are one: files are read one after the other, and 1 J is several ms at full load."""
+MIRROR_LOOKS, MIRROR_PAUSE_S = 10, 0.03
+"""Times that two counters are compared, and time in between: two sockets whose powers differ by 1 W part by 0.3 J."""
 
 HOW_TO_FIX = (
     "only root may read it. To allow it until the next boot: sudo chmod a+r {files}. For good: put "
@@ -156,12 +156,25 @@ def _zones(root: Path, prefix: str) -> list[Zone]:
 
 
 def _without_mirrors(zones: Sequence[Zone]) -> list[Zone]:
-    """One of each group of zones of a kind (package, dram) whose counters agree; at 0 they prove nothing."""
-    kept: list[tuple[Zone, float]] = []
+    """One of each group of zones of a kind (package, dram) whose counters are one; at 0 they prove nothing.
+
+    Raises:
+        OSError, ValueError: a counter cannot be read.
+    """
+    kept: list[Zone] = []
     for zone in zones:
-        count_j = zone.energy_j()
-        like = [other_j for other, other_j in kept if other.name[:4] == zone.name[:4]]
-        if count_j > 0 and any(abs(count_j - other_j) <= MIRROR_TOLERANCE_J for other_j in like):
-            continue
-        kept.append((zone, count_j))
-    return [zone for zone, _ in kept]
+        zone.energy_j()
+        if not any(one.name[:4] == zone.name[:4] and _is_mirror(zone, one) for one in kept):
+            kept.append(zone)
+    return kept
+
+
+def _is_mirror(zone: Zone, other: Zone) -> bool:
+    """Whether a zone's count lies between two of another's, read before and after it, at each of several looks."""
+    for look in range(MIRROR_LOOKS):
+        if look:
+            time.sleep(MIRROR_PAUSE_S)
+        before_j, count_j, after_j = other.energy_j(), zone.energy_j(), other.energy_j()
+        if count_j <= 0 or not before_j - UNIT_J <= count_j <= after_j + UNIT_J:
+            return False
+    return True

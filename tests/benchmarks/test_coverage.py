@@ -91,6 +91,7 @@ class Row:
         inside_w: another load inside the window alone, of one core.
         freeze_s: length of a time without new readings, somewhere in the work, or over its start.
         knowable: whether anything on the machine could tell a wrong figure; else a flag and grade B are enough.
+        rhythm: what is known of how the work repeats, as a run tells it: () for not at all, None for nothing.
         honest: intervals must be as narrow as ever, and at most one window in ten flagged.
     """
 
@@ -107,6 +108,7 @@ class Row:
     freeze_s: float = 0.0
     at_start: bool = False
     knowable: bool = True
+    rhythm: tuple[float, ...] | None = None
     honest: bool = False
 
 
@@ -149,7 +151,7 @@ def measured(row: Row, seed: int) -> tuple[EnergyResult, float, float]:
     clock.sleep(t1_s - clock.now_s + 0.003)
     used[1] = length_s
     used[0] = length_s * (2 if row.inside_w else 1)
-    result = window.close(t0_s=t0_s, t1_s=t1_s, idle=sampler.idle_baseline)
+    result = window.close(t0_s=t0_s, t1_s=t1_s, idle=sampler.idle_baseline, rhythm=row.rhythm)
     gross_j = alone.energy_j(t0_s, t1_s)
     return result, gross_j, gross_j - row.idle_w * length_s
 
@@ -161,13 +163,29 @@ TENTH = {"period_s": 0.1, "latency_s": 0.0}
 HARDWARE = {"refresh_s": 0.1, "counter_count_j": 1e-4}
 
 ROWS = [
-    Row(name="averages: steady", work=steady, honest=True),
-    Row(name="averages: epochs", work=epochs, honest=True),
-    Row(name="averages: ramp", work=ramp, honest=True),
-    Row(name="averages: like a board", work=board, honest=True),
+    Row(name="averages: steady", work=steady, rhythm=(), honest=True),
+    Row(name="averages: epochs", work=epochs, facts={"averages": 1.0}, honest=True),
+    Row(name="averages: ramp", work=ramp, rhythm=(), honest=True),
+    Row(name="averages: like a board", work=board, rhythm=(), honest=True),
     Row(name="averages: jumps at random", work=telegraph),
-    Row(name="averages: stalls, 30 to 40 s", work=stalls, length_s=(30.0, 40.0), honest=True),
-    Row(name="averages, csv 10 Hz: epochs", how=FAST, facts=TENTH, honest=True),
+    Row(name="averages: stalls, 30 to 40 s", work=stalls, rhythm=(), length_s=(30.0, 40.0), honest=True),
+    *(
+        Row(
+            name=f"averages over {share:g}: {work.__name__}, rhythm {'un' * (rhythm is None)}known",
+            work=work,
+            how={"share": share, "counter": "none"},
+            length_s=(30.0, 40.0) if work is stalls else (10.0, 12.0),
+            rhythm=rhythm,
+            knowable=False,
+        )
+        for share in (0.1, 0.33, 0.8)
+        for work, rhythm in ((epochs, None), (epochs, (1.02,)), (stalls, None), (stalls, ()))
+    ),
+    *(
+        Row(name=f"averages over {share:g}: cycle of 0.5 s", work=square(0.5), how={"share": share}, knowable=False)
+        for share in (0.1, 0.33, 0.5, 0.8)
+    ),
+    Row(name="averages, csv 10 Hz: epochs", how=FAST, facts=TENTH, rhythm=(1.02,), honest=True),
     Row(name="hardware counter: epochs", counter=True, how=HARDWARE, honest=True),
     Row(name="samples: cycle of 0.5 s, counter of what it shows", work=square(0.5), how=SHOWN, knowable=False),
     Row(name="samples: cycle of 0.5 s, true counter", work=square(0.5), how=SAMPLES),

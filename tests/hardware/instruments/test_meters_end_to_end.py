@@ -47,7 +47,7 @@ class Bench:
         self.clock.sleep_until(t0_s - 2.2)
         window = self.sampler.open_window("w", guard_s=t0_s - self.clock.monotonic())
         self.clock.sleep_until(t1_s)
-        return window.close(t0_s=t0_s, t1_s=t1_s, idle=idle)
+        return window.close(t0_s=t0_s, t1_s=t1_s, idle=idle, rhythm=())
 
     def stop(self) -> None:
         self.clock.release()

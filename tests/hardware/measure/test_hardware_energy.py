@@ -94,6 +94,7 @@ def _observe(t0_s: float, work_s: float, *, period_s: float, phase_s: float, lat
         share = (worked_s(end_s) - worked_s(end_s - period_s)) / period_s
         samples.append((end_s + late_s, 2.0 + 2.0 * share))
     return Observation(
+        rhythm=(),
         quiet_from_s=t0_s - 3,
         opened_s=t0_s,
         t0_s=t0_s,

@@ -32,6 +32,7 @@ def observe(wave: Waveform, *, late_s: float = 0.0, period_s: float = 0.5, **mor
         end_s = T0 - 10.1 + i * period_s
         samples.append((end_s + late_s, wave.energy_j(end_s - period_s, end_s) / period_s))
     seen = Observation(
+        rhythm=(),
         quiet_from_s=T0 - 3,
         opened_s=T0,
         t0_s=T0,

@@ -279,7 +279,7 @@ def test_a_trace_is_played_and_what_it_leaves_plays_again(clock: FakeClock, tmp_
         clock.sleep(start_s - 2)
         window = sampler.open_window(name, guard_s=2.0)
         clock.sleep(20.0)
-        result = window.close(t0_s=opened_s + start_s, t1_s=opened_s + start_s + 20, idle=idle)
+        result = window.close(t0_s=opened_s + start_s, t1_s=opened_s + start_s + 20, idle=idle, rhythm=())
         sampler.stop()
         assert result.flags == ("replayed",)
         assert result.grade == "C"

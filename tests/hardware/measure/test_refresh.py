@@ -179,7 +179,7 @@ def measured(meter: GridMeter, work_w: np.ndarray, *, idle_w: float, guard_s: fl
     meter.__post_init__()
     t0_s, t1_s = first * STEP_S, (first + len(work_w)) * STEP_S
     clock.sleep(t1_s - clock.now_s)
-    result = window.close(t0_s=t0_s, t1_s=t1_s, idle=sampler.idle_baseline)
+    result = window.close(t0_s=t0_s, t1_s=t1_s, idle=sampler.idle_baseline, rhythm=())
     gross_j = meter.energy_j(t0_s, t1_s)
     return Outcome(result, gross_j, gross_j - idle_w * (t1_s - t0_s))
 

@@ -76,10 +76,38 @@ def test_psys_alone_is_used_and_mmio_alone_is_used(powercap: Path, tmp_path: Pat
     assert covers(tmp_path / "mmio") == ("package-0",)
 
 
-def test_a_mirrored_counter_is_counted_once_and_a_second_socket_twice(powercap: Path, tmp_path: Path) -> None:
-    zone(powercap, "intel-rapl:0", "package-0-die-0", 70_000_000_000)
-    zone(powercap, "intel-rapl:1", "package-0-die-1", 70_000_300_000)
-    assert covers(powercap) == ("package-0-die-0",)
+@pytest.mark.parametrize(
+    ("first_w", "second_w", "apart_j", "kept"),
+    [
+        (60.0, 60.0, 0.0, ("package-0-die-0",)),
+        (60.0, 60.0, 0.3, ("package-0-die-0", "package-0-die-1")),
+        (60.0, 61.0, 0.0, ("package-0-die-0", "package-0-die-1")),
+        (0.0, 0.0, 0.0, ("package-0-die-0",)),
+    ],
+)
+def test_a_mirrored_counter_is_counted_once_and_a_second_socket_of_like_count_twice(
+    first_w: float,
+    second_w: float,
+    apart_j: float,
+    kept: tuple[str, ...],
+    *,
+    powercap: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zone(powercap, "intel-rapl:0", "package-0-die-0", 0)
+    zone(powercap, "intel-rapl:1", "package-0-die-1", 0)
+    start_s = time.monotonic()
+
+    def energy_j(self: rapl.Zone) -> float:
+        gone_s = round(time.monotonic() - start_s, 3)  # the register moves each millisecond
+        second = self.name.endswith("1")
+        return 70_000 + (second_w if second else first_w) * gone_s + (apart_j if second else 0)
+
+    monkeypatch.setattr(rapl.Zone, "energy_j", energy_j)
+    assert covers(powercap) == kept
+
+
+def test_a_second_socket_and_a_memory_of_like_count_are_no_mirrors(tmp_path: Path) -> None:
     two = tmp_path / "two"
     zone(two, "intel-rapl:0", "package-0", 70_000_000_000)
     zone(two, "intel-rapl:1", "package-1", 71_000_000_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -86,7 +88,7 @@ def measured(card: Card, source: CounterSource | PowerSource) -> EnergyResult:
     clock.sleep_until(WORK_S[0] - 3.2)
     window = sampler.open_window("w", guard_s=WORK_S[0] - clock.monotonic())
     clock.sleep_until(WORK_S[1])
-    result = window.close(t0_s=WORK_S[0], t1_s=WORK_S[1], idle=sampler.idle_baseline)
+    result = window.close(t0_s=WORK_S[0], t1_s=WORK_S[1], idle=sampler.idle_baseline, rhythm=())
     clock.release()
     sampler.stop()
     return result
@@ -156,3 +158,22 @@ def test_a_reload_of_the_driver_ends_the_counter_and_not_the_power(card: Card) -
     result = measured(card, counter())
     assert (result.grade, result.flags) == ("X", ("source_died",))
     assert "driver reloaded" in str(result.error)
+
+
+def test_another_process_on_the_card_is_flagged_and_those_of_the_run_are_not(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:  # a command of every system
+        own = [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=child.pid)]
+        running = [*own]
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: running)
+        before = measured(card, counter())
+        running.append(SimpleNamespace(pid=1))
+        card.clock = SimulatedClock(1001.0)
+        after = measured(card, counter())
+        child.kill()
+    assert "other_load" not in before.flags
+    assert before.grade == "B"  # the card is a part of the device
+    assert "other_load" in after.flags
+    assert after.grade == "C"
+    assert after.energy_gross_j == before.energy_gross_j
