@@ -211,7 +211,7 @@ def test_ten_thousand_hostile_replies_give_an_answer_or_the_protocols_own_error(
             if kind == "infer":
                 timed = dut.infer(5, 2, silence_s=1)
                 assert timed.count == 5
-                assert timed.t1_s > timed.t0_s
+                assert timed.t1_s >= timed.t0_s
             elif kind == "load":
                 dut.load(b"\x00\x01")
             elif kind == "profile":
