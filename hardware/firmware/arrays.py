@@ -17,7 +17,7 @@ import numpy as np
 from hardware.firmware.net import Net, NetError, Op, add_factors, fixed, plan, ratio
 
 CODE_BYTES, TRAINING_BYTES = 10_000, 4_000
-"""Of the program, and of its training, with libc's and libm's parts on a Cortex-M4 or M7; rounded up from what was seen."""
+"""Of the program, and of its training, with the parts of libc and libm, on a Cortex-M4 or M7; rounded up."""
 
 STACK_BYTES = 4_096
 COMMAND_BYTES = 1_028
