@@ -51,6 +51,7 @@ SHIFTS: Mapping[str, ShiftEntry] = MappingProxyType(
         "subpopulation": ShiftEntry("feature"),
         "flip": ShiftEntry("output"),
         "permute": ShiftEntry("output"),
+        "prior": ShiftEntry(None),
         "block_noise": ShiftEntry(None),
         "continual": ShiftEntry(None),
     }
@@ -67,9 +68,14 @@ BLOCK_NOISE = "block_noise"
 CONTINUAL = "continual"
 """Several corruptions in a row, each of all target images: what a stream meets. At input level."""
 
+PRIOR = "prior"
+"""Some classes are missing or rare in the target, which calls for no block: the images of a class stay what they are."""
+
 NO_SHIFT = "none"
 SEVERITIES = range(1, 6)
 CORRUPTIONS = tuple(name for name, level in SHIFT_LEVELS.items() if level == "input")
+ALONE = (BLOCK_NOISE, CONTINUAL, NO_SHIFT)
+"""Shifts that are no part of a composite one."""
 MADE = tuple(name for name, entry in SHIFTS.items() if entry.form != "archive")
 """Shifts that any dataset with images of its own can be given."""
 ARCHIVED = tuple(name for name, entry in SHIFTS.items() if entry.form in ("exact", "archive"))
@@ -101,7 +107,7 @@ class DatasetEntry:
     channels: int = 3
     image_size: int = 32
     superclasses: Superclasses | None = None
-    shifts: tuple[str, ...] = MADE
+    shifts: tuple[str, ...] = (*MADE, NO_SHIFT)
     takes_source: bool = True
     own_table: bool = False
     labelled: bool = True
@@ -145,6 +151,6 @@ _ENTRIES = (
     DatasetEntry(name="imagenet", image_size=128, shifts=("subpopulation",)),
     DatasetEntry(name="tiny_imagenet", n_target=10_000, shifts=("subpopulation",), own_table=True),
     DatasetEntry(name="random", n_target=1000, shifts=(NO_SHIFT,), takes_source=False, labelled=False),
-    DatasetEntry(name="folder", shifts=(*MADE, NO_SHIFT)),
+    DatasetEntry(name="folder"),
 )
 DATASETS: Mapping[str, DatasetEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.catalog.datasets import BLOCK_NOISE, DATASETS, NO_SHIFT
+from bench.catalog.datasets import BLOCK_NOISE, DATASETS, NO_SHIFT, PRIOR
 from bench.data import cached
 from bench.data.breeds import class_folders, read_breeds, superclasses_of
 from bench.data.cifar10 import read_cifar10, read_cifar10c
@@ -18,7 +18,7 @@ from bench.data.corruptions import corrupt
 from bench.data.images import Images, Progress, random_images, read_digits, read_tree
 from bench.data.locate import CIFAR10_PICKLES, Located, check_tree, image_files, locate
 from bench.data.parts import PARTED, Parts, read_parts
-from bench.data.shifts import DEFAULT_SEVERITY, flip, permute, subpopulation
+from bench.data.shifts import DEFAULT_SEVERITY, few_classes, flip, permute, reweighted, subpopulation
 from bench.data.splits import Own, interleave
 from bench.errors import RequestError
 from bench.store.cache_dir import cache_dir
@@ -141,7 +141,7 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
         return clean.source, _in_a_row(made)
     if clean is not None:
         source, target = clean.source, clean.target
-        if data.shift != "subpopulation":
+        if "subpopulation" not in data.steps:
             return _shifted(data, source, source, target)
         pooled = Images(np.concatenate([source.x, target.x]), np.concatenate([source.y, target.y]), source.classes)
     else:
@@ -156,26 +156,40 @@ def _sides(data: DataSpec, located: Located, clean: _Clean | None, progress: Pro
 
 
 def _shifted(data: DataSpec, pooled: Images, source: Images, target: Images) -> tuple[Images, Images]:
-    n_classes = len(source.classes)
-    if data.shift == "subpopulation":
-        missing = [m for sides in data.members().values() for side in sides for m in side if m not in pooled.classes]
-        if missing:
-            raise RequestError(f"{data.label}: no class {missing[0]!r} in {data.source}")
-        return subpopulation(pooled, data.members())
-    if data.shift in (BLOCK_NOISE, NO_SHIFT):
-        return source, target
-    if data.shift == "flip":
-        return source, Images(target.x, flip(target.y, n_classes), target.classes)
-    if data.shift == "permute":
+    """Both sides, the target's with each step of the shift in order."""
+    for step in data.steps:
+        if step == "subpopulation":
+            missing = [m for two in data.members().values() for one in two for m in one if m not in pooled.classes]
+            if missing:
+                raise RequestError(f"{data.label}: no class {missing[0]!r} in {data.source}")
+            source, target = subpopulation(pooled, data.members())
+        else:
+            target = _stepped(data, step, target)
+    return source, target
+
+
+def _stepped(data: DataSpec, step: str, target: Images) -> Images:
+    n_classes = len(target.classes)
+    if step in (BLOCK_NOISE, NO_SHIFT):
+        return target
+    if step == "flip":
+        return Images(target.x, flip(target.y, n_classes), target.classes)
+    if step == "permute":
         assert data.permutation is not None
         if len(data.permutation) != n_classes:
             raise RequestError(
                 f"{data.label}: permutation has {len(data.permutation)} labels, the data {n_classes} classes"
             )
-        return source, Images(target.x, permute(target.y, data.permutation), target.classes)
+        return Images(target.x, permute(target.y, data.permutation), target.classes)
+    if step == PRIOR:
+        shares = data.shares or few_classes(n_classes)
+        if len(shares) != n_classes:
+            raise RequestError(f"{data.label}: {len(shares)} shares, but the data has {n_classes} classes")
+        return target.take(reweighted(target.y, shares))
     severity = data.severity or DEFAULT_SEVERITY
-    made = (Images(corrupt(target.x, shift, severity, data.dataset), target.y, target.classes) for shift in data.parts)
-    return source, _in_a_row(made)
+    parts = (step,) if len(data.steps) > 1 else data.parts
+    made = (Images(corrupt(target.x, part, severity, data.dataset), target.y, target.classes) for part in parts)
+    return _in_a_row(made)
 
 
 def _in_a_row(parts: Iterable[Images]) -> Images:
@@ -191,7 +205,7 @@ def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
     # noise in the model leaves the data alone
     what = data.model_dump(mode="json", exclude={"label", "level", "noised_block", "noised_accuracy"})
-    for key in ("classes", "corruptions"):  # that few data have; without it the key is as before there was one
+    for key in ("classes", "corruptions", "shares"):  # that few data have; without it the key is as before there was one
         if what[key] is None:
             del what[key]
     if located.form in PARTED:

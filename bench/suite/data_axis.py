@@ -7,17 +7,19 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError, ValidationInfo
 
 from bench.catalog.datasets import (
+    ALONE,
     BLOCK_NOISE,
     CONTINUAL,
     CORRUPTIONS,
     DATASETS,
     LEVELS,
     NO_SHIFT,
+    PRIOR,
     SEVERITIES,
     SHIFTS,
     DatasetEntry,
@@ -34,6 +36,9 @@ MULTIPLY = ("dataset", "shift", "severity", "noised_block")
 
 MAX_POINTS = 10_000
 
+AND = "+"
+"""Between the shifts of a composite one; a list of shifts multiplies."""
+
 LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_BLOCKS.items() if level in LEVELS}
 """Target block -> the level that calls for it; the blocks between the first and the head are of feature level."""
 
@@ -41,18 +46,20 @@ LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_B
 class DataSpec(Spec):
     """One dataset with one shift: a point of the data axis.
 
-    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts.
+    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts that
+    calls for a block. A composite shift, `fog+flip`, has the levels of its steps, `input+output`.
 
     Attributes:
         noised_block: the block whose parameters are noised, for `block_noise`.
         noised_accuracy: what the noise leaves of the accuracy on source images, None for its default.
         classes: of random images.
         corruptions: of `continual`, in the order in which they come.
+        shares: of `prior`, what is kept of each class.
     """
 
     dataset: str
     shift: str
-    level: Level | Literal[""]
+    level: str
     label: Name
     severity: int | None = None
     permutation: tuple[int, ...] | None = None
@@ -64,6 +71,12 @@ class DataSpec(Spec):
     noised_accuracy: float | None = None
     classes: int | None = None
     corruptions: tuple[str, ...] | None = None
+    shares: tuple[float, ...] | None = None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The shifts that are applied to each image, in order; more than one of a composite."""
+        return tuple(self.shift.split(AND))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -71,9 +84,16 @@ class DataSpec(Spec):
         return self.corruptions or (self.shift,)
 
     @property
+    def target_blocks(self) -> tuple[str, ...]:
+        """The blocks that the shift calls for: one, or one for each level of a composite; none where nothing shifts."""
+        if self.noised_block is not None:
+            return (self.noised_block,)
+        return tuple(TARGET_BLOCKS[level] for level in self.level.split(AND) if level)
+
+    @property
     def target_block(self) -> str | None:
-        """The block that the shift calls for; None where nothing shifts."""
-        return self.noised_block or TARGET_BLOCKS.get(self.level)
+        """The same as one label, `block1+fc`; None where nothing shifts."""
+        return AND.join(self.target_blocks) or None
 
     def members(self) -> Superclasses:
         """The superclasses of a subpopulation shift; empty for the others."""
@@ -85,7 +105,9 @@ def n_target(data: DataSpec) -> int | None:
     entry = DATASETS[data.dataset]
     if data.source is not None or (entry.own_table and data.members()):
         return None  # a copy of the user's own, or classes that only their folders can count
-    if data.shift == "subpopulation" and entry.n_per_class is not None:
+    if PRIOR in data.steps:
+        return None
+    if "subpopulation" in data.steps and entry.n_per_class is not None:
         return sum(entry.n_per_class[member] for _, members in data.members().values() for member in members)
     return entry.n_target
 
@@ -181,6 +203,19 @@ class _Noised(_OfShift):
     noised_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
+def _share_per_class(given: Any) -> Any:
+    if not isinstance(given, list) or not all(type(value) in (int, float) and 0 <= value <= 1 for value in given):
+        raise wrong(f"expected a list of shares from 0 to 1, one for each class, got {show(given)}")
+    if sum(map(bool, given)) < 2 or len(set(given)) < 2:
+        raise wrong("expected at least two classes that stay, and not all with the same share")
+    return tuple(map(float, given))
+
+
+class _Reweighted(_OfShift):
+    OWNER = "`shift: prior`"
+    shares: Annotated[tuple[float, ...], BeforeValidator(_share_per_class)] | None = None
+
+
 def _dataset_kind(point: dict[str, Any]) -> str:
     entry = DATASETS[point["dataset"]]
     if entry.name in ("folder", "random"):
@@ -188,11 +223,15 @@ def _dataset_kind(point: dict[str, Any]) -> str:
     return "sized" if entry.classes is None else "copied" if entry.takes_source else "made"
 
 
+_OF_SHIFT: Mapping[str, type[_OfShift]] = {
+    "permute": _Permuted, "subpopulation": _Regrouped, BLOCK_NOISE: _Noised, CONTINUAL: _Continual, PRIOR: _Reweighted,
+}  # fmt: skip
+"""The keys of a shift that is no corruption and has some."""
+
+
 def _shift_kind(point: dict[str, Any]) -> str:
     shift = str(point["shift"])
-    if shift in CORRUPTIONS:
-        return "corruption"
-    return shift if shift in ("permute", "subpopulation", BLOCK_NOISE, CONTINUAL) else "plain"
+    return "corruption" if shift in CORRUPTIONS else shift if shift in _OF_SHIFT else "plain"
 
 
 @dataclass(frozen=True)
@@ -245,11 +284,12 @@ _SHIFTS = _Family(
             | Annotated[_Permuted, Tag("permute")]
             | Annotated[_Regrouped, Tag("subpopulation")]
             | Annotated[_Noised, Tag("block_noise")]
-            | Annotated[_Continual, Tag("continual")],
+            | Annotated[_Continual, Tag("continual")]
+            | Annotated[_Reweighted, Tag("prior")],
             Discriminator(_shift_kind),
         ]
     ),
-    (_OfShift, _Corrupted, _Permuted, _Regrouped, _Noised, _Continual),
+    (_OfShift, _Corrupted, _Permuted, _Regrouped, _Noised, _Continual, _Reweighted),
     "{name} has not got it",
 )
 _SHIFT_KEYS = [*dict.fromkeys(_SHIFTS.keys())]
@@ -312,20 +352,25 @@ def _point(point: dict[str, Any], number: int, info: ValidationInfo) -> DataSpec
     by_dataset = _part(_DATASETS, name, given, number, info)
     shift, level = _shift(point, number, dataset)
     given = {key: value for key, value in point.items() if key in _SHIFT_KEYS} | {"shift": shift}
-    by_shift = _part(_SHIFTS, shift, given, number, info)
+    by_shift = _by_step(shift, given, number, info)
     size = by_dataset.get("image_size") or (None if dataset.classes else dataset.image_size)
     block, severity = by_shift.get("noised_block"), by_shift.get("severity")
     if block is not None:
         level = LEVEL_OF_BLOCK.get(block, "feature")
-    kind = f"noise-in-{block}" if block else level if shift == NO_SHIFT else shift
+    kind = f"noise-in-{block}" if block else level if shift == NO_SHIFT else shift.replace(AND, "-")
     if name == "random":
         kind = f"{size}px"
     elif not kind:
-        kind = Path(str(by_dataset.get("source"))).name.partition(".")[0].lower()
+        source = by_dataset.get("source") if name == "folder" else None
+        kind = Path(str(source)).name.partition(".")[0].lower() if source else NO_SHIFT
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
     _check_corruptions(by_shift.get("corruptions") or (), dataset, number)
     table = by_shift["superclasses"] = _superclasses(by_shift.get("superclasses"), shift, dataset, number)
-    _check_permutation(by_shift.get("permutation"), len(table or dataset.classes or ()), number)
+    n_classes = len(table or dataset.classes or ())
+    _check_permutation(by_shift.get("permutation"), n_classes, number)
+    shares = by_shift.get("shares")
+    if shares is not None and n_classes and len(shares) != n_classes:
+        raise wrong(f"expected {n_classes} shares, one for each class, got {len(shares)}", number, "shares")
     try:
         return DataSpec(**by_dataset | by_shift | {"level": level, "label": label, "image_size": size})
     except ValidationError as error:
@@ -349,7 +394,40 @@ def _part(family: _Family, name: str, given: dict[str, Any], number: int, info: 
         raise wrong(message, number, *loc) from None
 
 
-def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[str, Level | Literal[""]]:
+def _by_step(shift: str, given: dict[str, Any], number: int, info: ValidationInfo) -> dict[str, Any]:
+    """Check the keys that depend on the shift, of a composite those of each step."""
+    steps = shift.split(AND)
+    kinds = {step: _Corrupted if step in CORRUPTIONS else _OF_SHIFT.get(step, _OfShift) for step in steps}
+    known = {key for kind in kinds.values() for key in kind.model_fields}
+    for key in given if len(steps) > 1 else ():
+        if key not in known:
+            lacks = _SHIFTS.lacks.format(name=shift, key=key)
+            raise wrong(f"belongs to {_SHIFTS.owners(key)}; {lacks}", number, key)
+    found: dict[str, Any] = {}
+    for step, kind in kinds.items():
+        mine = given if len(steps) == 1 else {key: given[key] for key in kind.model_fields if key in given}
+        found |= _part(_SHIFTS, step, mine | {"shift": step}, number, info)
+    return found | {"shift": shift}
+
+
+def _composite(shift: str, number: int, dataset: DatasetEntry) -> str:
+    """The levels of a composite shift: those of its steps, each once, from the input on."""
+    steps = shift.split(AND)
+    levels: list[Level | None] = []
+    for step in steps:
+        own, _ = _shift({"shift": step}, number, dataset)
+        if own in ALONE or dataset.name in ("cifar10c", "imagenet", "tiny_imagenet"):
+            where = f"{step} stands alone" if own in ALONE else f"{dataset.name} takes one shift"
+            raise wrong(f"{show(shift)}: {where}; it cannot be a part of a composite", number, "shift")
+        levels.append(SHIFTS[step].level)
+    if len(set(steps)) < len(steps):
+        raise wrong(f"{show(shift)}: has a shift twice", number, "shift")
+    if "subpopulation" in steps[1:]:
+        raise wrong(f"{show(shift)}: subpopulation makes the classes; put it first", number, "shift")
+    return AND.join(level for level in LEVELS if level in levels)
+
+
+def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[str, str]:
     """The shift of a point and its level, of `block_noise` a stand-in."""
     shift, level = point.get("shift"), point.get("level")
     if level is not None and level not in LEVELS:
@@ -361,14 +439,25 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
             raise wrong("nothing shifts; drop it", number, "level")
         return NO_SHIFT, ""
     if shift is None:
-        raise wrong(f"shift is missing; choose from {', '.join(dataset.shifts)}", number)
+        images = [name for name in dataset.shifts if name in CORRUPTIONS]
+        names = [*images[:3], *(name for name in dataset.shifts if name not in CORRUPTIONS)]
+        more = f", or another of {len(images)} corruptions" if len(images) > 3 else ""
+        raise wrong(f"shift is missing; choose from {', '.join(names)}{more}", number)
+    if isinstance(shift, str) and AND in shift:
+        levels = _composite(shift, number, dataset)
+        if level is not None:
+            raise wrong(f"follows from the steps of {show(shift)}; drop it", number, "level")
+        return shift, levels
     if not isinstance(shift, str) or shift not in SHIFTS:
-        raise wrong(f"{show(shift)} is not a shift; {nearest(shift, dataset.shifts)}", number, "shift")
+        hint = f"; a composite is written as one text, such as fog{AND}flip" if isinstance(shift, list) else ""
+        raise wrong(f"{show(shift)} is not a shift; {nearest(str(shift), dataset.shifts)}{hint}", number, "shift")
     if shift not in dataset.shifts:
         raise wrong(_not_for(dataset, shift), number, "shift")
     if SHIFTS[shift].colour and dataset.channels == 1:
         raise wrong(f"{shift} needs colour images; those of {dataset.name} are grey", number, "shift")
     own: Level | None = "input" if shift == CONTINUAL else SHIFTS[shift].level
+    if level is not None and shift == PRIOR:
+        raise wrong("a prior shift calls for no block; drop it", number, "level")
     if level is not None and own is None:
         raise wrong(f"follows from the noised block with `shift: {shift}`; drop it", number, "level")
     if level is not None and level != own:
@@ -411,7 +500,7 @@ def _superclasses(
     given: Superclasses | None, shift: str, dataset: DatasetEntry, number: int
 ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None:
     """The table of a subpopulation shift; None where the shift has none, or where it lies beside the images."""
-    if shift != "subpopulation":
+    if "subpopulation" not in shift.split(AND):
         return None
     if given is None:
         if dataset.superclasses is None and not dataset.own_table:

@@ -53,8 +53,9 @@ def block_sets(
         for spec in data if blocks == (TBFT,) else ():
             if spec.target_block is None:
                 raise wrong(f"{spec.label} has no shift, and so no target block", number)
-            if spec.target_block not in block_map:
-                lacks = f"{spec.target_block!r}, is not in the model; it has {', '.join(block_map)}"
+            absent = next((block for block in spec.target_blocks if block not in block_map), None)
+            if absent is not None:
+                lacks = f"{absent!r}, is not in the model; it has {', '.join(block_map)}"
                 raise wrong(f"the target block of a shift at {spec.level} level, {lacks}", number)
         seen.add(blocks)
         yield blocks

@@ -328,7 +328,7 @@ class Suite(Spec):
         """Every point. A `tbft` that names a block already listed is that block's cell, once."""
         points = itertools.product(self.data, self.sizes, self.work, self.seeds, self.variants())
         for data, size, work, seed, variant in points:
-            arms = (Arm.of_blocks((data.target_block or FULL,)) if arm.blocks == (TBFT,) else arm for arm in self.arms)
+            arms = (Arm.of_blocks(data.target_blocks or (FULL,)) if arm.blocks == (TBFT,) else arm for arm in self.arms)
             for arm in dict.fromkeys(arms):
                 yield Cell(data, size, arm, seed, variant, work)
 
