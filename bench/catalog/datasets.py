@@ -69,7 +69,7 @@ CONTINUAL = "continual"
 """Several corruptions in a row, each of all target images: what a stream meets. At input level."""
 
 PRIOR = "prior"
-"""Some classes are missing or rare in the target, which calls for no block: the images of a class stay what they are."""
+"""Some classes are missing or rare in the target. It calls for no block: the images of a class stay what they are."""
 
 NO_SHIFT = "none"
 SEVERITIES = range(1, 6)

@@ -205,7 +205,11 @@ def _domain_key(data: DataSpec, located: Located, *, source_only: bool) -> str:
     """Hash of all that decides the arrays. For the source side that is what no input- or output-level shift touches."""
     # noise in the model leaves the data alone
     what = data.model_dump(mode="json", exclude={"label", "level", "noised_block", "noised_accuracy"})
-    for key in ("classes", "corruptions", "shares"):  # that few data have; without it the key is as before there was one
+    for key in (
+        "classes",
+        "corruptions",
+        "shares",
+    ):  # that few data have; without it the key is as before there was one
         if what[key] is None:
             del what[key]
     if located.form in PARTED:

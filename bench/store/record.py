@@ -67,7 +67,9 @@ class CellFacts:
     cell_id: str = _f("", "readable, stable identity of the cell", of="cell.cell_id", key=True)
     dataset: str = _f("", "dataset name", of="cell.data.dataset", default=REQUIRED)
     shift: str = _f("", "shift name", of="cell.data.shift", default=REQUIRED)
-    level: str = _f("", "input, feature or output; of a composite shift several, joined by +", of="cell.data.level", key=True)
+    level: str = _f(
+        "", "input, feature or output; of a composite shift several, joined by +", of="cell.data.level", key=True
+    )
     data: str = _f("", "label of the dataset with its shift, as in cell_id", of="cell.data.label", key=True)
     train_size: Finite = _f(
         "", "as the suite gives it: a fraction of the target data or a count", of="cell.train_size", default=REQUIRED
@@ -84,7 +86,9 @@ class CellFacts:
     model: str = _f("", "model name", of="suite.model.label", default=REQUIRED)
     bn_mode: str = _f("", "train, train_tuned, eval or adapt_once_then_eval", of="spec.bn_mode", default=REQUIRED)
     engine: str | None = _f("", "reference, truncated or fast", of="spec.engine")
-    target_block: str | None = _f("", "block that the shift calls for, of a composite the set of them", of="cell.data.target_block")
+    target_block: str | None = _f(
+        "", "block that the shift calls for, of a composite the set of them", of="cell.data.target_block"
+    )
     noise_sigma: Finite | None = _f(
         "", "standard deviation of the noise put into that block of the model", of="noise.sigma"
     )

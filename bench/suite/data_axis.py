@@ -430,6 +430,15 @@ def _composite(shift: str, number: int, dataset: DatasetEntry) -> str:
 def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[str, str]:
     """The shift of a point and its level, of `block_noise` a stand-in."""
     shift, level = point.get("shift"), point.get("level")
+    if isinstance(shift, str) and AND in shift and "target" not in point:
+        levels = _composite(shift, number, dataset)
+        if level is not None:
+            raise wrong(f"follows from the steps of {show(shift)}; drop it", number, "level")
+        return shift, levels
+    return _single_shift(point, shift, level, number, dataset)
+
+
+def _single_shift(point: dict[str, Any], shift: Any, level: Any, number: int, dataset: DatasetEntry) -> tuple[str, str]:
     if level is not None and level not in LEVELS:
         raise wrong(f"{show(level)} is not a level; {nearest(level, LEVELS)}", number, "level")
     if "target" in point:
@@ -443,11 +452,6 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
         names = [*images[:3], *(name for name in dataset.shifts if name not in CORRUPTIONS)]
         more = f", or another of {len(images)} corruptions" if len(images) > 3 else ""
         raise wrong(f"shift is missing; choose from {', '.join(names)}{more}", number)
-    if isinstance(shift, str) and AND in shift:
-        levels = _composite(shift, number, dataset)
-        if level is not None:
-            raise wrong(f"follows from the steps of {show(shift)}; drop it", number, "level")
-        return shift, levels
     if not isinstance(shift, str) or shift not in SHIFTS:
         hint = f"; a composite is written as one text, such as fog{AND}flip" if isinstance(shift, list) else ""
         raise wrong(f"{show(shift)} is not a shift; {nearest(str(shift), dataset.shifts)}{hint}", number, "shift")
@@ -456,10 +460,13 @@ def _shift(point: dict[str, Any], number: int, dataset: DatasetEntry) -> tuple[s
     if SHIFTS[shift].colour and dataset.channels == 1:
         raise wrong(f"{shift} needs colour images; those of {dataset.name} are grey", number, "shift")
     own: Level | None = "input" if shift == CONTINUAL else SHIFTS[shift].level
-    if level is not None and shift == PRIOR:
-        raise wrong("a prior shift calls for no block; drop it", number, "level")
     if level is not None and own is None:
-        raise wrong(f"follows from the noised block with `shift: {shift}`; drop it", number, "level")
+        why = (
+            "a prior shift calls for no block"
+            if shift == PRIOR
+            else f"follows from the noised block with `shift: {shift}`"
+        )
+        raise wrong(f"{why}; drop it", number, "level")
     if level is not None and level != own:
         raise wrong(f"{show(level)}, but {shift} acts at {own} level", number, "level")
     return shift, own or ""

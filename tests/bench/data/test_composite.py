@@ -70,7 +70,7 @@ def test_tbft_of_a_composite_is_its_target_set() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(point: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError, match="^[^\n]*$") as caught:
+    with pytest.raises(RequestError, match=r"^[^\n]*$") as caught:
         suite_of({"dataset": "digits", **point}, blocks=("full",))
     assert message in str(caught.value)
 
