@@ -193,9 +193,10 @@ def fuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("runs", [25, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", CONSUMERS)
-def test_odd_runs_give_figures_or_one_line(fuzz: Fuzz, name: str) -> None:
-    _try(fuzz, CONSUMERS[name], range(100))
+def test_odd_runs_give_figures_or_one_line(fuzz: Fuzz, name: str, runs: int) -> None:
+    _try(fuzz, CONSUMERS[name], range(runs))
 
 
 def test_odd_runs_against_the_paper_and_on_a_page(fuzz: Fuzz) -> None:

@@ -179,7 +179,7 @@ def test_repeats_of_a_cell_agree_and_frozen_blocks_cost_less(work: Path) -> None
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_killed_again_and_again_it_ends_with_the_same_cells(work: Path, kills: int) -> None:
     whole = work / "whole"
     assert run(work, "run", "tiny.yaml", "--source", "none", "--out", str(whole)).returncode == 0

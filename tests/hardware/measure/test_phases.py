@@ -80,11 +80,19 @@ def measure(device: object, spans: list[Span], executions: int) -> EnergyResult:
 
 
 @pytest.mark.parametrize(("executions", "lead_s"), [(1, 0.0), (3, 0.0), (1, 1e-3)])
-@pytest.mark.parametrize("name", [*ends.METERS, "rapl"])
-def test_intervals_of_phases_hold_the_truth(name: str, executions: int, lead_s: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *((name, 1) for name in ends.METERS),
+        ("rapl", 20),  # a counter simulated as files takes a second a window
+        pytest.param("rapl", 1, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_intervals_of_phases_hold_the_truth(
+    name: str, part: int, executions: int, lead_s: float, tmp_path: Path
+) -> None:
     hits = dict.fromkeys(("select", "adapt"), 0), dict.fromkeys(("select", "adapt"), 0)
-    # a counter simulated as files takes a second a window
-    windows = WINDOWS if executions == 1 and not lead_s and name != "rapl" else WINDOWS // 4
+    windows = WINDOWS // part if part > 1 or (executions == 1 and not lead_s) else WINDOWS // 4
     for seed in range(windows):
         rng = random.Random(seed)
         clock = SimulatedClock(1000.0 + rng.random())
@@ -113,7 +121,7 @@ def test_intervals_of_phases_hold_the_truth(name: str, executions: int, lead_s: 
             hits[1][phase.name] += abs(phase.energy_net_j - net_j) <= phase.energy_net_u_j
     shares = [{key: round(count / windows, 3) for key, count in of.items()} for of in hits]
     print(f"{name} x {executions}: gross {shares[0]}, net {shares[1]} of {windows}")
-    assert min(*shares[0].values(), *shares[1].values()) >= 0.93
+    assert min(*shares[0].values(), *shares[1].values()) >= (0.93 if windows >= WINDOWS // 4 else 0.79)
 
 
 # -- without a wire ---------------------------------------------------------------------------------

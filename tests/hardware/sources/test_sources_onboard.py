@@ -232,21 +232,25 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-@given(NUMBERS, st.booleans())
-def test_whatever_a_file_holds_is_a_number_of_64_bits_or_a_value_error(text: str, as_bytes: bool) -> None:
-    class File:
-        name = "power1_input"
+@pytest.mark.parametrize("inputs", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_whatever_a_file_holds_is_a_number_of_64_bits_or_a_value_error(inputs: int) -> None:
+    @settings(max_examples=inputs, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(NUMBERS, st.booleans())
+    def check(text: str, as_bytes: bool) -> None:
+        class File:
+            name = "power1_input"
 
-        def read_text(self) -> str:
-            return (text.encode("utf-8", "surrogatepass") + b"\xff").decode() if as_bytes else text
+            def read_text(self) -> str:
+                return (text.encode("utf-8", "surrogatepass") + b"\xff").decode() if as_bytes else text
 
-    try:
-        value = hwmon_tree.integer(File())  # type: ignore[arg-type]
-    except ValueError:
-        return
-    assert -(2**63) <= value < 2**63
-    assert float(value * value) * 1e-6 >= 0
+        try:
+            value = hwmon_tree.integer(File())  # type: ignore[arg-type]
+        except ValueError:
+            return
+        assert -(2**63) <= value < 2**63
+        assert float(value * value) * 1e-6 >= 0
+
+    check()
 
 
 # -- jetson -------------------------------------------------------------------------------------------------

@@ -90,15 +90,19 @@ def spliced(where: int, length: int, text: str) -> str:
 DAMAGED = st.builds(spliced, st.integers(0, len(LISTING)), st.integers(0, 400), st.text(max_size=8))
 
 
-@settings(max_examples=10_000, deadline=None, database=None)
-@given(st.one_of(DAMAGED, st.text(max_size=40)))
-def test_whatever_the_firmware_prints_is_a_power_or_a_source_error(listing: str) -> None:
-    try:
-        rails_w = pmic.rail_powers_w(listing)
-    except SourceError:
-        return
-    assert rails_w
-    assert all(0 <= power_w < 1e8 for power_w in rails_w.values())
+@pytest.mark.parametrize("inputs", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_whatever_the_firmware_prints_is_a_power_or_a_source_error(inputs: int) -> None:
+    @settings(max_examples=inputs, deadline=None, database=None)
+    @given(st.one_of(DAMAGED, st.text(max_size=40)))
+    def check(listing: str) -> None:
+        try:
+            rails_w = pmic.rail_powers_w(listing)
+        except SourceError:
+            return
+        assert rails_w
+        assert all(0 <= power_w < 1e8 for power_w in rails_w.values())
+
+    check()
 
 
 def test_the_pmic_is_found_and_polled(firmware: Path) -> None:

@@ -138,8 +138,12 @@ def outcome(kind: Kind, pieces: list[bytes]) -> tuple[list[object], object]:
 
 # one draw of 8 bytes, which seed a cheaper source of chance: drawing each byte from hypothesis takes minutes
 SEED = st.binary(min_size=8, max_size=8)
+BOTH = [
+    *((name, INPUTS // 8) for name in KINDS),
+    *(pytest.param(name, INPUTS, marks=pytest.mark.long) for name in KINDS),
+]
+SOME_OR_ALL = pytest.mark.parametrize("inputs", [INPUTS // 8, pytest.param(INPUTS, marks=pytest.mark.long)])
 fuzz = settings(
-    max_examples=INPUTS,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
@@ -147,11 +151,11 @@ fuzz = settings(
 )
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_no_stream_in_any_pieces_makes_a_decoder_raise_and_pieces_make_no_difference(name: str) -> None:
+@pytest.mark.parametrize(("name", "inputs"), BOTH)
+def test_no_stream_in_any_pieces_makes_a_decoder_raise_and_pieces_make_no_difference(name: str, inputs: int) -> None:
     kind = KINDS[name]
 
-    @fuzz
+    @settings(fuzz, max_examples=inputs)
     @given(SEED)
     def check(seed: bytes) -> None:
         dice = random.Random(seed)
@@ -176,7 +180,8 @@ def test_bytes_that_hypothesis_likes_do_no_harm_either(name: str, pieces: list[b
     assert outcome(kind, pieces) == outcome(kind, [b"".join(pieces)])
 
 
-def test_no_report_makes_the_fnirsi_decoder_raise() -> None:
+@SOME_OR_ALL
+def test_no_report_makes_the_fnirsi_decoder_raise(inputs: int) -> None:
     def report(dice: random.Random) -> bytes:
         match dice.randrange(4):
             case 0:
@@ -189,7 +194,7 @@ def test_no_report_makes_the_fnirsi_decoder_raise() -> None:
                 return bytes(spoilt)
         return FNIRSI
 
-    @fuzz
+    @settings(fuzz, max_examples=inputs)
     @given(SEED)
     def check(seed: bytes) -> None:
         dice = random.Random(seed)
@@ -205,10 +210,11 @@ def test_no_report_makes_the_fnirsi_decoder_raise() -> None:
     check()
 
 
-def test_no_text_makes_the_ppk2_calibration_raise_anything_else() -> None:
+@SOME_OR_ALL
+def test_no_text_makes_the_ppk2_calibration_raise_anything_else(inputs: int) -> None:
     lines = PPK2_TEXT.splitlines(keepends=True)
 
-    @fuzz
+    @settings(fuzz, max_examples=inputs)
     @given(SEED)
     def check(seed: bytes) -> None:
         dice = random.Random(seed)

@@ -25,7 +25,7 @@ from bench.text import without_folders
 from plots.page.report_page import Content, render
 from plots.page.trace_data import TraceSet
 
-EXAMPLES = int(os.environ.get("JOULETUNE_FUZZ", "25"))
+EXAMPLES = int(os.environ.get("JOULETUNE_FUZZ", "10"))
 NASTY = "</script><img src=x onerror=alert(1)>\x00\x1b]0;x\x07'\"&amp;{{ 7*7 }}${x}%"
 HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
