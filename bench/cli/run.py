@@ -122,6 +122,8 @@ def validate(suite: str, device: str, source: str | None, no_timing: bool) -> No
 
     loaded = load_suite(suite)
     checked = loaded.suite
+    from bench.run.cautions import cautions
+
     own = [data for data in checked.data if data.source is not None]
     model = checked.model
     locate_all(own, model.checkpoint if model.checkpoint not in CHECKPOINTS else None)
@@ -140,6 +142,8 @@ def validate(suite: str, device: str, source: str | None, no_timing: bool) -> No
             takes = _estimate(loaded, device, code, None if no_timing else launcher)
         except JouletuneError as error:
             takes = f"no estimate: {error}"
+    for caution in cautions(checked, checked.data, measures=False):
+        text.echo(f"caution: {caution}", err=True)
     text.echo(f"{checked.name}: {len(cells)} cells x {checked.energy.repeats} repeats, {takes}", err=True)
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 import hardware
 from bench.data.locate import locate_all
 from bench.errors import RequestError, show
+from bench.run.cautions import cautions
 from bench.run.metering import Meter
 from bench.run.plan import Plan, make_plan, select_cells
 from bench.run.resume import continued
@@ -103,6 +104,10 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
             console.print(f"{folder.cells_path}: taken as missing: {first_few(damage)}", soft_wrap=True)
         plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
         _announce(loaded, plan, meter.choice, folder, console)
+        if plan.pending:
+            here = options.target == LOCAL and meter.choice.source.info.name != "none"
+            for caution in cautions(loaded.suite, [repeat.cell.data for repeat in plan.pending], measures=here):
+                console.print(Text(f"caution: {shown(caution)}", style="yellow"), soft_wrap=True)
         session = Session(
             loaded, options.device, folder=folder, manifest=manifest, plan=plan, meter=meter, console=console,
             keep_models=options.keep_models, control_h=options.control_h, target=target,

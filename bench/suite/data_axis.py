@@ -46,8 +46,9 @@ LEVEL_OF_BLOCK: Mapping[str, Level] = {block: level for level, block in TARGET_B
 class DataSpec(Spec):
     """One dataset with one shift: a point of the data axis.
 
-    `level` is given by the user for a folder with a target of its own, else by the shift; '' where nothing shifts that
-    calls for a block. A composite shift, `fog+flip`, has the levels of its steps, `input+output`.
+    `level` may be given by the user for a folder with a target of its own, else it follows from the shift; '' where it
+    is not given, or nothing shifts that calls for a block. A composite shift, `fog+flip`, has the levels of its steps,
+    `input+output`.
 
     Attributes:
         noised_block: the block whose parameters are noised, for `block_noise`.
@@ -361,8 +362,8 @@ def _point(point: dict[str, Any], number: int, info: ValidationInfo) -> DataSpec
     if name == "random":
         kind = f"{size}px"
     elif not kind:
-        source = by_dataset.get("source") if name == "folder" else None
-        kind = Path(str(source)).name.partition(".")[0].lower() if source else NO_SHIFT
+        shown = (by_dataset.get("target") or by_dataset.get("source")) if name == "folder" else None
+        kind = Path(str(shown)).name.partition(".")[0].lower() if shown else NO_SHIFT
     label = point.get("name", "-".join([name, kind, *([f"sev{severity}"] if severity is not None else [])]))
     _check_corruptions(by_shift.get("corruptions") or (), dataset, number)
     table = by_shift["superclasses"] = _superclasses(by_shift.get("superclasses"), shift, dataset, number)
@@ -472,13 +473,11 @@ def _single_shift(point: dict[str, Any], shift: Any, level: Any, number: int, da
     return shift, own or ""
 
 
-def _level_of_target(shift: Any, level: Any, number: int) -> Level:
+def _level_of_target(shift: Any, level: Any, number: int) -> Level | Literal[""]:
     if shift not in (None, NO_SHIFT):
         raise wrong("a target folder is the shift; drop one of the two", number, "shift")
-    if level is None:
-        raise wrong(f"level is missing: where does the target differ? ({', '.join(LEVELS)})", number)
     found: Level = level
-    return found
+    return found if level is not None else ""  # only the paper's rule needs it
 
 
 def _nothing_shifts(point: dict[str, Any], dataset: DatasetEntry) -> bool:

@@ -52,7 +52,8 @@ def block_sets(
             raise wrong(f"{show(entry)} is given twice", number)
         for spec in data if blocks == (TBFT,) else ():
             if spec.target_block is None:
-                raise wrong(f"{spec.label} has no shift, and so no target block", number)
+                lacks = "level (input, feature or output)" if spec.target is not None else "shift"
+                raise wrong(f"{spec.label} has no {lacks}, and so no target block", number)
             absent = next((block for block in spec.target_blocks if block not in block_map), None)
             if absent is not None:
                 lacks = f"{absent!r}, is not in the model; it has {', '.join(block_map)}"

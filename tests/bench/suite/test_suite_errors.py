@@ -351,9 +351,6 @@ BROKEN: dict[str, tuple[str | bytes, int | None, tuple[str, ...]]] = {
     ),
     "superclasses-list": (groups("[a, b]"), 4, ("superclasses", "at least two")),
     "folder-without-source": (changed("{dataset: digits, shift", "{dataset: folder, shift"), 4, ("source is missing",)),
-    "folder-without-level": (
-        entry("{dataset: folder, source: a, target: b}"), 4, ("level is missing", "feature")
-    ),
     "folder-target-and-shift": (
         entry("{dataset: folder, source: a, target: b, shift: blur, level: input}"),
         4, ("data[0].shift", "drop one"),
