@@ -473,11 +473,10 @@ def _single_shift(point: dict[str, Any], shift: Any, level: Any, number: int, da
     return shift, own or ""
 
 
-def _level_of_target(shift: Any, level: Any, number: int) -> Level | Literal[""]:
+def _level_of_target(shift: Any, level: Any, number: int) -> str:
     if shift not in (None, NO_SHIFT):
         raise wrong("a target folder is the shift; drop one of the two", number, "shift")
-    found: Level = level
-    return found if level is not None else ""  # only the paper's rule needs it
+    return level or ""  # only the paper's rule needs it
 
 
 def _nothing_shifts(point: dict[str, Any], dataset: DatasetEntry) -> bool:
