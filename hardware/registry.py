@@ -236,6 +236,12 @@ def _parse(name: str) -> tuple[str, str, dict[str, str]]:
     return base, argument, params
 
 
+def is_of_this_machine(name: str) -> bool:
+    """Whether a source is a part of this machine, and no meter that anything may hang on."""
+    base = name.partition("?")[0].partition(":")[0]
+    return base in ("battery", "ipmi") or bool(base in SOURCES and SOURCES[base].auto_for)
+
+
 def _sees(entry: Entry, device: str) -> bool:
     return bool(entry.auto_for & {"*", device.partition(":")[0]})
 

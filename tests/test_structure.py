@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "hardware", "plots", "suites")
 READING = ("bench.read", "bench.analysis", "bench.compare", "bench.history", "plots")
 MEASURING = (
-    *("bench.process", "bench.run", "bench.work", "bench.targets"),
+    *("bench.process", "bench.run", "bench.work", "bench.targets", "bench.fleet"),
     *("bench.training", "bench.methods", "bench.models", "bench.runtimes", "bench.data", "bench.cost"),
 )
 Arrow = tuple[str, str]

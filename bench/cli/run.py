@@ -43,7 +43,9 @@ def complete_suite(_context: click.Context, _parameter: click.Parameter, begun: 
 @click.option(
     "--device", default="cpu", show_default=True, metavar="DEVICE", help="Torch device that trains, e.g. cuda."
 )
-@click.option("--target", default="local", show_default=True, metavar="TARGET", help="Where the cells run.")
+@click.option(
+    "--target", default="local", show_default=True, metavar="TARGET", help="Where the cells run: local, or ssh:HOST."
+)
 @click.option("--cells", metavar="GLOB", help="Only cells whose id matches, e.g. 'digits-*/fc/*'.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Run at most N repeats of each cell.", metavar="N")
 @click.option("--dry-run", is_flag=True, help="Check what a run needs, print the repeats that would run, and stop.")
@@ -228,19 +230,22 @@ def _dry_run(loaded: LoadedSuite, options: RunOptions) -> int:
     from bench.run.session import prepare_data
     from bench.run.surroundings import make_manifest
     from bench.store.run_dir import RunDir
+    from bench.targets.local import LOCAL
     from bench.targets.target import target_of
 
-    meter, folder = check(loaded, options), RunDir(options.out)
-    target = target_of(options.target)
-    new = make_manifest(loaded, meter.choice, torch_device=options.device, target=target)
+    folder = RunDir(options.out)
+    with contextlib.closing(target_of(options.target)) as target:
+        meter = check(loaded, options, target)
+        new = make_manifest(loaded, meter.choice, torch_device=options.device, target=target)
+    here = options.device if options.target == LOCAL else "cpu"
     known = new if options.fresh else manifest_of(folder, new, loaded)
     records = [] if options.fresh else folder.records([])
     plan = make_plan(loaded.suite, records, cells=options.cells, repeats=options.repeats, retry=options.retry)
     with _launcher() as launcher:
         if known.fingerprints is None or not plan.pending:
-            _check_model(loaded, options.device, launcher)
+            _check_model(loaded, here, launcher)
         else:  # a run that goes on with other data, weights or code is refused
-            done = prepare_data(launcher, loaded, plan, options.device, text.console(stderr=True))
+            done = prepare_data(launcher, loaded, plan, here, text.console(stderr=True))
             add_fingerprints(known, fingerprints(done), folder.path)
     for repeat in plan.pending:
         text.echo(f"{repeat.cell.cell_id} #{repeat.number}")

@@ -144,6 +144,18 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """A board can train.
+
+    Attributes:
+        methods_sha256: of the code of each method of another package that is installed there, by its name.
+    """
+
+    device_name: str
+    methods_sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
     """Seconds an image: once for what a cache keeps, in a training step, and in an evaluation."""
 
@@ -168,7 +180,7 @@ GO = "go"
 RELEASE = "release"
 """Words that the parent sends."""
 
-Message = Progress | PrepareDone | Ready | Alive | Trained | WorkFigures | Checked | Timed | Failed
+Message = Progress | PrepareDone | Ready | Alive | Trained | WorkFigures | Checked | Probed | Timed | Failed
 
 
 def encode(message: Message) -> bytes:

@@ -12,11 +12,9 @@ import hardware
 from bench.errors import JouletuneError, RequestError
 from bench.run.surroundings import now
 from bench.store.manifest import EnergySource, Manifest, Session, part
+from bench.targets.target import Target
 from hardware.calibration import control
-from hardware.device.machine import Snapshot
-
-UNKNOWN = Snapshot(temperature_c=None, frequency_hz=None, governor=None)
-"""State of a board that is not this machine."""
+from hardware.device import machine as device_state
 
 
 @contextlib.contextmanager
@@ -43,14 +41,16 @@ class Meter:
         source: its name, or `auto`.
         device: the torch device that trains.
         trace_dir: where the samples of windows and idle baselines go; None: nowhere.
-        here: whether this machine does the work; the state and load of another one are not known.
+        target: where the work is done, if that is not this machine: its state and load are looked at.
     """
 
-    def __init__(self, source: str, device: str, trace_dir: Path | None = None, *, here: bool = True) -> None:
+    def __init__(
+        self, source: str, device: str, trace_dir: Path | None = None, *, target: Target | None = None
+    ) -> None:
         self._source = source
         self._device = device
         self._trace_dir = trace_dir
-        self._here = here
+        self._target = target
         self._choice: hardware.Choice | None = None
         self._sampler: hardware.Sampler | None = None
         self._session = Session()
@@ -86,10 +86,13 @@ class Meter:
             JouletuneError: it does not open.
         """
         source, folder = self.choice.source, self._trace_dir
-        if self._here:
+        if self._target is None:
             sampler = hardware.Sampler(source, folder)
         else:
-            sampler = hardware.Sampler(source, folder, look=lambda: UNKNOWN, cpu_times=lambda: None)
+            load = _Load(self._target)
+            sampler = hardware.Sampler(
+                source, folder, look=self._target.look, cpu_times=load.ticks, tree_cpu_s=load.of_work_s
+            )
         with hardware_errors():
             sampler.start()
         if manifest.sessions and manifest.source is not None:
@@ -147,6 +150,25 @@ class Meter:
         if sampler is not None:
             sampler.stop()
             self._session.ended_at = now()
+
+
+class _Load:
+    """Processor time on another machine, in the pieces that a sampler asks for, from one question to it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._of_work_s: float | None = None
+
+    def ticks(self) -> tuple[float, float] | None:
+        """(busy, total), in ticks of this machine."""
+        found = self._target.load_s()
+        self._of_work_s = found[2] if found else None
+        ticks = device_state.ticks_per_s()
+        return (found[0] * ticks, found[1] * ticks) if found else None
+
+    def of_work_s(self) -> float | None:
+        """Of the work, as of the latest call of `ticks`."""
+        return self._of_work_s
 
 
 def _check_identity(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

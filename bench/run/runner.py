@@ -26,7 +26,7 @@ from bench.store.manifest import Manifest
 from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from bench.targets.local import LOCAL
-from bench.targets.target import target_of
+from bench.targets.target import Target, target_of
 from bench.text import first_few, shown
 
 
@@ -63,14 +63,17 @@ class RunResult:
     interrupted: bool
 
 
-def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> RunResult:
+def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console, target: Target | None = None) -> RunResult:
     """Run every repeat that the folder lacks.
+
+    Args:
+        target: as of `opened`.
 
     Raises:
         RequestError: the request is wrong, the data is missing, or the folder holds another run; nothing was written.
         JouletuneError: the disk is full, or the energy source does not open.
     """
-    with opened(loaded, options, console) as session:
+    with opened(loaded, options, console, target) as session:
         interrupted = not session.execute() if session.plan.pending else False
         records = session.folder.records([])
         done, good = (
@@ -82,15 +85,24 @@ def run_suite(loaded: LoadedSuite, options: RunOptions, console: Console) -> Run
 
 
 @contextlib.contextmanager
-def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterator[Session]:
+def opened(
+    loaded: LoadedSuite, options: RunOptions, console: Console, target: Target | None = None
+) -> Iterator[Session]:
     """Check the request, lock its folder and plan the pending repeats; yields the session, not yet entered.
+
+    Args:
+        target: the one that the options name, where the caller has made it; it is closed at the end.
 
     Raises:
         RequestError, JouletuneError: as `run_suite`.
     """
-    meter = check(loaded, options)
+    with contextlib.closing(target or target_of(options.target)) as chosen:
+        yield from _opened(loaded, options, console, chosen)
+
+
+def _opened(loaded: LoadedSuite, options: RunOptions, console: Console, target: Target) -> Iterator[Session]:
+    meter = check(loaded, options, target)
     folder = RunDir(options.out)
-    target = target_of(options.target)
     new = make_manifest(loaded, meter.choice, torch_device=options.device, target=target)
     if options.fresh:
         _set_aside(folder, console)
@@ -119,7 +131,7 @@ def opened(loaded: LoadedSuite, options: RunOptions, console: Console) -> Iterat
             raise
 
 
-def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
+def check(loaded: LoadedSuite, options: RunOptions, target: Target | None = None) -> Meter:
     """Check that the data is here and the energy source usable; returns the meter, not yet open.
 
     Raises:
@@ -134,13 +146,13 @@ def check(loaded: LoadedSuite, options: RunOptions) -> Meter:
     known = None if options.fresh else folder.read_manifest()
     # a run goes on with the source it began with; `auto` must not find another one half-way
     wanted = known.source.name if known and known.source and options.source == "auto" else options.source
-    here = options.target == LOCAL
-    if not here and (wanted or "auto") == "auto":
+    elsewhere = None if target is None or target.name == LOCAL else target
+    if elsewhere and ((wanted or "auto") == "auto" or hardware.registry.is_of_this_machine(wanted or "")):
         raise RequestError(
-            f"--target {show(options.target)}: name the meter that the board hangs on with --source, or none; auto "
-            "finds the sensors of this machine"
+            f"--target {show(elsewhere.name)}: name the meter that the board hangs on with --source, or none; "
+            f"{show(wanted or 'auto')} measures this machine"
         )
-    meter = Meter(wanted or "auto", options.device, folder.traces_dir, here=here)
+    meter = Meter(wanted or "auto", options.device, folder.traces_dir, target=elsewhere)
     meter.choice  # noqa: B018  # chosen here, so that a source that is not usable is refused first
     return meter
 

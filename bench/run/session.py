@@ -44,7 +44,6 @@ from bench.store.run_dir import RunDir
 from bench.suite.load import LoadedSuite
 from bench.targets.local import LOCAL, Local
 from bench.targets.target import Running, Target
-from hardware.device import machine as device
 
 
 class Session:
@@ -122,7 +121,7 @@ class Session:
             add_fingerprints(self._manifest, fingerprints(self._prepared), self.folder.path)
             self._meter.open(self._manifest)
             self._manifest.noise |= {label: one.facts for label, one in prepared.items() if one.facts}
-            self._start_c = device.snapshot().temperature_c if self._target.name == LOCAL else None
+            self._start_c = self._target.look().temperature_c
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)
             self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
@@ -173,7 +172,10 @@ class Session:
 
     def _prepare(self) -> PrepareDone:
         """Make data and source models ready in another process, which keeps this one small."""
-        return prepare_data(self._launcher, self._loaded, self.plan, self._torch_device, self._console)
+        # another board's device is not here, and training a source model on it would take too long
+        here = self._torch_device if self._target.name == LOCAL else "cpu"
+        done = prepare_data(self._launcher, self._loaded, self.plan, here, self._console)
+        return self._target.prepare(done, self._suite, self._loaded.base, self._torch_device)
 
     def _one(self, repeat: Repeat, progress: RunProgress, cooled_s: float | None) -> Record:
         """Run one repeat in a fresh process, and make its record, also of a failure."""
@@ -283,7 +285,8 @@ class Session:
         if self._start_c is None or self._suite.energy.cooldown_s == 0:
             return None
         progress.now("cooling down")
-        return hardware.cool_down(self._start_c, limit_s=self._suite.energy.cooldown_s).waited_s
+        limit_s = self._suite.energy.cooldown_s
+        return hardware.cool_down(self._start_c, limit_s=limit_s, look=self._target.look).waited_s
 
 
 def prepare_data(

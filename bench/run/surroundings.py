@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import hardware
@@ -14,10 +13,9 @@ from bench.store.manifest import SCHEMA, Device, EnergySource, Manifest, SuiteTe
 from bench.suite.load import LoadedSuite
 from bench.targets.local import LOCAL
 from bench.targets.target import Target
+from bench.targets.wire import versions
 from bench.text import without_folders
 from hardware.device import machine as device_facts
-
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "codecarbon", "zeus")
 
 
 def now() -> str:
@@ -40,6 +38,9 @@ def make_manifest(
     manifest = surroundings(choice, torch_device=torch_device)
     if target is not None and target.name != LOCAL:
         manifest.target = {"name": target.name} | target.check(suite)
+        if target.facts is not None:
+            manifest.device = part(Device, target.facts)
+        manifest.versions = target.versions or manifest.versions
     manifest.suite = SuiteText(
         name=suite.name,
         title=suite.title,
@@ -60,18 +61,11 @@ def surroundings(choice: hardware.Choice, *, torch_device: str) -> Manifest:
         jouletune=__version__,
         git_commit=_git_commit(),
         created_at=now(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        versions={"python": platform.python_version(), **versions()},
         device=part(Device, device_facts.facts()),
         torch_device=torch_device,
         source=part(EnergySource, {**choice.source.info.to_dict(), "why": choice.why}),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

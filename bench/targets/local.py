@@ -9,11 +9,13 @@ from bench.process.launcher import Child, Launcher
 from bench.process.messages import CellJob
 from bench.process.worker import run_cell
 from bench.suite.suite import Suite
+from bench.targets.target import Target
+from hardware.device.machine import Snapshot, snapshot
 
 LOCAL = "local"
 
 
-class Local:
+class Local(Target):
     """This machine."""
 
     name = LOCAL
@@ -25,6 +27,10 @@ class Local:
     def start(self, launcher: Launcher, job: CellJob) -> Child:
         """Fork a process for one repeat."""
         return launcher.start(run_cell, job)
+
+    def look(self) -> Snapshot:
+        """State of this machine."""
+        return snapshot()
 
 
 def make(address: str) -> Local:

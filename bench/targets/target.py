@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bench.errors import RequestError, nearest, show
 from bench.process.launcher import Launcher
-from bench.process.messages import CellJob, Message
+from bench.process.messages import CellJob, Message, PrepareDone
 from bench.suite.suite import Suite
+from hardware.device.machine import DeviceFacts, Snapshot
 
 Kind = TypeVar("Kind", bound=Message)
 
-KINDS = ("local",)
+KINDS = ("local", "ssh")
 """Kinds of target: the modules of this package that make one."""
+
+UNKNOWN = Snapshot(temperature_c=None, frequency_hz=None, governor=None)
+"""State of a machine that does not tell it."""
 
 
 class Running(Protocol):
@@ -77,7 +82,52 @@ class Target(Protocol):
 
         Raises:
             CellFailedError: it cannot be started.
+            JouletuneError: the target is gone for good.
         """
+
+    @property
+    def facts(self) -> DeviceFacts | None:
+        """The machine that does the work; None where nothing is known of it but what `check` returns."""
+        return None
+
+    @property
+    def versions(self) -> dict[str, str | None] | None:
+        """Of the packages there; None where they are those of this machine."""
+        return None
+
+    def prepare(self, done: PrepareDone, suite: Suite, base: Path, device: str) -> PrepareDone:
+        """Bring there what was prepared on this machine.
+
+        Args:
+            base: the suite's folder.
+            device: torch device that is to train.
+
+        Returns:
+            What was prepared, with the name of the device there.
+
+        Raises:
+            RequestError: the target cannot do what the suite asks for.
+        """
+        return done
+
+    def look(self) -> Snapshot:
+        """State of the machine that does the work. Never raises."""
+        return UNKNOWN
+
+    def load_s(self) -> tuple[float, float, float] | None:
+        """Processor time there, s: used by all programs, that there was on all cores, and used by the work.
+
+        None where it is not known. Never raises.
+        """
+        return None
+
+    def stop(self) -> None:
+        """Let a thread that waits for the target get a KeyboardInterrupt, now or at its next wait."""
+        return
+
+    def close(self) -> None:
+        """Let go of it. Safe to call twice."""
+        return
 
 
 def target_of(name: str) -> Target:
