@@ -15,11 +15,13 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Indices into the target domain. `train` is the front part of the pool, so smaller sizes are subsets of larger."""
+    """Indices into the target domain. `train` is the front part of the pool, so smaller sizes are subsets of larger;
+    `spare` is the rest of the pool."""
 
     train: Index
     val: Index
     test: Index
+    spare: Index
 
 
 Own = tuple[int, int, int]
@@ -70,7 +72,7 @@ def split_target(
         order = np.concatenate([order, np.arange(own[0], len(labels))])
     if n_train > n_pool:
         raise ValueError(f"{n_train} images to train on, but the pool has {n_pool} of {len(order)}")
-    return Split(order[:n_train], order[n_pool : n_pool + n_val], order[n_pool + n_val :])
+    return Split(order[:n_train], order[n_pool : n_pool + n_val], order[n_pool + n_val :], order[n_train:n_pool])
 
 
 def interleave(labels: Labels, rng: np.random.Generator) -> Index:

@@ -10,6 +10,7 @@ from torch import nn
 from bench.catalog.models import FULL, BlockMap, BlockSet
 from bench.errors import RequestError, nearest
 from bench.models.build import build_model
+from bench.models.staged import check_cut
 from bench.suite.data_axis import image_shape
 from bench.suite.suite import Suite
 
@@ -44,6 +45,7 @@ def check_model(suite: Suite, base: Path) -> None:
     for n_classes, channels, size in dict.fromkeys(map(image_shape, suite.data)):
         model = build_model(suite.model, n_classes=n_classes, in_channels=channels, image_size=size, base=base)
         check_blocks(model, suite.block_map)
+        check_cut(model, suite.block_map, suite.model.cut)
 
 
 def block_parameters(model: nn.Module, block_map: BlockMap, block: str) -> list[nn.Parameter]:

@@ -30,6 +30,8 @@ class Prepared:
         data_sha256: fingerprint of the images, labels and class names.
         weights_sha256: fingerprint of the source model's tensors, before any noise.
         facts: of the noise that was put into the model, see `bench.models.block_noise`; empty without any.
+        training: how the source model was distilled, for the manifest; empty where it was not.
+        cut: path of the module behind which the model's part ends; None: it has no part.
         source_facts: file of what methods may know of the source model, see `bench.models.source_facts`.
     """
 
@@ -39,6 +41,8 @@ class Prepared:
     weights_sha256: str
     facts: dict[str, Any] = field(default_factory=dict)
     source_facts: Path | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    cut: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

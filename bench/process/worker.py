@@ -37,7 +37,7 @@ def run_cell(parent: Parent) -> None:
 
     job: CellJob = parent.job
     work = work_of(job.cell)(job.suite, job.cell, job.base, job.device, beat)
-    work.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts)
+    work.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts, job.prepared.cut)
     work.warm_up()
     parent.send(Ready())
     parent.wait_for(GO)

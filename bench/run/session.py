@@ -121,6 +121,7 @@ class Session:
             add_fingerprints(self._manifest, fingerprints(self._prepared), self.folder.path)
             self._meter.open(self._manifest)
             self._manifest.noise |= {label: one.facts for label, one in prepared.items() if one.facts}
+            self._manifest.training |= {label: one.training for label, one in prepared.items() if one.training}
             self._start_c = self._target.look().temperature_c
             self.folder.write_manifest(self._manifest)
             done = self.plan.wanted - len(self.plan.pending)

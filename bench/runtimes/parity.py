@@ -38,6 +38,12 @@ def parity(model: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor],
     """
     pairs = [(model(x).float().cpu(), other(x).float().cpu()) for x in images.split(BATCH)]
     ours, theirs = (torch.cat(side) for side in zip(*pairs, strict=True))
+    return of_logits(ours, theirs)
+
+
+def of_logits(ours: Tensor, theirs: Tensor) -> Parity:
+    """Compare two sets of logits of the same images, [N, K] each, the float model's first."""
+    ours, theirs = ours.float().cpu(), theirs.float().cpu()
     return Parity(
         images=len(ours),
         agreement=float((ours.argmax(1) == theirs.argmax(1)).float().mean()),

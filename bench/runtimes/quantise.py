@@ -27,7 +27,7 @@ else cost all others their resolution. On the released ResNet-26 argmax agrees o
 METHOD = f"percentile {PERCENTILE:g}"
 
 CALIBRATION_BATCH = 16
-"""Inputs that run through the net at once while ranges are taken."""
+"""Inputs that run through the net at once, at most, while ranges are taken."""
 
 
 def to_int8(content: bytes, inputs: Tensor) -> bytes:
@@ -69,7 +69,9 @@ def _reader(inputs: Tensor) -> object:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not typed
         def __init__(self) -> None:
-            self._batches = iter(inputs.split(CALIBRATION_BATCH))
+            # onnxruntime stacks what it collects, so all batches must be of one size
+            size = next(n for n in range(min(CALIBRATION_BATCH, len(inputs)), 0, -1) if len(inputs) % n == 0)
+            self._batches = iter(inputs.split(size))
 
         def get_next(self) -> dict[str, object] | None:
             """The next batch by the name of the input; None after the last."""

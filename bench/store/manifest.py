@@ -207,6 +207,7 @@ class Manifest(Part):
         torch_device: that trains.
         seeds: of the suite.
         noise: label of the data -> facts of the noise that was put into its source model.
+        training: label of the data -> how its source model was distilled, and where its part ends.
         target: where the cells ran, its name and facts about it; None: on this machine.
         commands: name -> program and arguments, of a run of wrapped commands; None in every other.
     """
@@ -223,6 +224,7 @@ class Manifest(Part):
     suite: SuiteText | None = None
     seeds: list[int] | None = None
     noise: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = Field(default_factory=dict)
     fingerprints: Fingerprints | None = None
     target: dict[str, Any] | None = None
     commands: dict[str, list[str]] | None = None

@@ -146,6 +146,9 @@ class WorkFigures:
     runtime: dict[str, Any] | None = _f(
         "", "what ran the net in place of torch, bytes of its weights, and how near it came to torch", read=False
     )
+    exits: dict[str, Any] | None = _f(
+        "", "stage decision: threshold, share that the part answered, accuracy and calibration of part and full model"
+    )
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
     step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
     step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")

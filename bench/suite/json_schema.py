@@ -43,7 +43,8 @@ def schema() -> dict[str, Any]:
     properties["data"] = {"type": "array", "minItems": 1, "items": _data()}
     properties["blocks"] = {"type": "array", "minItems": 1, "items": _ANY_OF_NAMES}
     properties["methods"] = {"type": "array", "minItems": 1, "items": {"anyOf": [*_ANY_OF_NAMES["anyOf"], _named({})]}}
-    properties["work"] = {"anyOf": [{"enum": [ADAPT, *KINDS]}, _work()]}
+    work = {"anyOf": [{"enum": [ADAPT, *KINDS]}, _work()]}
+    properties["work"] = {"anyOf": [*work["anyOf"], {"type": "array", "minItems": 1, "items": work}]}
     properties["exclude"] = {
         "type": "array",
         "items": {
@@ -52,6 +53,10 @@ def schema() -> dict[str, Any]:
             "additionalProperties": False,
             "properties": {key: {} for key in EXCLUDE_KEYS},
         },
+    }
+    source_train = definitions["SourceTrainSpec"]["properties"]
+    source_train["teacher"] = source_train["teacher"] | {
+        "anyOf": [{"type": "string"}, *source_train["teacher"]["anyOf"]]
     }
     model = definitions["ModelSpec"]["properties"]
     model["checkpoint"] = {"type": ["string", "null"]}

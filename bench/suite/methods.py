@@ -137,3 +137,11 @@ def trains(arm: Arm) -> bool:
         return load_method(arm.method).method.labels == "needed"
     except RequestError:  # the suite comes from the manifest of a run that was made elsewhere
         return False
+
+
+def leaves_part(arm: Arm) -> bool:
+    """Whether an arm leaves a model whose part can answer alone; False where its method is not on this machine."""
+    try:
+        return load_method(arm.method).method.part
+    except RequestError:  # as in `trains`
+        return False

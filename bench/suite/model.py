@@ -49,6 +49,8 @@ class ModelSpec(Spec):
         pixels: what the model is fed, `signed` (-1 to 1) or `unit` (0 to 1); a released checkpoint decides it.
         norm: of the paper's resnets: `batch`, as published, or `group`: GroupNorm of 8 groups, which has no running
             statistics; a released checkpoint decides it.
+        cut: where its part ends, which answers where it is sure: behind so many of its `blocks`, behind the block of
+            this name (or path), or `auto`: where a head's accuracy times the share of work that remains is largest.
         head: `keep` takes all of a checkpoint; `fresh` draws the last block anew, for other classes than its own.
     """
 
@@ -59,6 +61,7 @@ class ModelSpec(Spec):
     pixels: Literal["signed", "unit"] = "signed"
     norm: Literal["batch", "group"] = "batch"
     head: Literal["keep", "fresh"] = "keep"
+    cut: Annotated[int, Field(ge=1, le=1000)] | str | None = None
     source_train: SourceTrainSpec = SourceTrainSpec()
 
     @model_validator(mode="before")
@@ -78,6 +81,8 @@ class ModelSpec(Spec):
         """Take the blocks of an architecture from its file, so that a run's folder has them where the file is not."""
         if self.head == "fresh" and self.checkpoint is None:
             raise wrong("'fresh' is for a checkpoint's; without one the whole model is trained", "head")
+        if self.source_train.joint_epochs and self.cut is None:
+            raise wrong("is missing: joint_epochs train the part before it", "cut")
         if not self.name.endswith(".json") or self.blocks is not None:
             return self
         try:
@@ -89,9 +94,9 @@ class ModelSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `norm` and `head` where they are as before there was another: hashes of suites and models stay."""
+        """Leave out `norm`, `head` and `cut` where they are as before there was another: hashes stay."""
         content: dict[str, Any] = handler(self)
-        for key, value in (("norm", "batch"), ("head", "keep")):
+        for key, value in (("norm", "batch"), ("head", "keep"), ("cut", None)):
             if content.get(key) == value:
                 del content[key]
         return content

@@ -34,11 +34,11 @@ from bench.suite.battery import BatterySpec
 from bench.suite.cell import Cell, Variant
 from bench.suite.data_axis import DataSpec, expand, n_target
 from bench.suite.exclude import cell_values, excluded, rules_of, sought_values
-from bench.suite.methods import TBFT, arms_of, block_sets, is_block_set, not_in_a_stream, trains
+from bench.suite.methods import TBFT, arms_of, block_sets, is_block_set, leaves_part, not_in_a_stream, trains
 from bench.suite.model import ModelSpec
 from bench.suite.spec import Axis, Name, Seed, Spec, axis, wrong
 from bench.suite.training import AXES, TuneSpec, refusal
-from bench.suite.work import ADAPT, Stream, Work, content_of, of_content, works_of
+from bench.suite.work import ADAPT, Infer, Stream, Work, content_of, of_content, works_of
 
 MAX_CELLS = 200_000
 MAX_COUNT = 10_000_000
@@ -230,6 +230,7 @@ class Suite(Spec):
                 takes = f"takes colour images, those of {data.label} are grey"
                 raise wrong(f"{self.model.name} {takes}; take one of the paper's, e.g. resnet8", "model", "name")
         self._check_exclude()
+        self._check_parts()
         last, seen = (next(reversed(self.block_map)),), set()
         for cell in self.cells():
             if (cell.arm, cell.variant) in seen or not trains(cell.arm):
@@ -258,6 +259,18 @@ class Suite(Spec):
             why = not_in_a_stream(arm)
             if why is not None:
                 raise wrong(f"{arm.label} {why}", "methods" if arm in self.methods else "blocks")
+
+    def _check_parts(self) -> None:
+        """Check that what answers in stages has a part that can."""
+        for cell in self.cells():
+            part = leaves_part(cell.arm)
+            if part and self.model.cut is None:
+                raise wrong(f"cut is missing: {cell.arm.label} sets a head behind it", "model")
+            if isinstance(cell.work, Infer) and cell.work.ratio is not None and not part:
+                raise wrong(
+                    f"{cell.arm.label} leaves no part that could answer; exclude it, or give it work without a ratio",
+                    "work", "infer", "ratio",
+                )  # fmt: skip
 
     def _check_sizes(self, data: DataSpec) -> None:
         known = n_target(data)  # a folder's images are counted when they are read

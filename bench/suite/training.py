@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from bench.suite.arm import as_written
-from bench.suite.spec import NonNegative, Positive, Seed, Spec, check_different, explained, wrong
+from bench.suite.spec import NonNegative, Positive, Seed, Spec, UserPath, check_different, explained, wrong
 
 Engine = Literal["reference", "truncated", "fast"]
 BnMode = Literal["train", "train_tuned", "eval", "adapt_once_then_eval"]
@@ -39,10 +38,7 @@ class TrainSpec(Spec):
         bn_mode: what BatchNorm does while training. `train` (as published): every layer normalises by the batch and
             updates its running statistics, frozen blocks included. `train_tuned`: only the layers that are tuned do.
             `eval`: none does. `adapt_once_then_eval`: statistics are taken once from the training images, then stay.
-        augment: change the images at random (`bench.training.augment`): true mirrors and moves them; `crop` resizes a
-            random part, mirrors it and shakes its colours, as is done to train on photographs.
-        schedule: of the rate: `constant`, or `cosine` from step to step down to 0 after the last epoch.
-        warmup_epochs: in which the rate rises from 0 in a line, before the schedule.
+        augment: mirror and move the images at random (`bench.training.augment`).
     """
 
     epochs: Epochs = 10
@@ -53,33 +49,7 @@ class TrainSpec(Spec):
     weight_decay: NonNegative = 5e-4
     bn_mode: BnMode = "train"
     patience: Epochs | None = 5
-    augment: bool | Literal["crop"] = False
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is as before there was another, so that hashes of suites and models stay."""
-        content: dict[str, Any] = handler(self)
-        for key, value in (("schedule", "constant"), ("warmup_epochs", 0)):
-            if content.get(key) == value:
-                del content[key]
-        return content
-
-    def rate(self, epoch: int, step: int, steps: int) -> float:
-        """Factor of the rate at a step.
-
-        Args:
-            epoch: from 1.
-            step: of the epoch, from 0.
-            steps: of an epoch.
-        """
-        at, warm = (epoch - 1) * steps + step, self.warmup_epochs * steps
-        if at < warm:
-            return at / warm
-        if self.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (at - warm) / max(1, self.epochs * steps - warm)))
+    augment: bool = False
 
     def once(self) -> Self:
         """The same for a single epoch, to warm up with."""
@@ -184,8 +154,37 @@ def variant_label(point: Iterable[tuple[str, object]]) -> str:
     return ",".join(f"{key}={as_written(value)}" for key, value in point)
 
 
+class TeacherSpec(Spec):
+    """The net whose embeddings a source model is distilled from.
+
+    Attributes:
+        name: `efficientnet-lite0` (the extra `teacher`), a model of the catalogue, or `module:function`, whose
+            module gives the embedding itself.
+        checkpoint: of a model of the catalogue, a file with these outputs; null: it is trained on the source images.
+        outputs: of that checkpoint's head, or of the embedding that a user's own module gives.
+        size: side of the images that it sees, pixels; null: what it was made for, or theirs.
+    """
+
+    name: str
+    checkpoint: UserPath | None = None
+    outputs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    size: Annotated[int, Field(ge=8, le=2048)] | None = None
+
+
 class SourceTrainSpec(TrainSpec):
-    """How a source model without a checkpoint is trained, once."""
+    """How a source model without a checkpoint is trained, once.
+
+    Attributes:
+        loss: `cross_entropy` on the source's labels, or `sskd`: the mean squared error between a linear map of the
+            features and a teacher's embedding (MicroT, arXiv 2403.08040), from the checkpoint where one is given.
+        teacher: of `sskd`.
+        ce_weight: of the cross-entropy that `sskd` adds; 0 as in the released code, 1 as in the paper's figure.
+        joint_epochs: of `sskd`: epochs after those, in which the model and its part up to `model.cut` train together.
+        images: of `sskd`: `own`, the source images of the cell's data, or `all`, those of all data of the suite.
+        ce_labels: of `sskd`: what cross-entropies learn: the images' `own` labels, or the `teacher`'s probabilities.
+        most_images: of each data in `sskd`, drawn by the seed; null: all.
+        views: of `sskd` with augment: number of fixed changed copies of the images.
+    """
 
     epochs: Epochs = 30
     batch_size: Annotated[int, Field(ge=2, le=100_000)] = 64
@@ -193,6 +192,50 @@ class SourceTrainSpec(TrainSpec):
     bn_mode: Literal["train"] = "train"
     patience: None = None
     seed: Seed = 0
+    loss: Literal["cross_entropy", "sskd"] = "cross_entropy"
+    teacher: TeacherSpec | None = None
+    ce_weight: NonNegative = 0.0
+    joint_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    images: Literal["own", "all"] = "own"
+    ce_labels: Literal["own", "teacher"] = "own"
+    most_images: Annotated[int, Field(ge=10, le=10_000_000)] | None = None
+    views: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_name(cls, raw: Any) -> Any:
+        """Let a teacher's name stand for a teacher."""
+        if isinstance(raw, dict) and isinstance(raw.get("teacher"), str):
+            return raw | {"teacher": {"name": raw["teacher"]}}
+        return raw
+
+    @model_validator(mode="after")
+    def _distils(self) -> Self:
+        if self.loss == "sskd":
+            if self.teacher is None:
+                raise wrong("is missing: sskd distils from one, e.g. resnet14 or efficientnet-lite0", "teacher")
+            if self.augment and self.views is None:
+                raise wrong(
+                    "the teacher's embeddings are computed once, of images that stay; views: 4 makes four that do",
+                    "augment",
+                )  # fmt: skip
+            if self.views is not None and not self.augment:
+                raise wrong(f"{self.views} with nothing to vary; add augment: true", "views")
+            return self
+        for key in DISTILLING:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise wrong("is of `loss: sskd` alone; drop it, or give that loss", key)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is of `sskd` alone where the loss is another: hashes of suites and models stay."""
+        content: dict[str, Any] = handler(self)
+        return content if self.loss == "sskd" else {k: v for k, v in content.items() if k not in ("loss", *DISTILLING)}
+
+
+DISTILLING = ("teacher", "ce_weight", "joint_epochs", "images", "ce_labels", "most_images", "views")
+"""Keys of `source_train` that go with `loss: sskd`."""
 
 
 MICRO_BATCH = 64

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic_core import PydanticCustomError
 
 from bench.errors import nearest, show
 from bench.suite.arm import as_written
@@ -28,6 +29,11 @@ class Infer(Spec):
     Attributes:
         batch: images at once.
         images: of one execution; the test images are taken again from the first where there are fewer.
+        ratio: share of images that the part of a model with `model.cut` is to answer, by a threshold on its confidence;
+            null: the full model answers all.
+        threshold: `quantile` of the confidences of unlabelled images, or as `published`, the mean over draws of ten.
+        confidences: the images that these are of: `validation`, or the `pool`, less the images trained on.
+        temperature: whether the part's logits are calibrated on the validation images, by one temperature.
         runtime: what runs the net: torch, or onnxruntime in float32 or int8 (the extra `ort`, on the CPU).
         int8_images: training images, at most, that the ranges of int8 values are taken from.
         min_agreement: share of images with the same class first as in torch, below which the repeat fails; null: none.
@@ -35,6 +41,10 @@ class Infer(Spec):
 
     batch: BatchSize = 64
     images: Images = 1000
+    ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    threshold: Literal["quantile", "published"] = "quantile"
+    confidences: Literal["validation", "pool"] = "validation"
+    temperature: bool = False
     runtime: Runtime = "torch"
     int8_images: Annotated[int, Field(ge=1, le=100_000)] = 256
     min_agreement: Annotated[float, Field(ge=0, le=1)] | None = 0.9
@@ -86,13 +96,16 @@ def works_of(given: Any) -> tuple[Work, ...]:
     """The points of the work axis, one for each combination of the options that are lists.
 
     Args:
-        given: what a suite's `work` holds: `adapt`, a kind's name, `{kind: {option: value}}`, or what `content` made.
+        given: what a suite's `work` holds: `adapt`, a kind's name, `{kind: {option: value}}`, a list of these, or what
+            `content` made.
 
     Raises:
         PydanticCustomError: no such work or option, or a value that it cannot have.
     """
     if isinstance(given, tuple):  # made in code
         return given
+    if isinstance(given, list):
+        return _several(given)
     name: Any = given
     options: Any = {}
     if isinstance(given, dict) and len(given) == 1:
@@ -107,6 +120,24 @@ def works_of(given: Any) -> tuple[Work, ...]:
             raise wrong(f"{ADAPT} has no options; got {show(options)}", name)
         return (None,)
     return _points(name, options)
+
+
+def _several(given: list[Any]) -> tuple[Work, ...]:
+    """The points of several kinds of work, one after the other."""
+    check_different(given)
+    found: dict[Work, None] = {}
+    for number, one in enumerate(given):
+        if isinstance(one, list):
+            raise wrong(f"expected a kind of work, got {show(one)}", number)
+        try:
+            points = works_of(one)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            raise wrong(context.get("message", str(error)), number, *context.get("below", ())) from None
+        if any(isinstance(point, Stream) for point in points):
+            raise wrong("a stream has no training images, so it stands alone", number)
+        found |= dict.fromkeys(points)
+    return tuple(found)
 
 
 def _points(name: str, options: dict[str, Any]) -> tuple[Work, ...]:

@@ -141,3 +141,34 @@ def _split(model: nn.Module, nodes: list[fx.Node], position: int, between: fx.No
     for node in [*constants, *nodes[position:]]:
         later[node] = rest.node_copy(node, lambda n: later[n])
     return Cut(fx.GraphModule(model, front), fx.GraphModule(model, rest), between.name)
+
+
+def cut_after(model: nn.Module, path: str) -> Cut:
+    """Cut a model behind a module of it, wherever a single tensor passes there.
+
+    Args:
+        path: of the module, e.g. `blocks.8` or `layer2`.
+
+    Raises:
+        CutError: the model's course depends on its input, or more than one value passes behind this module.
+    """
+    graph = _trace(model)
+    nodes = list(graph.nodes)
+    within = [place for place, node in enumerate(nodes) if path in _owners(node)]
+    if not within:
+        raise CutError(f"the trace does not come through {path!r}")
+    position = max(within) + 1
+    order = {node: place for place, node in enumerate(nodes)}
+    passing = [node for node in nodes[:position] if any(order[user] >= position for user in node.users)]
+    passing = [node for node in passing if node.op != "get_attr"]
+    if len(passing) != 1:
+        raise CutError(f"behind {path!r} {len(passing)} values pass on; expected one")
+    if any(_overwrites(model, user) for user in passing[0].users if order[user] >= position):
+        raise CutError(f"what {path!r} gives is overwritten in place")
+    return _split(model, nodes, position, passing[0])
+
+
+def _owners(node: fx.Node) -> set[str]:
+    """Paths of the modules that a step of a trace is in, itself included."""
+    found = {str(owner[0]) for owner in node.meta.get("nn_module_stack", {}).values()}
+    return found | {str(node.target)} if node.op == "call_module" else found

@@ -58,13 +58,14 @@ class Adapt:
         self.idle = self._loaded.method.idle
         self.spans = Spans(torch.cuda.synchronize if self._device.type == "cuda" else lambda: None)
 
-    def load(self, folder: Path, weights: Path, source_facts: Path | None = None) -> None:
+    def load(self, folder: Path, weights: Path, source_facts: Path | None = None, cut: str | None = None) -> None:
         """Read images and source model from the cache.
 
         Args:
             folder: of the prepared domain.
             weights: file of the source model's weights.
             source_facts: file of what methods may know of it.
+            cut: path of the module behind which the model's part ends; None: it has no part.
         """
         if self._spec.threads is not None:
             torch.set_num_threads(self._spec.threads)
@@ -87,6 +88,7 @@ class Adapt:
             n_classes=len(domain.target.classes),
             spans=self.spans,
             source_facts=load_source_facts(source_facts, self._device),
+            cut=cut,
             beat=self._beat,
         )
 

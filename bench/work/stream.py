@@ -26,9 +26,9 @@ class Stream(Adapt):
 
     phase = "stream"
 
-    def load(self, folder: Path, weights: Path, source_facts: Path | None = None) -> None:
+    def load(self, folder: Path, weights: Path, source_facts: Path | None = None, cut: str | None = None) -> None:
         """As of `Adapt`, and lay out the stream; its labels are read again when all is predicted."""
-        super().load(folder, weights, source_facts)
+        super().load(folder, weights, source_facts, cut)
         self.idle = False
         spec = self._cell.work
         assert isinstance(spec, StreamSpec)

@@ -121,6 +121,12 @@ def test_ranges_come_from_the_calibration_images() -> None:
     assert parity(net, fitting, images).max_difference < 0.1 * parity(net, too_small, images).max_difference
 
 
+@pytest.mark.parametrize("n", [1, 17, 200])
+def test_any_number_of_calibration_images_will_do(n: int) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)).eval()
+    assert OnnxModel(to_int8(to_onnx(net, SHAPE), torch.randn(n, *SHAPE)))(torch.zeros(1, *SHAPE)).shape == (1, 4)
+
+
 def test_without_calibration_images_nothing_is_quantised() -> None:
     with pytest.raises(RequestError, match="no calibration images"):
         to_int8(to_onnx(model(), SHAPE), torch.zeros(0, *SHAPE))
