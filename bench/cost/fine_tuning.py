@@ -70,7 +70,7 @@ def cell_costs(
     phases: dict[str, int] = {}
     last: Cost | None = None
     for phase, account in ledger.items():
-        macs = account.forward * per_image
+        macs = account.forward * per_image + account.macs
         for names, n_images in account.steps.items():
             last = followed.step(names)
             macs += n_images * last.macs / batch

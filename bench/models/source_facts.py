@@ -21,6 +21,7 @@ from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256, write_through
 from bench.training.layers import freeze_but, scales_and_shifts
 from bench.training.loop import to_tensors
+from bench.training.probes import layer_facts
 
 BATCH = 64
 IMAGES = 2000
@@ -30,7 +31,7 @@ VERSION = 1
 """Raised when a fact is computed in another way, so that nobody starts from an old one."""
 
 
-def fisher(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def fisher(model: nn.Module, images: Tensor, _: Tensor | None = None) -> dict[str, Tensor]:
     """Diagonal of the Fisher information of every scale and shift, from images without labels.
 
     F = mean over batches of (gradient of the batch's mean cross-entropy to its own predictions)^2 (EATA, Niu et al.
@@ -55,7 +56,11 @@ def fisher(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {names[id(parameter)]: value for parameter, value in zip(parameters, total, strict=True)}
 
 
-FACTS: Mapping[str, Callable[[nn.Module, Tensor], dict[str, Tensor]]] = {"fisher": fisher}
+FACTS: Mapping[str, Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]] = {
+    "fisher": fisher,
+    "layers": layer_facts,
+}
+"""Fact -> (model, source images [N, C, H, W], labels [N]) -> tensors by name."""
 
 
 def make_source_facts(
@@ -80,12 +85,12 @@ def make_source_facts(
     path = cache_dir() / "models" / f"facts-{key}.safetensors"
     if not path.is_file():
         chosen = np.sort(interleave(domain.source.y, np.random.default_rng(0))[:IMAGES])
-        images = to_tensors(domain.source.take(chosen), device, pixels).x
+        images = to_tensors(domain.source.take(chosen), device, pixels)
         model = model.to(device)
         flat = {
             f"{fact}/{name}": value.cpu().contiguous()
             for fact in sorted(names)
-            for name, value in FACTS[fact](model, images).items()
+            for name, value in FACTS[fact](model, images.x, images.y).items()
         }
         write_through(path, lambda file: file.write(save(flat)))
     return path

@@ -164,6 +164,8 @@ def time_steps(kind: Kind, suite: Suite, base: Path, device: torch.device) -> Ti
 
 def _adapting(kind: Kind, arm: Arm, suite: Suite, model: nn.Module) -> Callable[[Tensor], Callable[[], None]]:
     """Make a function that lays out the adaptation of a model to images, [N, C, H, W], by a method without labels."""
+    import torch
+
     from bench.models.source_facts import FACTS
     from bench.training.task import UnlabelledTask
     from bench.work.adapt import adapt
@@ -173,7 +175,10 @@ def _adapting(kind: Kind, arm: Arm, suite: Suite, model: nn.Module) -> Callable[
     shared: dict[str, Any] = {"block_map": suite.block_map, "spec": kind.spec, "seed": 0, "n_classes": kind.shape[0]}
 
     def lay_out(x: Tensor) -> Callable[[], None]:
-        facts = {name: FACTS[name](model, x) for name in loaded.method.source_facts}
+        labels = torch.zeros(
+            len(x), dtype=torch.int64, device=x.device
+        )  # which they are makes no difference to the time
+        facts = {name: FACTS[name](model, x, labels) for name in loaded.method.source_facts}
         task = UnlabelledTask(model, x, source_facts=facts, **shared)
 
         def execute() -> None:

@@ -17,7 +17,7 @@ from bench.catalog.models import BlockMap
 if TYPE_CHECKING:
     from bench.training.task import UnlabelledTask
 
-_NORMALISING = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMALISING = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def batchnorms(model: nn.Module) -> list[_BatchNorm]:
@@ -32,7 +32,7 @@ def scales_and_shifts(model: nn.Module, within: Iterable[nn.Module] | None = Non
         within: only of layers below these modules; None: of all.
     """
     wanted = None if within is None else {id(layer) for module in within for layer in module.modules()}
-    layers = [m for m in model.modules() if isinstance(m, _NORMALISING) and (wanted is None or id(m) in wanted)]
+    layers = [m for m in model.modules() if isinstance(m, NORMALISING) and (wanted is None or id(m) in wanted)]
     return [p for layer in layers for p in (layer.weight, layer.bias) if isinstance(p, nn.Parameter)]
 
 

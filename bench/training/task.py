@@ -123,9 +123,11 @@ class Ledger:
         steps: images of which a gradient was taken, by the names of the parameters that had one.
         tuned: parts of fine-tunings: names of the parameters that had a gradient, epochs, whether activations were
             kept, and whether it is the first part.
+        macs: multiply-accumulates of algebra outside of the net, such as a head solved in closed form.
     """
 
     forward: int = 0
+    macs: int = 0
     steps: dict[frozenset[str], int] = field(default_factory=dict)
     tuned: list[tuple[frozenset[str], int, bool, bool]] = field(default_factory=list)
 
@@ -246,6 +248,10 @@ class UnlabelledTask:
         """The same for images that did not run by `logits`."""
         names, account = self._with_gradient(model), self._account
         account.steps[names] = account.steps.get(names, 0) + images
+
+    def count_macs(self, macs: int) -> None:
+        """Note multiply-accumulates of algebra outside of the net."""
+        self._account.macs += macs
 
     @property
     def lr(self) -> float:

@@ -346,3 +346,33 @@ def test_lora_without_its_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else find(name, *rest))
     with pytest.raises(RequestError, match=r"^method 'lora' needs the package peft: pip install 'jouletune\[lora\]'$"):
         load_method("lora")
+
+
+# -- GALA ---------------------------------------------------------------------------------------------
+
+
+def test_gala_lets_a_layer_through_that_goes_on_its_way() -> None:
+    """lr 1. First step: every layer. Then layer 0 turns by 90 degrees after a way of (-2, 0): u = (0, -1), u + way =
+    (-2, -1), cosine 1/sqrt 5 = 0.45, held; layer 1 goes on. After the reset both are free again."""
+    from bench.methods.gala import METHOD, Gate, cosine
+
+    net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False))
+    gate = Gate(net, METHOD.options(reset=2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    passed = []
+    for first in ([2.0, 0.0], [0.0, 1.0], [0.0, 1.0]):
+        net[0].weight.grad, net[1].weight.grad = torch.tensor([first]), torch.tensor([[1.0, 0.0]])
+        gate(optimizer)
+        passed.append([layer.weight.grad is not None for layer in net])
+        optimizer.step()
+    assert passed == [[True, True], [False, True], [True, True]]
+    assert gate.shares() == {"0": 0.667, "1": 1.0}
+    assert cosine(torch.tensor([0.0, -1.0]), torch.tensor([-2.0, -1.0])) == pytest.approx(5**-0.5)
+
+
+def test_gala_tunes_and_says_what_it_updated(lab: Any) -> None:
+    task = lab.task("gala", epochs=2)
+    adapted = lab.run("gala", task)
+    assert set(adapted.facts["updated_share"]) == {"stem", "norm1", "body", "norm2", "fc"}
+    assert all(0 < share <= 1 for share in adapted.facts["updated_share"].values())
+    assert "fc.weight" in changed(task)
