@@ -15,8 +15,9 @@ from scipy.special import digamma, fdtrc, polygamma
 Floats = NDArray[np.float64]
 
 CAUTION = 2.0
-"""Standard errors by which the variances are taken to differ more than they seem to. Few conditions cannot show that
-they are alike, and then little is shared; 0 is Smyth's estimate, which lets noisy conditions raise false alarms."""
+"""Standard errors by which a test takes the variances to differ more than they seem to. Few conditions cannot show that
+they are alike, and then little is shared. 0 is Smyth's estimate: its intervals hold as often as they say on the average
+over the conditions, and are too narrow for noisy ones, which would raise false alarms."""
 
 ODD_LEVEL = 0.01
 """A variance above the common one that chance gives so rarely belongs to a condition with a noise of its own."""
@@ -24,7 +25,7 @@ ODD_LEVEL = 0.01
 _NEWTON_STEPS = 50
 
 
-def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Floats, Floats]:
+def moderate(variance: Floats, degrees: Floats, independent: float, caution: float = CAUTION) -> tuple[Floats, Floats]:
     """Draw variances of samples, and their degrees of freedom, towards what the samples have in common.
 
     With s² of d degrees, and a common s₀² that is worth d₀ of them:
@@ -36,7 +37,7 @@ def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Flo
     checked, and given up where it does not hold:
 
     - d₀ comes from the spread of ln s² beyond that of chance, the trigamma function of d/2 (Bartlett and Kendall
-      1946): variances that truly differ make it small. It is counted with `CAUTION` standard errors more.
+      1946): variances that truly differ make it small. It is counted with `caution` standard errors more.
     - d₀ is at most what the other independent samples have in degrees.
     - A sample whose s² / s₀² is above the point that F(d, d₀) exceeds at `ODD_LEVEL` keeps its own variance (as
       Phipson et al. 2016, "Robust hyperparameter estimation", set hypervariable ones apart).
@@ -45,6 +46,7 @@ def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Flo
         variance: one per sample, at least 0.
         degrees: above 0.
         independent: how many independent samples they amount to, `independent_number`.
+        caution: `CAUTION` for a test, 0 for an interval.
 
     Returns:
         Both as given where fewer than two variances are above 0.
@@ -52,7 +54,7 @@ def moderate(variance: Floats, degrees: Floats, independent: float) -> tuple[Flo
     usable = variance > 0
     if usable.sum() < 2:
         return variance, degrees
-    common, seen, certain = _common(variance[usable], degrees[usable])
+    common, seen, certain = _common(variance[usable], degrees[usable], caution)
     mean_degrees = float(degrees[usable].mean())
     worth = max(0.0, min(certain, (independent - 1) * mean_degrees))
     # where variances differ, d₀ is that of the fit; an infinite d₀ counts as that of all the samples
@@ -97,7 +99,7 @@ def independent_number(residuals: Floats) -> float:
     return m / (1 + (m - 1) * min(max(correlation, 0.0), 1.0) ** 2)
 
 
-def _common(variance: Floats, degrees: Floats) -> tuple[float, float, float]:
+def _common(variance: Floats, degrees: Floats, caution: float) -> tuple[float, float, float]:
     """(s₀², d₀ as estimated, d₀ as certain): moments of ln s² (Smyth 2004).
 
     Under the model ln s² has the mean ln s₀² + ψ(d/2) - ln(d/2) - ψ(d₀/2) + ln(d₀/2) and the variance
@@ -110,7 +112,7 @@ def _common(variance: Floats, degrees: Floats) -> tuple[float, float, float]:
     chance, fourth = float(polygamma(1, half).mean()), float(polygamma(3, half).mean())
     excess = float(logs.var(ddof=1)) - chance
     error = float(np.sqrt(fourth / m + 2 * chance**2 / (m - 1)))
-    seen, certain = (_prior_degrees(value) for value in (excess, excess + CAUTION * error))
+    seen, certain = (_prior_degrees(value) for value in (excess, excess + caution * error))
     if np.isinf(seen):
         # all alike: the plain pooled variance, which then is the best
         return float(np.average(variance, weights=degrees)), seen, certain

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.clusters import Shared, clustered, joined, of_each
-from bench.analysis.moderation import independent_number, moderate
+from bench.analysis.moderation import CAUTION, independent_number, moderate
 from bench.analysis.statistics import independent_error
 from bench.read.results import GROUP
 
@@ -50,9 +50,10 @@ def contrast(
         shared: what the values of each side have in common, by position; that of `base` with its sign turned.
 
     Returns:
-        By condition, those of both sides: change, error, degrees (of freedom), common (standard uncertainty besides),
-        n (of units, or of the smaller side), seeds, test ("paired", "Welch", or "" with too few for either; then there
-        is no error), unpaired (values that had no partner).
+        By condition, those of both sides: change, error, degrees (of freedom), the same for a test where it needs
+        others (test_error, test_degrees), common (standard uncertainty besides), n (of units, or of the smaller side),
+        seeds, test ("paired", "Welch", or "" with too few for either; then there is no error), unpaired (values that
+        had no partner).
     """
     keys = ["condition", "seed", "repeat"]
     sides = [side[[*keys, value]].assign(place=np.arange(len(side))) for side in (run, base)]
@@ -95,6 +96,7 @@ def contrast(
         table.loc[list(found), "common"] = _apart(run, base, value, shared).reindex(list(found))
     blank = table["test"] == ""
     table.loc[blank, ["error", "degrees"]] = np.nan  # what is known of the change stays, without an interval
+    table = table.assign(test_error=table["error"], test_degrees=table["degrees"])
     return _moderated(table, pairs) if shared_noise else table
 
 
@@ -130,13 +132,13 @@ def _moderated(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         values = mine.pivot_table(index="condition", columns=unit, values="change")
         residuals = values.sub(values.mean(axis=1), axis=0)
         n = table.loc[paired, "n"].to_numpy(dtype=float)
-        variance, degrees = moderate(
-            (table.loc[paired, "error"] ** 2).to_numpy(dtype=float) * n,
-            table.loc[paired, "degrees"].to_numpy(dtype=float),
-            independent_number(residuals.to_numpy(dtype=float)),
-        )
-        table.loc[paired, "error"] = np.sqrt(variance / n)
-        table.loc[paired, "degrees"] = degrees
+        own = (table.loc[paired, "error"] ** 2).to_numpy(dtype=float) * n
+        own_degrees = table.loc[paired, "degrees"].to_numpy(dtype=float)
+        independent = independent_number(residuals.to_numpy(dtype=float))
+        for prefix, caution in (("", 0.0), ("test_", CAUTION)):
+            variance, degrees = moderate(own, own_degrees, independent, caution)
+            table.loc[paired, f"{prefix}error"] = np.sqrt(variance / n)
+            table.loc[paired, f"{prefix}degrees"] = degrees
     return table
 
 

@@ -55,35 +55,56 @@ def judge(table: pd.DataFrame, measure: Measure, *, narrow: float | None = None)
         table: change, error, degrees, n, test, `common` where a standard uncertainty is in no scatter, and two margins,
             all on the scale of the test: `practical`, as asked for, and `margin`, the same or more where less cannot be
             seen. Where nothing as small as the practical margin can be seen, nothing can be called the same either:
-            there it is nan. Or lo, hi and p in place of error and degrees.
+            there it is nan. Or lo, hi and p in place of error and degrees. test_error and test_degrees, where they are,
+            are those of the test; then the interval of the test, not the one that is shown, decides.
         narrow: given where the contrasts are with published figures: half width up to which an interval can agree; a
             wider one would agree with anything.
     """
     if "p" not in table:
-        change, error, degrees = (table[name].to_numpy(dtype=float) for name in ("change", "error", "degrees"))
-        common = table["common"].to_numpy(dtype=float) if "common" in table else 0.0
-        lo, hi, p = t_test(change, error, degrees, common=common)
+        lo, hi, p = _tested(table, "error", "degrees")
         table = table.assign(lo=lo, hi=hi, p=p)
+    lo, hi = table["lo"], table["hi"]
+    if "test_error" in table:
+        lo, hi, p = _tested(table, "test_error", "test_degrees")
+        table = table.assign(p=p)
     table = table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
-    beyond = (table["lo"] > table["margin"]) | (table["hi"] < -table["margin"])
+    beyond = _beyond(lo, hi, table["margin"])
+    practical = table.get("practical", table["margin"])
     if narrow is None:
-        within = (table["lo"] >= -table["practical"]) & (table["hi"] <= table["practical"])
+        within = _within(lo, hi, practical)
         changed, settled = np.where((table["change"] > 0) == measure.more_is_better, BETTER, WORSE), SAME
     else:
-        within = ~beyond & ((table["hi"] - table["lo"]) / 2 <= narrow)
+        within = ~beyond & ((hi - lo) / 2 <= narrow)
         changed, settled = np.full(len(table), DIFFERS), AGREES
     known, clear = table["p"].notna(), table["p_holm"] <= LEVEL
     verdict = np.select([known & beyond & clear, known & within], [changed, settled], NOT_ENOUGH)
     open_ = verdict == NOT_ENOUGH
+    shown = table["lo"], table["hi"]
     reasons = {
         "beyond the margin, but not certain among so many conditions": known & beyond & ~clear,
-        "too coarse a meter": open_ & table.get("practical", table["margin"]).isna(),
+        "the spread is not certain enough": open_ & (_beyond(*shown, table["margin"]) | _within(*shown, practical)),
+        "too coarse a meter": open_ & practical.isna(),
         "too wide an interval": open_,
     }
     per = measure.per
     few = table["n"].map(lambda n: f"{n:g} {per}{'' if n == 1 else 's'}, {MIN_REPETITIONS} are the least")
     why = np.select([~known, *reasons.values()], [few, *reasons], "")
     return table.assign(verdict=verdict, why=why)
+
+
+def _tested(table: pd.DataFrame, error: str, degrees: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+    change, u, d = (table[name].to_numpy(dtype=float) for name in ("change", error, degrees))
+    common = table["common"].to_numpy(dtype=float) if "common" in table else 0.0
+    lo, hi, p = (pd.Series(one, index=table.index) for one in t_test(change, u, d, common=common))
+    return lo, hi, p
+
+
+def _beyond(lo: pd.Series, hi: pd.Series, margin: pd.Series) -> pd.Series:
+    return (lo > margin) | (hi < -margin)
+
+
+def _within(lo: pd.Series, hi: pd.Series, margin: pd.Series) -> pd.Series:
+    return (lo >= -margin) & (hi <= margin)
 
 
 def worst(verdicts: pd.DataFrame) -> pd.Series:

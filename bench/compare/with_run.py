@@ -101,7 +101,7 @@ def _accuracy_of_seeds(records: pd.DataFrame) -> pd.DataFrame:
 def _judged(table: pd.DataFrame, measure: Measure, refused: pd.Series) -> pd.DataFrame:
     """Judge a table; a condition with a reason in `refused` gets no verdict and no change."""
     why = refused.reindex(table.index).fillna("")
-    table.loc[why != "", ["change", "error", "degrees"]] = np.nan
+    table.loc[why != "", ["change", "error", "degrees", "test_error", "test_degrees"]] = np.nan
     table = judge(table, measure)
     table.loc[why != "", ["verdict", "test"]] = ""
     table["why"] = table["why"].where(why == "", why)
