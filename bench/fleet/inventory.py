@@ -131,6 +131,17 @@ class InventorySpec(Spec):
                         "source",
                     )
                 meters[key] = name
+        for name, board in self.boards.items():
+            base, _, argument = board.source.partition("?")[0].partition(":")
+            others = [key for key, other in meters.items() if key.startswith(f"{base}:") and other != name]
+            if not argument and base not in MADE_UP and others:
+                # the first that is found may be the other's
+                raise wrong(
+                    f"{board.source} names no meter, and {meters[others[0]]} has one of its kind",
+                    "boards",
+                    name,
+                    "source",
+                )
         return self
 
 

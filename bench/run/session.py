@@ -8,6 +8,7 @@ import math
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -41,6 +42,7 @@ from bench.run.resume import add_fingerprints, fingerprints
 from bench.store.manifest import Manifest
 from bench.store.record import Record, WorkFigures
 from bench.store.run_dir import RunDir
+from bench.suite.data_axis import DataSpec
 from bench.suite.load import LoadedSuite
 from bench.targets.local import LOCAL, Local
 from bench.targets.target import Running, Target
@@ -300,6 +302,17 @@ def prepare_data(
         JouletuneError: the process failed.
     """
     points = {repeat.cell.data.label: repeat.cell.data for repeat in plan.pending}
+    with _PREPARING:
+        return _prepared(launcher, loaded, points, torch_device, console)
+
+
+_PREPARING = threading.Lock()
+"""The threads of a fleet share one process that forks."""
+
+
+def _prepared(
+    launcher: Launcher, loaded: LoadedSuite, points: dict[str, DataSpec], torch_device: str, console: Console
+) -> PrepareDone:
     child = launcher.start(prepare, PrepareJob(loaded.suite, tuple(points.values()), loaded.base, torch_device))
     bars: dict[str, RunProgress] = {}
     with contextlib.ExitStack() as stack:

@@ -115,10 +115,11 @@ class Ssh(Target):
         self._base = ""
         self._there: dict[Path, str] = {}
         self._stopped = False
+        self.revive: Callable[[], None] | None = None  # switches a board off and on that does not come back
 
     # -- before a run ------------------------------------------------------------------------------
 
-    def check(self, suite: Suite) -> dict[str, Any]:
+    def check(self, suite: Suite | None = None) -> dict[str, Any]:
         """Connect, and compare the jouletune there with this one.
 
         Raises:
@@ -213,6 +214,7 @@ class Ssh(Target):
 
     def _connected(self) -> Link:
         until_s = time.monotonic() + RECONNECT_S
+        revive_s = until_s - RECONNECT_S * 2 / 3
         while True:
             if self._stopped:
                 raise KeyboardInterrupt
@@ -222,6 +224,9 @@ class Ssh(Target):
             except RequestError as error:
                 if not before or time.monotonic() > until_s:
                     raise JouletuneError(f"{error}; the same command goes on with what is left") from None
+                if self.revive is not None and time.monotonic() > revive_s:
+                    revive_s = until_s
+                    self.revive()
                 time.sleep(RETRY_S)
                 continue
             changed = [

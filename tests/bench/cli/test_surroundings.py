@@ -52,6 +52,7 @@ COMMANDS = {
     "verify": "verify IN/runs/2025-01-01",
     "load": "load --help",
     "target": "target setup --help",
+    "fleet": "fleet check --help",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
     "wrong option": "run --nowhere",

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,16 +170,11 @@ def board(lab: Lab) -> Board:
     return lab.boards[0]
 
 
-@pytest.fixture
-def gone() -> Callable[[Board, float], float]:
+def gone(board: Board, limit_s: float) -> float:
     """Wait until nothing of ours runs on a board; returns how long that took, s."""
-
-    def wait(board: Board, limit_s: float) -> float:
-        started_s = time.monotonic()
-        while left := board.processes():
-            if time.monotonic() - started_s > limit_s:
-                pytest.fail(f"still there: {[process.cmdline() for process in left]}")
-            time.sleep(0.1)
-        return time.monotonic() - started_s
-
-    return wait
+    started_s = time.monotonic()
+    while left := board.processes():
+        if time.monotonic() - started_s > limit_s:
+            pytest.fail(f"still there: {[process.cmdline() for process in left]}")
+        time.sleep(0.1)
+    return time.monotonic() - started_s

@@ -21,7 +21,7 @@ from bench.suite.load import load_suite
 from bench.targets.ssh import make
 from bench.targets.wire import file_sha256
 
-from .conftest import ROOT, Board, Lab
+from .conftest import ROOT, Board, Lab, gone
 
 SUITE = {"data": [{"dataset": "digits", "shift": "flip"}], "train_size": [0.1], "blocks": ["fc", "full"], "seeds": [0]}
 SAME = ("cell_id", "accuracy_before", "accuracy_after", "best_epoch", "epochs_run", "steps", "train_macs", "status")
@@ -56,6 +56,7 @@ def suite(make_suite: Callable[..., Any], tmp_path: Path) -> Path:
     return tmp_path / "s.yaml"
 
 
+@pytest.mark.long
 def test_a_board_gives_the_results_that_this_machine_gives(suite: Path, board: Board, tmp_path: Path) -> None:
     source = "simulated?power_w=5"
     status, errors = run(suite, tmp_path / "there", "--target", board.target, "--source", source)
@@ -71,7 +72,7 @@ def test_a_board_gives_the_results_that_this_machine_gives(suite: Path, board: B
     assert manifest["device"]["cpu_model"]
 
 
-def test_nothing_is_left_on_the_board(board: Board, gone: Callable[[Board, float], float]) -> None:
+def test_nothing_is_left_on_the_board(board: Board) -> None:
     target = make(board.target.removeprefix("ssh:"))
     target.connect()
     assert board.processes()
@@ -194,7 +195,7 @@ def test_files_are_sent_once_and_damage_is_mended(board: Board, tmp_path: Path) 
     "killed", ["parent", *(pytest.param(one, marks=pytest.mark.long) for one in ("ssh", "sshd", "board"))]
 )
 def test_a_kill_of_either_side_leaves_no_process_there(
-    board: Board, gone: Callable[[Board, float], float], killed: str
+    board: Board killed: str
 ) -> None:
     code = (
         "import sys, time; from bench.targets.ssh import make\n"
