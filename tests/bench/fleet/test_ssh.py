@@ -194,9 +194,7 @@ def test_files_are_sent_once_and_damage_is_mended(board: Board, tmp_path: Path) 
 @pytest.mark.parametrize(
     "killed", ["parent", *(pytest.param(one, marks=pytest.mark.long) for one in ("ssh", "sshd", "board"))]
 )
-def test_a_kill_of_either_side_leaves_no_process_there(
-    board: Board killed: str
-) -> None:
+def test_a_kill_of_either_side_leaves_no_process_there(board: Board, killed: str) -> None:
     code = (
         "import sys, time; from bench.targets.ssh import make\n"
         "t = make(sys.argv[1]); t.connect(); t._link.probe('cpu', []); print('ready', flush=True); time.sleep(60)"
