@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.analysis import accuracy, savings
 from bench.analysis.answers import Answer, answers
+from bench.analysis.boards import BoardKind, board_kinds
 from bench.analysis.clusters import clustered
 from bench.analysis.meter_terms import of_joules, with_terms
 from bench.analysis.phases import phase_table
@@ -63,6 +64,7 @@ class Analysis:
         apart: headlines of each run where the runs overlap; two runs of one suite are not two cases of one figure.
         answers: what to tune, one per row of `shifts`.
         quality: what was left out, and what a reader must know.
+        boards: kinds of boards of a fleet, each with the spread between its boards.
     """
 
     cells: pd.DataFrame
@@ -73,6 +75,7 @@ class Analysis:
     apart: tuple[Headlines, ...]
     answers: tuple[Answer, ...]
     quality: Quality
+    boards: tuple[BoardKind, ...] = ()
 
 
 _UNUSED = ["trace", "started_at", "peak_rss_mb", "startup_s", "trained_parameters", "data_variant", "bn_mode",
@@ -102,6 +105,7 @@ def analyse(results: Results) -> Analysis:
         apart=_headlines_apart(records, seeds) if results.overlap else (),
         answers=answers(blocks, shifts, named),
         quality=assess(records, cells),
+        boards=board_kinds(results),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from bench.analysis.boards import BoardKind
 from bench.analysis.findings import Analysis, arm_order
 from bench.analysis.front import oracles
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label, units
@@ -61,6 +62,7 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
         made.append(image_grid(results, analysis))
         if analysis.blocks["saving_net"].notna().any():
             made.insert(2, saving_grid(results, analysis, "net"))
+    made += [board_grid(number, kind) for number, kind in enumerate(analysis.boards, start=1)]
     return [grid for grid in made if grid.rows]
 
 
@@ -95,6 +97,29 @@ def accuracy_grid(analysis: Analysis) -> Grid:
     extra = (("Gain", gain), *((("Oracle", oracle),) if best else ()))
     note += " Oracle: that best block, as if it had been known; no arm that runs." if best else ""
     return _grid("accuracy", "Accuracy", analysis, value="accuracy", entry=entry, note=note, extra=extra)
+
+
+def board_grid(number: int, kind: BoardKind) -> Grid:
+    """Make the table of a kind of board: columns are the boards, the kind with its interval, and the spread."""
+    shown_boards = kind.boards[:MAX_ARMS]
+    rows = []
+    for index, row in zip(kind.table.index, kind.table.to_dict("records"), strict=True):
+        data, size, arm = index
+        half = MISSING if missing(row["lo"]) else f"{row['mean']:.4g} ± {(row['hi'] - row['lo']) / 2:.2g}"
+        values = [MISSING if missing(row[board]) else f"{row[board]:.4g}" for board in shown_boards]
+        spreads = [MISSING if missing(row[name]) else f"{100 * row[name]:.2g}" for name in ("between", "within")]
+        rows.append(tuple(map(Entry, (str(data), size_label(size), str(arm), *values, half, *spreads))))
+    odd = ", ".join(one.board for one in kind.odd)
+    return Grid(
+        name="boards" if number == 1 else f"boards-{number}",
+        title=f"Joules by board: {kind.name}",
+        header=("Data", "n", "Arm", *shown_boards, "The kind", "Between, %", "Within, %"),
+        labels=3,
+        rows=tuple(rows[:MAX_ROWS]),
+        note="Gross J of one execution. The kind: mean over the boards ± half of its 95 % t interval, whose unit is "
+        "the board; between and within: relative standard deviations between boards and between the repeats of one."
+        + (f" Differs from its like: {odd}." if odd else ""),
+    )
 
 
 def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:

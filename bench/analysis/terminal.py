@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import sentences, wording
+from bench.analysis.boards import board_sentences
 from bench.analysis.findings import Analysis, analyse, arm_order
 from bench.analysis.front import front_sentences, has_methods, of_case, oracles
 from bench.analysis.tables import costed
@@ -53,6 +54,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     parts += [Text(sentence) for sentence in sentences.shift_sentences(analysis, limit=MAX_ROWS)]
     parts += [Text(sentence) for sentence in front_sentences(analysis, MAX_ROWS)]
     parts += [Text(sentence) for sentence in sentences.headline_sentences(analysis, published=results.published)]
+    parts += [Text(sentence) for sentence in board_sentences(analysis.boards)]
     parts += _ways_of_training(results)
     parts += [
         Text(sentence, style="yellow")

@@ -43,7 +43,11 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
     """
     from bench.catalog.paper import PUBLISHED
     from bench.store.benchmark_json import is_json
+    from bench.store.fleet_dir import with_boards
 
+    given, runs = runs, tuple(map(str, with_boards(runs)))
+    if out is None and len(given) == 1 and runs != given:
+        out = Path(given[0])  # a fleet's report stands in its own folder
     if out is None and (len(runs) > 1 or runs[0] == PUBLISHED or is_json(runs[0])):
         raise RequestError("--out is missing: several runs, the published tables and a file have no folder to write to")
     if bases and len(runs) > 1:
@@ -82,18 +86,48 @@ def compare(
     rules = make_rules(**options)  # a wrong option is refused before anything is read
     if out is not None:
         _check_out(out)
-    comparison = comparison_of(load_run(run), load_run(base), rules)
-    written: list[Path] = []
-    if out is not None:
-        from plots.beside_paper import draw
-        from plots.drawing.style import render
+    status = 0
+    for name, mine, other in _sides(run, base):
+        if name:
+            text.echo(f"board {name}")
+        comparison = comparison_of(load_run(mine), load_run(other), rules)
+        written: list[Path] = []
+        folder = out / name if out is not None else None
+        if folder is not None:
+            from plots.beside_paper import draw
+            from plots.drawing.style import render
 
-        figures = {name: content for drawn in draw(comparison) for name, content in render(drawn).files().items()}
-        markdown = show.to_markdown(comparison, only_changed=only_changed)
-        written += _write(out, "compare", show.to_csv(comparison), markdown, figures)
-    written += _tell_ci(f"{comparison.run} against {comparison.base}", show.cases(comparison), junit, github)
-    shown = show.terminal(comparison, only_changed=only_changed)
-    return _finish(text.console(), shown, show.WIDTH, written, show.failing_sentence(comparison))
+            figures = {file: content for drawn in draw(comparison) for file, content in render(drawn).files().items()}
+            markdown = show.to_markdown(comparison, only_changed=only_changed)
+            written += _write(folder, "compare", show.to_csv(comparison), markdown, figures)
+        said_by = junit.with_name(f"{junit.stem}-{name}{junit.suffix}") if junit is not None and name else junit
+        written += _tell_ci(f"{comparison.run} against {comparison.base}", show.cases(comparison), said_by, github)
+        shown = show.terminal(comparison, only_changed=only_changed)
+        ended = _finish(text.console(), shown, show.WIDTH, written, show.failing_sentence(comparison))
+        status = max(status, ended)
+    return status
+
+
+def _sides(run: str, base: str) -> list[tuple[str, str, str]]:
+    """(board, run, base) of each comparison: one for each board that two fleets have in common, else one without.
+
+    Raises:
+        RequestError: only one of them is a fleet's, or they have no board in common.
+    """
+    from bench.store.fleet_dir import FleetDir
+
+    fleets = [FleetDir(path) for path in (run, base)]
+    if not any(fleet.is_one for fleet in fleets):
+        return [("", run, base)]
+    if not all(fleet.is_one for fleet in fleets):
+        whole = next(fleet for fleet in fleets if fleet.is_one)
+        raise RequestError(
+            f"{whole.path}: a fleet's run is compared with another; name one board, {whole.board('BOARD')}"
+        )
+    mine, other = ({one.path.name: str(one.path) for one in fleet.runs()} for fleet in fleets)
+    if not (both := [name for name in mine if name in other]):
+        raise RequestError(f"{run} and {base}: no board in common")
+    return [(name, mine[name], other[name]) for name in both]
 
 
 @click.command()
@@ -118,7 +152,9 @@ def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None) -> Non
             raise RequestError(f"--to {to} writes into a folder, one entry per condition; give --out DIR, no --cells")
     else:
         frame.check_target(out)
-    results = frame.load_every_field(*runs)
+    from bench.store.fleet_dir import with_boards
+
+    results = frame.load_every_field(*with_boards(runs))
     for sentence in results.damage:
         text.echo(f"warning: {sentence}", err=True)
     if to is not None:
@@ -225,14 +261,34 @@ def history(folders: tuple[str, ...], out: Path | None, junit: Path | None, gith
     DIR is a run folder or a folder of run folders. An index beside the runs keeps what was read.
     Only a step beyond chance and margin is called a change.
     """
-    rules, since = _rules(**options)
+    from bench.store.fleet_dir import boards_below
+
+    rules, options["since"] = _rules(**options)
     if out is not None:
         _check_out(out)
+    boards = boards_below(folders)
+    if not boards:
+        return _history(folders, rules, out=out, junit=junit, github=github, **options)
+    status = 0
+    for board in boards:  # each is a device of its own
+        text.echo(f"board {board}")
+        file = junit.with_name(f"{junit.stem}-{board}{junit.suffix}") if junit is not None else None
+        into = out / board if out is not None else None
+        ended = _history(folders, rules, out=into, junit=file, github=github, board=board, **options)
+        status = max(status, ended)
+    return status
+
+
+def _history(
+    folders: tuple[str, ...], rules: Any, *, since: str | None, out: Path | None, junit: Path | None, github: bool,
+    board: str | None = None, **options: Any,
+) -> int:  # fmt: skip
+    """Find, print and write the history of one device."""
     from bench.history import Choice, show
     from bench.history import history as history_of
     from bench.run.progress import RunProgress
 
-    choice = Choice(like=options["like"], across=options["across"], partial=options["partial"])
+    choice = Choice(like=options["like"], across=options["across"], partial=options["partial"], board=board)
     console = text.console()
     bars: list[RunProgress] = []
 
@@ -253,7 +309,9 @@ def history(folders: tuple[str, ...], out: Path | None, junit: Path | None, gith
         from plots.page.history_page import render, write_history
 
         if out is None:
-            written.append(write_history(found, found.nights.home / "history.html"))
+            written.append(
+                write_history(found, found.nights.home / (f"history-{board}.html" if board else "history.html"))
+            )
         else:
             pages["history.html"] = _encoded(render(found))
     if out is not None:

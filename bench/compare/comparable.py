@@ -151,6 +151,10 @@ def device_facts(manifest: Manifest) -> dict[str, Any]:
     known = {key: facts.get(key) for key in _BOARD} | {"memory_gib": gib, "device": manifest.torch_device}
     if not manifest.target:
         return known
+    if str(manifest.target.get("name")).startswith(
+        "ssh:"
+    ):  # the device is the board; another one of its kind is another
+        return known | {"target": str(manifest.target["name"]).partition("?")[0]}
     # where the work ran elsewhere, this machine is not the device; the port it hung on does not matter
     board = {key: value for key, value in manifest.target.items() if key != "name"}
     return {"target": board or manifest.target.get("name")}

@@ -73,11 +73,13 @@ class Choice:
         like: name or path of the run whose device, meter and suite count; None: those that most runs have.
         across: take all runs, whatever device, meter and settings they have.
         partial: also runs that have fewer repeats than their suite asks for.
+        board: of the runs of fleets, those of this board alone; None: all runs.
     """
 
     like: str | None = None
     across: bool = False
     partial: bool = False
+    board: str | None = None
 
 
 def collect(given: Sequence[Path | str], index_file: Path | None, choice: Choice, progress: Progress) -> Nights:
@@ -87,6 +89,8 @@ def collect(given: Sequence[Path | str], index_file: Path | None, choice: Choice
         RequestError: a folder holds no run, no run can be used, or `like` names none of them.
     """
     folders, left_out = find_folders(given)
+    if choice.board is not None:
+        folders = [one for one in folders if one.path.parent.name == "boards" and one.path.name == choice.board]
     found, notes, read = _summaries(folders, index_file, left_out, progress)
     if not found:
         reasons = "; ".join(f"{lost.name}: {lost.reason}" for lost in left_out[:3])

@@ -14,6 +14,8 @@ from bench.store.run_dir import RunDir
 
 SCHEMA = 1
 MAX_BYTES = 1_000_000
+MAX_DEPTH = 3
+"""Folders between a given one and a fleet's run: nights/2026/03/quickstart."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -103,3 +105,18 @@ def with_boards(paths: Sequence[Path | str]) -> list[Path | str]:
         fleet = FleetDir(path)
         found += [run.path for run in fleet.runs()] if fleet.is_one else [path]
     return found
+
+
+def boards_below(paths: Sequence[Path | str]) -> list[str]:
+    """Names of the boards of the fleets that lie at or below the paths; [] where there is none.
+
+    Raises:
+        RequestError: the facts of a fleet are damaged.
+    """
+    names: dict[str, None] = {}
+    for path in paths:
+        for depth in range(MAX_DEPTH + 1):
+            for facts_path in sorted(Path(path).glob("*/" * depth + "fleet.json")):
+                facts = FleetDir(facts_path.parent).read()
+                names |= dict.fromkeys(facts.boards if facts else ())
+    return list(names)

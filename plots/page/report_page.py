@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.analysis import Analysis, Results, battery, sentences, wording
+from bench.analysis.boards import board_sentences
 from bench.analysis.front import front_sentences
 from bench.analysis.tables import Grid
 from bench.compare import Comparison
@@ -98,7 +99,7 @@ def _summary(content: Content) -> Section:
     more = analysis.shifts["data"].nunique() - len(shifts)
     view = {
         "figures": _tiles(analysis, 2 if published else 1),
-        "headlines": sentences.headline_sentences(analysis, published=published),
+        "headlines": [*sentences.headline_sentences(analysis, published=published), *board_sentences(analysis.boards)],
         "shifts": [
             *shifts,
             *([f"and {more} more shifts in the tables"] if more > 0 else []),
