@@ -198,7 +198,7 @@ class Fleet:
             ) as session:
                 plan = session.plan
                 self._tell(row, state="preparing", wanted=plan.wanted, done=plan.wanted - len(plan.pending))
-                row.failed = plan.failed_before
+                row.failed = 0 if options.retry else plan.failed_before
                 if plan.pending:
                     with session:
                         for repeat in plan.pending:
