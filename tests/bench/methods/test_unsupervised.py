@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.catalog.methods import load_method, method_names
-from bench.models.source_facts import fisher
+from bench.models.source_facts import FACTS, fisher
 from bench.training.augment import augment
 from bench.training.entropy import (
     cross_entropies,
@@ -40,7 +40,8 @@ def rows(*probabilities: tuple[float, ...]) -> Tensor:
 
 def task_of(lab: Any, name: str, **more: Any) -> Any:
     model = more.pop("model", None) or lab.Net()
-    facts = {"fisher": fisher(model, lab.images(30, seed=9).x)} if name == "eata" else None
+    source = lab.images(30, seed=9)
+    facts = {fact: FACTS[fact](model, source.x, source.y) for fact in load_method(name).method.source_facts}
     return lab.task(name, model=model, source_facts=facts, **more)
 
 
