@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,15 @@ from bench import text
 from bench.cli.run import complete_suite
 from bench.errors import INTERRUPTED, RequestError
 
+if TYPE_CHECKING:
+    from bench.fleet.run import Row
+
 BOARDS = click.option("--boards", multiple=True, metavar="TAG", help="Only boards with this tag or name; repeatable.")
+
+
+CERTIFICATES = click.option(
+    "--certificates", type=click.Path(path_type=Path), metavar="DIR", help="Folder of `jouletune fleet certificates`."
+)
 
 
 @click.group()
@@ -75,16 +83,29 @@ def check(inventory: Path, boards: tuple[str, ...], seconds: float) -> int:
 @click.option("--cells", metavar="GLOB", help="Only cells whose id matches.")
 @click.option("--repeats", type=click.IntRange(min=1), metavar="N", help="Run at most N repeats of each cell.")
 @click.option("--retry", is_flag=True, help="Run again the repeats that failed, timed out or have grade X.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Boards of the gateways of a scheduler of Dask, in place of an inventory."
+)
+@CERTIFICATES
 def run(suite: str, inventory: Path, boards: tuple[str, ...], out: Path | None, **options: Any) -> int:
     """Run SUITE on all boards of an inventory at once, into one run folder for each.
 
     Ctrl-C or a kill loses the running repeats only; the same command goes on.
     """
     from bench.fleet.inventory import load_inventory
-    from bench.fleet.run import Fleet, FleetOptions, table_of
+    from bench.fleet.run import Fleet, FleetOptions
     from bench.suite.load import load_suite
 
     loaded = load_suite(suite)
+    scheduler, certificates = options.pop("scheduler"), options.pop("certificates")
+    if scheduler is not None:
+        from bench.fleet.scheduler import Scheduled
+
+        if boards:
+            raise RequestError("--boards chooses from an inventory; with --scheduler the gateways' boards are taken")
+        wanted = FleetOptions(out=out or Path("results") / f"{loaded.suite.name}-fleet", **options)
+        scheduled = Scheduled(loaded, wanted, text.console(), scheduler, certificates)
+        return _end(scheduled.run(), scheduled.rows, wanted.out)
     chosen = load_inventory(inventory).tagged(boards)
     folder = out if out is not None else Path("results") / f"{loaded.suite.name}-fleet"
     console = text.console()
@@ -93,11 +114,51 @@ def run(suite: str, inventory: Path, boards: tuple[str, ...], out: Path | None, 
     if problems:
         text.echo(*(f"{name}: {problem}" for name, problem in problems.items()), err=True)
         raise RequestError(f"{len(problems)} of {len(chosen.boards)} boards are not ready; nothing was run")
-    finished = made.run()
-    console.print(table_of(made.rows))
+    return _end(made.run(), made.rows, folder)
+
+
+def _end(finished: bool, rows: dict[str, Row], folder: Path) -> int:
+    """Print how far the boards came; return the exit status."""
+    from bench.fleet.run import table_of
+
+    text.console().print(table_of(rows))
     if not finished:
         text.echo("stopped; the same command goes on", err=True)
         return INTERRUPTED
     text.echo(f"jouletune report {folder}   shows the boards together")
-    wrong = [row for row in made.rows.values() if row.state != "done" or row.failed]
+    wrong = [row for row in rows.values() if row.state != "done" or row.failed]
     return 1 if wrong else 0
+
+
+@fleet.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def certificates(folder: Path) -> None:
+    """Make the certificates of a fleet in DIR. Whoever has them may run code on its gateways."""
+    from bench.fleet.certificates import FILES, make_certificates
+
+    make_certificates(folder)
+    ca, certificate, key = (folder / file for file in FILES)
+    text.echo(
+        f"copy {folder} over ssh to each gateway; the scheduler is started with",
+        f"dask scheduler --protocol tls --tls-ca-file {ca} --tls-cert {certificate} --tls-key {key}",
+    )
+
+
+@fleet.command()
+@click.argument("address", metavar="ADDRESS")
+@click.option(
+    "--inventory", type=click.Path(path_type=Path), default="inventory.yaml", show_default=True, metavar="FILE"
+)
+@BOARDS
+@CERTIFICATES
+@click.option(
+    "--work", type=click.Path(path_type=Path), default="gateway", show_default=True, help="Folder for its runs."
+)
+def gateway(address: str, inventory: Path, boards: tuple[str, ...], certificates: Path | None, work: Path) -> None:
+    """Offer the boards of an inventory, which hang on this machine, to the scheduler at ADDRESS."""
+    from bench.fleet.certificates import security
+    from bench.fleet.gateway import serve
+    from bench.fleet.inventory import load_inventory
+
+    chosen = load_inventory(inventory).tagged(boards)
+    serve(address, security(address, certificates), chosen, work)

@@ -21,9 +21,8 @@ from bench.fleet.probe import State, each, probe, share_a_meter, target_of, unli
 from bench.fleet.share import shares
 from bench.run.plan import select_cells
 from bench.run.runner import RunOptions, opened
-from bench.run.session import terminate_is_interrupt
+from bench.run.session import prepared_once, terminate_is_interrupt
 from bench.store.fleet_dir import FleetDir, FleetFacts
-from bench.store.record import Record
 from bench.suite.load import LoadedSuite
 from bench.targets.ssh import Ssh
 from bench.text import console as make_console
@@ -54,10 +53,10 @@ class Row:
     grade_x: int = 0
     now: str = ""
 
-    def count(self, record: Record) -> None:
+    def count(self, status: str, grade: str | None) -> None:
         self.done += 1
-        self.failed += record.status != "ok"
-        self.grade_x += record.grade == "X"
+        self.failed += status != "ok"
+        self.grade_x += grade == "X"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,6 +152,10 @@ class Fleet:
             RequestError: more boards than there are groups to share out.
             JouletuneError: the disk is full.
         """
+        with prepared_once():
+            return self._run()
+
+    def _run(self) -> bool:
         cells = self._cells()
         known = self.folder.read()
         facts = self._facts()
@@ -168,10 +171,10 @@ class Fleet:
             threading.Thread(target=self._run_board, args=(board, cells[board.name]), name=board.name)
             for board in self._inventory.boards
         ]
-        for thread in threads:
-            thread.start()
         try:
-            with terminate_is_interrupt(), _Table(self._console, self.rows) as table:
+            with terminate_is_interrupt(), LiveTable(self._console, self.rows) as table:
+                for thread in threads:
+                    thread.start()
                 while any(thread.is_alive() for thread in threads):
                     self._changed.wait(LINE_S)
                     self._changed.clear()
@@ -182,7 +185,8 @@ class Fleet:
             for target in self._targets.values():
                 target.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
         return not self._stopped
 
     def _run_board(self, board: Board, cells: frozenset[str] | str | None) -> None:
@@ -204,7 +208,8 @@ class Fleet:
                         for repeat in plan.pending:
                             self._stop_if_asked()
                             self._tell(row, state="running", now=f"{repeat.cell.cell_id} #{repeat.number}")
-                            row.count(session.run(repeat))
+                            record = session.run(repeat)
+                            row.count(record.status, record.grade)
                         self._stop_if_asked()
                         session.end()
             self._tell(row, state="done", now="")
@@ -237,7 +242,7 @@ class _LastLine(io.TextIOBase):
         return len(text)
 
 
-class _Table(contextlib.AbstractContextManager["_Table"]):
+class LiveTable(contextlib.AbstractContextManager["LiveTable"]):
     """One live table on a terminal, lines elsewhere."""
 
     def __init__(self, console: Console, rows: dict[str, Row]) -> None:
@@ -246,7 +251,7 @@ class _Table(contextlib.AbstractContextManager["_Table"]):
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._line_s = time.monotonic()
 
-    def __enter__(self) -> _Table:
+    def __enter__(self) -> LiveTable:
         if self._live is not None:
             self._live.start()
         return self

@@ -303,11 +303,28 @@ def prepare_data(
     """
     points = {repeat.cell.data.label: repeat.cell.data for repeat in plan.pending}
     with _PREPARING:
-        return _prepared(launcher, loaded, points, torch_device, console)
+        key = (loaded.suite.digest(), loaded.base, tuple(points), torch_device)
+        done = (_PREPARED or {}).get(key) or _prepared(launcher, loaded, points, torch_device, console)
+        if _PREPARED is not None:
+            _PREPARED[key] = done
+        return done
 
 
 _PREPARING = threading.Lock()
 """The threads of a fleet share one process that forks."""
+
+_PREPARED: dict[tuple[object, ...], PrepareDone] | None = None
+
+
+@contextlib.contextmanager
+def prepared_once() -> Iterator[None]:
+    """Make data and source models of a suite ready once for all sessions of this process, meanwhile."""
+    global _PREPARED  # noqa: PLW0603  # one process, one fleet
+    _PREPARED = {}
+    try:
+        yield
+    finally:
+        _PREPARED = None
 
 
 def _prepared(

@@ -217,8 +217,21 @@ class RunDir:
         Raises:
             JouletuneError: the disk is full or gone; what stood there before is whole.
         """
+        self._append(record.to_json())
+
+    def append_line(self, line: dict[str, Any]) -> None:
+        """Add a line that was read elsewhere, e.g. on a gateway.
+
+        Raises:
+            JouletuneError: it is no record; or as `append`.
+        """
+        if wrong := fault(line):
+            raise JouletuneError(f"{self.cells_path}: what came is no record ({wrong})")
+        self._append(json.dumps(line))
+
+    def _append(self, text: str) -> None:
         # an error may name a file whose name is no UTF-8; its stray bytes become JSON's own escapes
-        line = (record.to_json() + "\n").encode(errors="backslashreplace")
+        line = (text + "\n").encode(errors="backslashreplace")
         try:
             append_line(self.cells_path, line, root=self.path)
         except OSError as error:

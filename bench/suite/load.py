@@ -71,6 +71,16 @@ def load_suite(wanted: str) -> LoadedSuite:
     return LoadedSuite(_checked(file, path.resolve().parent), file.text, wanted, path.resolve().parent)
 
 
+def loaded_from_text(text: str, origin: str, base: Path) -> LoadedSuite:
+    """A suite whose text came from another machine.
+
+    Raises:
+        RequestError: as `load_suite`.
+    """
+    file = parse_yaml(text, origin)
+    return LoadedSuite(_checked(file, base), text, origin, base)
+
+
 def _checked(file: YamlFile, base: Path) -> Suite:
     try:
         return Suite.model_validate(file.content, context={"base": base})
