@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench.analysis.boards import BoardKind
+from bench.analysis.early_exit import COVERAGE, exit_sentences, exit_table
 from bench.analysis.findings import Analysis, arm_order
 from bench.analysis.front import oracles
 from bench.analysis.wording import MISSING, interval, missing, points, repetitions, size_label, units
@@ -60,6 +61,7 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
     if analysis.quality.has_joules:
         made += [saving_grid(results, analysis, "gross"), joule_grid(results, analysis), phase_grid(results, analysis)]
         made.append(image_grid(results, analysis))
+        made.append(exit_grid(results, analysis))
         if analysis.blocks["saving_net"].notna().any():
             made.insert(2, saving_grid(results, analysis, "net"))
     made += [board_grid(number, kind) for number, kind in enumerate(analysis.boards, start=1)]
@@ -238,6 +240,34 @@ def image_grid(results: Results, analysis: Analysis) -> Grid:
     if blocks["image_j"].isna().all():
         return Grid(name="per_image", title="Energy per image", header=(), labels=3, rows=(), note=note)
     return _grid("per_image", "Energy per image", analysis, value="image_j", entry=entry, note=note, lowest=True)
+
+
+def exit_grid(results: Results, analysis: Analysis) -> Grid:
+    """Accuracy and joules per image by the share that a part model answered, and what the model of energy says."""
+    table = exit_table(results)
+    rows = []
+    for row in table.to_dict("records"):
+        predicted, within = f"{row['predicted_j']:.3g} ± {COVERAGE * row['u_predicted_j']:.2g}", row["within"]
+        figures = (
+            f"{row['realised']:.3f}",
+            f"{100 * row['accuracy']:.1f} ({100 * row['accuracy_part']:.1f}, {100 * row['accuracy_full']:.1f})",
+            f"{row['image_j']:.3g} ± {COVERAGE * row['u_j']:.2g}",
+            MISSING if within is None else f"{predicted} {'holds' if within else 'fails'}",
+            f"{100 * row['saving']:.1f} ({100 * row['saving_macs']:.1f})",
+            f"{1000 * row['image_s']:.3g}",
+            f"{row['calibration_error']:.3f}",
+        )
+        rows.append((Entry(row["data"]), Entry(row["arm"]), *map(Entry, figures)))
+    header = ("Data", "Arm", "Realised ratio", "Accuracy, % (part, full)", "J per image", "Predicted J",
+              "Saved, % (by MACs)", "ms per image", "Calibration error")  # fmt: skip
+    note = (
+        "Means over seeds and repeats. Predicted: E(r) = E_part + (1 - r)(E_full - E_part) with those measured at the "
+        "ratios 0 and 1, at the realised ratio; ± is k = 2 from the scatter over seeds and repeats; holds: both agree "
+        f"within k = 2. {' '.join(exit_sentences(table))} {_energy(analysis)}"
+    )
+    return Grid(
+        name="early_exit", title="Inference that stops early", header=header, labels=2, rows=tuple(rows), note=note
+    )
 
 
 _STEP = "one training step on one image"
