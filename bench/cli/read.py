@@ -36,10 +36,7 @@ def _ci_options(command: Any) -> Any:
     help="Also compare RUN with BASE, or with `paper`. May be given several times.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
-@click.option(
-    "--for-paper", is_flag=True, help="Also write paper/: figures as PDF, captions, methods and BibTeX for LaTeX."
-)
-def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None, for_paper: bool) -> None:
+def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
     """Write tables, figures and report.html of runs; `paper` stands for the published tables.
 
     RUN is a run folder or a file of pytest-benchmark. What cannot be read is named and left out.
@@ -57,7 +54,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None, for_
         raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
     if out is not None:
         _check_out(out)
-    write_report_of([*runs], out or Path(runs[0]), text.console(), bases, for_paper=for_paper)
+    write_report_of([*runs], out or Path(runs[0]), text.console(), bases)
 
 
 @click.command()
@@ -79,13 +76,15 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None, for_
 def compare(
     run: str, base: str, *, out: Path | None, only_changed: bool, junit: Path | None, github: bool, **options: Any
 ) -> int:
-    """Compare RUN with BASE per condition; `paper` stands for the published tables.
+    """Compare RUN with BASE per condition; `paper` stands for the published tables, `microt` for MicroT's.
 
     Only a change beyond chance and margin is called better or worse. `not enough data` never fails a check.
     """
     from bench.compare import compare as comparison_of
     from bench.compare import load_run, make_rules, show
 
+    if base == "microt":
+        return _beside_microt(run)
     rules = make_rules(**options)  # a wrong option is refused before anything is read
     if out is not None:
         _check_out(out)
@@ -109,6 +108,16 @@ def compare(
         ended = _finish(text.console(), shown, show.WIDTH, written, show.failing_sentence(comparison))
         status = max(status, ended)
     return status
+
+
+def _beside_microt(run: str) -> int:
+    """Print ratios and gains of a run beside those that MicroT published."""
+    from bench.compare import load_run
+    from bench.compare.with_microt import beside_microt, lines
+
+    for line in lines(beside_microt(load_run(run))):
+        text.echo(line)
+    return 0
 
 
 def _sides(run: str, base: str) -> list[tuple[str, str, str]]:
@@ -169,9 +178,7 @@ def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None) -> Non
     text.echo(f"{out}: {rows} rows")
 
 
-def write_report_of(
-    runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = (), *, for_paper: bool = False
-) -> None:
+def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
     """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.analysis.findings import analyse
     from bench.analysis.terminal import terminal_table
@@ -192,7 +199,7 @@ def write_report_of(
     analysis = analyse(results)
     console.print(terminal_table(results, analysis))
     try:
-        written = write_report(results, RunDir(out), analysis, comparisons=comparisons, for_paper=for_paper)
+        written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
     except JouletuneError as error:
         names = " ".join(map(str, runs))
         raise type(error)(

@@ -53,7 +53,6 @@ COMMANDS = {
     "load": "load --help",
     "target": "target setup --help",
     "fleet": "fleet check --help",
-    "firmware": "firmware --help",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
     "wrong option": "run --nowhere",
