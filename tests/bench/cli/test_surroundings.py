@@ -51,6 +51,7 @@ COMMANDS = {
     "battery": "battery IN/runs/2025-01-01 --capacity 1Ah --voltage 3.7 --out OUT/battery",
     "verify": "verify IN/runs/2025-01-01",
     "load": "load --help",
+    "advise": "advise --help",
     "target": "target setup --help",
     "fleet": "fleet check --help",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
