@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from bench.analysis.wording import missing, size_label
 from bench.compare.comparison import Comparison
 from bench.compare.verdict import AGREES, Measure
-from plots.drawing.bars import GROUP_WIDTH, across, limits, ticks
+from plots.drawing.groups import GROUP_WIDTH, across, limits, ticks
 from plots.drawing.panels import Chart, draw_pages
 from plots.drawing.style import INK, PAPER, Drawn, arms_of, colours, noun
 

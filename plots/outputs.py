@@ -18,7 +18,10 @@ LIST = "report-files.json"
 """File that lists what the newest report wrote, each file with its allowed SHA-256 sums."""
 
 _OURS = {
-    "report": re.compile(r"report\.html|summary\.csv|figures/[\w.-]+\.(?:png|svg)|tables/[\w.-]+\.(?:md|tex)"),
+    "report": re.compile(
+        r"report\.html|summary\.csv|figures/[\w.-]+\.(?:png|svg)|tables/[\w.-]+\.(?:md|tex)"
+        r"|paper/[\w.-]+\.(?:pdf|tex|bib)"
+    ),
     "compare": re.compile(r"compare\.(?:csv|md)|[\w.-]+\.(?:png|svg)"),
     "history": re.compile(r"history\.(?:csv|md|html)"),
 }

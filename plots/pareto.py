@@ -19,7 +19,7 @@ from bench.analysis.front import front
 from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, missing, repetitions, size_label
 from bench.read.results import NONE, UNTUNED
-from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.panels import FILE, Chart, Layout, draw_pages
 from plots.drawing.style import INK, MUTED, PAPER, Drawn, arms_of, colours, drawable, public, turns
 
 NAME = "pareto"
@@ -28,12 +28,15 @@ NAME = "pareto"
 _NUMBERS = ("energy_gross_j", "energy_gross_lo_j", "energy_gross_hi_j", "accuracy", "accuracy_lo", "accuracy_hi")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
+_DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
+"""Of the front of the smallest train size, the next, ..."""
+
 _DISTANCES_PT = (3, 9, 16, 24, 34, 45, 57)
 _DIRECTIONS = ((0, 1), (0.9, 1), (-0.9, 1), (0, -1), (0.9, -1), (-0.9, -1), (1.1, 0), (-1.1, 0))
 """Where a name may stand from its point: how far from the text's edge, and which way."""
 
 
-def draw(results: Results, analysis: Analysis) -> list[Drawn]:
+def draw(results: Results, analysis: Analysis, layout: Layout = FILE) -> list[Drawn]:
     """Draw one panel per data label with accuracy and joules. Returns one figure per page of panels, [] without any."""
     blocks, more = _points(analysis)
     if blocks.empty:
@@ -54,6 +57,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
             "per train size, with the Pareto front as a line. The tables hold the same figures."
         ),
         legend=_legend(arms, palette, markers, n_train),
+        own_range=True,
     )
     source = _as_it_is(analysis)
 
@@ -66,7 +70,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
         if (part["role"] == "method").any():
             painted.append((axes, part, best))
 
-    drawn = draw_pages(chart, blocks, panel)
+    drawn = draw_pages(chart, blocks, panel, layout)
     for axes, part, best in painted:  # when the panels of a page have their common range
         _name_front(axes, part, best, factor)
     return drawn
@@ -85,7 +89,7 @@ def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
     source = _as_it_is(analysis)
     best = {
         index
-        for index, label, accuracy in front(blocks)[["data", "accuracy"]].itertuples()
+        for index, label, accuracy in fronts(blocks)[["data", "accuracy"]].itertuples()
         if accuracy > source.get(str(label), -1.0)
     }
     shifts: dict[str, list[dict[str, Any]]] = {}
@@ -110,6 +114,12 @@ def widget_data(results: Results, analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def fronts(points: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the front of each data label and train size: more labelled images are no choice of the arm."""
+    place = points["data"] + points["train_size"].map(lambda size: f" {size!r}")
+    return points.loc[front(points.assign(data=place)).index]
+
+
 def _points(analysis: Analysis) -> tuple[pd.DataFrame, str]:
     """Return the rows with both figures, and the caption's sentence on arms left out."""
     blocks = analysis.blocks[analysis.blocks["role"] != "average"]
@@ -126,9 +136,14 @@ def _as_it_is(analysis: Analysis) -> dict[str, float]:
 def _line_of_source(axes: Axes, accuracy: float) -> None:
     axes.axhline(accuracy, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1.5, gid="as-it-is")
     low, high = axes.get_ylim()
-    axes.set_ylim(min(low, max(0.0, accuracy - 2)), max(high, min(101.0, accuracy + 2)))
     look: dict[str, Any] = {"xytext": (-2, 1.5), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-    axes.annotate("not adapted", (1, accuracy), xycoords=("axes fraction", "data"), size=6, color=MUTED, **look)
+    look |= {"size": 6, "color": MUTED}
+    if accuracy < low - (high - low) / 2:  # it would press the others together
+        axes.set_ylim(low, high)
+        axes.annotate(f"untuned {accuracy:.1f} %, below", (1, 0), xycoords="axes fraction", **look)
+        return
+    axes.set_ylim(min(low, max(0.0, accuracy - 2)), max(high, min(101.0, accuracy + 2)))
+    axes.annotate("untuned", (1, accuracy), xycoords=("axes fraction", "data"), **look)
 
 
 def _name_front(axes: Axes, points: pd.DataFrame, best: pd.DataFrame, factor: float) -> None:
@@ -173,10 +188,11 @@ def _title(analysis: Analysis) -> str:
 
 
 def _caption(blocks: pd.DataFrame, analysis: Analysis, line: str, more: str) -> str:
+    several = blocks["train_size"].nunique() > 1
     return (
         f"Each point: mean over seeds and repeats; whiskers: 95 % intervals, of joules with the meter's gain; "
-        f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: {line}; pale points: another is as accurate for "
-        f"less. {more}Energy: {analysis.quality.energy}."
+        f"{repetitions(blocks['accuracy_n'], 'seed')}. Line: {line}{' of each train size' * several}; pale points: "
+        f"another arm of the same size is as accurate for less. {more}Energy: {analysis.quality.energy}."
     )
 
 
@@ -197,18 +213,20 @@ def _paint(
     Returns:
         The rows of the front.
     """
-    best = front(points)
+    best = fronts(points)
     best = best if source is None else best[best["accuracy"] > source]
     own = {arm: MARKERS[turn % len(MARKERS)] for arm, turn in turns(palette).items()} if len(markers) == 1 else {}
     line: dict[str, Any] = {"where": "post", "color": MUTED, "linewidth": 1.0, "zorder": 2, "gid": "front"}
-    axes.step(best["energy_gross_j"] / factor, 100 * best["accuracy"], **line)
+    for place, size in enumerate(sorted(markers)):
+        one, dashes = best[best["train_size"] == size], _DASHES[place % len(_DASHES)]
+        axes.step(one["energy_gross_j"] / factor, 100 * one["accuracy"], linestyle=dashes, **line)
     for row in points.assign(leads=points.index.isin(best.index)).to_dict("records"):
         leads = row["leads"]
         axes.errorbar(
             row["energy_gross_j"] / factor,
             100 * row["accuracy"],
             xerr=_reach(row["energy_gross_j"], row["energy_gross_lo_j"], row["energy_gross_hi_j"], 1 / factor),
-            yerr=_reach(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"], 100),
+            yerr=_reach(row["accuracy"], max(0.0, row["accuracy_lo"]), min(1.0, row["accuracy_hi"]), 100),
             marker=own.get(row["arm"], markers[row["train_size"]]),
             color=palette[row["arm"]],
             elinewidth=0.7,
@@ -219,22 +237,25 @@ def _paint(
             zorder=4 if leads else 3,
         )
     joules = points["energy_gross_j"] / factor
+    low_j, high_j = (points[f"energy_gross_{end}_j"].fillna(points["energy_gross_j"]) / factor for end in ("lo", "hi"))
     if joules.max() > 20 * joules.min():
+        axes.set_xlim(max(low_j.min(), joules.min() / 3) / 1.2, high_j.max() * 1.2)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_xlim(0, joules.max() * 1.08)
+        axes.set_xlim(min(0.0, low_j.min() * 1.05), max(joules.max(), high_j.max()) * 1.05)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    low, high = 100 * points["accuracy"].min(), 100 * points["accuracy"].max()
-    room = max(2.0, 0.08 * (high - low))
-    axes.set_ylim(max(0.0, low - room), min(101.0, high + room))
+    low = 100 * points["accuracy_lo"].fillna(points["accuracy"]).clip(lower=0).min()
+    high = 100 * points["accuracy_hi"].fillna(points["accuracy"]).clip(upper=1).max()
+    room = max(1.0, 0.05 * (high - low))
+    axes.set_ylim(low - room, high + room)
     axes.grid(axis="x")
     return best
 
 
 def _reach(value: float, lo: float, hi: float, factor: float) -> np.ndarray | None:
-    if missing(lo):
+    if missing(lo) or missing(hi):
         return None
     return np.array([[max(0.0, value - lo) * factor], [max(0.0, hi - value) * factor]])
 
@@ -248,5 +269,8 @@ def _legend(
     own = {arm: MARKERS[turn % len(MARKERS)] for arm, turn in turns(palette).items()} if len(markers) == 1 else {}
     made = [dot(palette[arm], own.get(arm, "o"), arm) for arm, _ in arms]
     if len(markers) > 1:
-        made += [dot(MUTED, marker, size_label(size, n_train[size])) for size, marker in markers.items()]
+        for place, (size, marker) in enumerate(markers.items()):
+            look: dict[str, Any] = {"marker": marker, "markersize": 5, "linestyle": _DASHES[place % len(_DASHES)]}
+            made.append(Line2D([], [], color=MUTED, linewidth=1.0, label=size_label(size, n_train[size]), **look))
+        return made
     return [*made, Line2D([], [], color=MUTED, linewidth=1.0, label="Pareto front")]

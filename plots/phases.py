@@ -12,14 +12,14 @@ from bench.analysis import Analysis, Results
 from bench.analysis.tables import costed
 from bench.analysis.wording import joule_unit, repetitions
 from bench.read.results import GROUP
-from plots.drawing.panels import Chart, draw_pages
+from plots.drawing.panels import FILE, Chart, Layout, draw_pages
 from plots.drawing.style import INK, MUTED, OTHER_COLOURS, PAPER, Drawn, drawable, public
 
 LAST = ("adapt", "infer", "stream")
 """What is left of the work beside a method's own phases; it stands on top of them."""
 
 
-def draw(results: Results, analysis: Analysis) -> list[Drawn]:
+def draw(results: Results, analysis: Analysis, layout: Layout = FILE) -> list[Drawn]:
     """Draw one panel per data label and train size that has an arm of several phases. Returns [] without any."""
     phases, more = drawable(analysis.phases[analysis.phases["energy_gross_j"].notna()])
     several = phases.groupby([*GROUP, "arm"], sort=False)["phase"].transform("count") > 1
@@ -53,7 +53,7 @@ def draw(results: Results, analysis: Analysis) -> list[Drawn]:
     def panel(axes: Axes, label: str, part: pd.DataFrame) -> None:
         _paint(axes, part, names, colours, factor)
 
-    return draw_pages(chart, phases, panel)
+    return draw_pages(chart, phases, panel, layout)
 
 
 def _paint(axes: Axes, part: pd.DataFrame, names: list[str], colours: dict[str, str], factor: float) -> None:

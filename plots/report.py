@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Analysis, Results, analyse, motivation
+from bench.analysis.latex import to_latex
 from bench.analysis.summary import summary_csv
-from bench.analysis.tables import accuracy_grid, to_latex, to_markdown
+from bench.analysis.tables import accuracy_grid, to_markdown
 from bench.analysis.tables import grids as table_grids
 from bench.analysis.variants import variant_grids
 from bench.compare import Comparison
 from bench.store.run_dir import RunDir
-from plots import accuracy_bars, beside_paper, energy_saving, pareto, phases
+from plots import accuracy, beside_paper, energy_saving, pareto, phases
 from plots.drawing.style import render
 from plots.outputs import write_files
 from plots.page.report_page import Content
 from plots.page.report_page import render as render_page
 from plots.page.trace_data import collect
+from plots.paper import paper_files
 
-FIGURES = (accuracy_bars, energy_saving, phases, pareto)
+FIGURES = (accuracy, energy_saving, phases, pareto)
 """Modules of the figures in the order of the page. Each returns [] for results it cannot draw."""
 
 
@@ -45,7 +47,12 @@ class ReportPaths:
 
 
 def write_report(
-    results: Results, run_dir: RunDir, analysis: Analysis | None = None, comparisons: Sequence[Comparison] = ()
+    results: Results,
+    run_dir: RunDir,
+    analysis: Analysis | None = None,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    for_paper: bool = False,
 ) -> ReportPaths:
     """Write the report into a run folder, or any folder, see `plots.outputs`.
 
@@ -54,6 +61,7 @@ def write_report(
         run_dir: where to write; need not hold a run.
         analysis: of the same results, if it is there already.
         comparisons: with other runs or the published tables, for the page; the latter are drawn too.
+        for_paper: also write paper/, see `plots.paper`.
 
     Raises:
         RequestError: a file that no report wrote is in the way.
@@ -74,6 +82,7 @@ def write_report(
         for grid in grids
         for ending, text in (("md", to_markdown), ("tex", to_latex))
     }
+    paper = paper_files(results, analysis, FIGURES, [grid.name for grid in grids]) if for_paper else {}
     links = [(name.removeprefix("tables/"), name) for name in table_files]
     content = Content(
         results=results,
@@ -85,7 +94,7 @@ def write_report(
         files=[("summary.csv: one row per cell", "summary.csv"), *links],
     )
     page_files = {"summary.csv": _bytes(summary_csv(analysis)), "report.html": _bytes(render_page(content))}
-    write_files(run_dir.path, {**figure_files, **table_files, **page_files})
+    write_files(run_dir.path, {**figure_files, **table_files, **paper, **page_files})
     return ReportPaths(
         html=run_dir.report_path,
         summary=run_dir.summary_path,

@@ -21,7 +21,7 @@ from bench.analysis.wording import (
 )
 from bench.catalog.paper import PUBLISHED
 from bench.read.published import NOTES
-from bench.read.results import AVERAGE, NONE, UNTUNED
+from bench.read.results import AVERAGE, NONE, UNTUNED, Results
 
 CLEARLY = (
     "clearly: beyond one test image, counting every arm it was picked from and every case of this report; said falsely "
@@ -79,18 +79,18 @@ def _harm(answer: Answer) -> str:
 
 def _full(answer: Answer) -> str:
     blocks = [option for option in answer.options if option.role == "single" and option.accuracy is not None]
-    other = "any single block" if len(blocks) > 1 else _name(answer.single)
+    other = "any single block" if len(blocks) > 1 else arm_name(answer.single)
     return f"{_better('tuning everything', other, answer)}{_price(answer.full, answer.single)}"
 
 
 def _single(answer: Answer) -> str:
-    return f"{_better(_name(answer.single), 'tuning everything', answer)}{_price(answer.single, answer.full)}"
+    return f"{_better(arm_name(answer.single), 'tuning everything', answer)}{_price(answer.single, answer.full)}"
 
 
 def _other(answer: Answer) -> str:
     if answer.tied:
-        return f"{_listed([_name(answer.leader), *answer.tied])} tie, ahead of the others"
-    return _better(_name(answer.leader), "any other arm" if answer.clear else _by_name(answer.second), answer)
+        return f"{_listed([arm_name(answer.leader), *answer.tied])} tie, ahead of the others"
+    return _better(arm_name(answer.leader), "any other arm" if answer.clear else _by_name(answer.second), answer)
 
 
 def _without_whole(answer: Answer) -> str:
@@ -99,14 +99,16 @@ def _without_whole(answer: Answer) -> str:
     tuned = [option for option in answer.options if option.accuracy is not None and option is not answer.untuned]
     if len(tuned) == 1:
         if answer.untuned is None:
-            return f"{_name(leader)} is the only arm, nothing to compare"
-        return f"{_better(_name(leader), 'untuned', answer)}; no other arm to compare"
+            return f"{arm_name(leader)} is the only arm, nothing to compare"
+        return f"{_better(arm_name(leader), 'untuned', answer)}; no other arm to compare"
     lacks = "no result of tuning everything" if answer.full else "everything was not tuned"
     if leader is not None and leader.role == "full":
         lacks = "no single block with a result"
     if answer.tied:
         return f"{_listed([leader.arm if leader else '', *answer.tied])} tie; {lacks}"
-    return f"{_better(_name(leader), 'the other arms' if answer.clear else _by_name(answer.second), answer)}; {lacks}"
+    return (
+        f"{_better(arm_name(leader), 'the other arms' if answer.clear else _by_name(answer.second), answer)}; {lacks}"
+    )
 
 
 _VERDICTS: dict[str, Callable[[Answer], str]] = {
@@ -114,11 +116,11 @@ _VERDICTS: dict[str, Callable[[Answer], str]] = {
     "energy": lambda _: "energy only, no accuracy",
     "harm": _harm,
     "no help": lambda _: "nothing helps: no arm is better than untuned",
-    "unsure": lambda answer: f"not shown to help: {_name(answer.leader)} leads untuned {_lead(answer)}",
+    "unsure": lambda answer: f"not shown to help: {arm_name(answer.leader)} leads untuned {_lead(answer)}",
     "full": _full,
     "single": _single,
     "tie": lambda answer: (
-        f"{_name(answer.single)} and tuning everything tie{_price(answer.single, answer.full, 'one block takes ')}"
+        f"{arm_name(answer.single)} and tuning everything tie{_price(answer.single, answer.full, 'one block takes ')}"
     ),
     "other": _other,
     "only": _without_whole,
@@ -137,7 +139,7 @@ def figures_text(answer: Answer) -> str:
 
 def _figures(option: Option, answer: Answer) -> str:
     tied = f" (tied with {_listed(answer.tied)})" if answer.tied and option is answer.single != answer.leader else ""
-    return f"{_name(option)}{tied}: {option_text(option)}"
+    return f"{arm_name(option)}{tied}: {option_text(option)}"
 
 
 def option_text(option: Option) -> str:
@@ -177,7 +179,8 @@ def _price(first: Option | None, second: Option | None, verb: str = "for ") -> s
     return f", {verb}{100 * abs(1 - ratio):.0f} % {'fewer' if ratio < 1 else 'more'} joules"
 
 
-def _name(option: Option | None) -> str:
+def arm_name(option: Option | None) -> str:
+    """Name of an arm in a sentence: 'fc alone', 'tuning everything', 'untuned', a method's own; '' for None."""
     return "" if option is None else _by_name(option.arm, option.role)
 
 
@@ -190,7 +193,7 @@ def _by_name(arm: str | None, role: str = "") -> str:
 
 def _short(answer: Answer) -> str:
     """The verdict of a further train size: which arm, without figures."""
-    single = _name(answer.single)
+    single = arm_name(answer.single)
     return {
         "empty": "no result",
         "energy": "energy only",
@@ -200,8 +203,8 @@ def _short(answer: Answer) -> str:
         "full": "tuning everything leads",
         "single": f"{single} leads",
         "tie": f"{single} and tuning everything tie",
-        "other": f"{_name(answer.leader)} leads",
-        "only": f"{_name(answer.leader)} leads",
+        "other": f"{arm_name(answer.leader)} leads",
+        "only": f"{arm_name(answer.leader)} leads",
     }[answer.kind]
 
 
@@ -299,6 +302,20 @@ def _basis(estimate: Estimate, noun: str, published: bool) -> str:
         else count(estimate.n, noun)
     )
     return f"95 % interval of this mean over {over}, {count(estimate.degrees or 0, 'degree')} of freedom"
+
+
+def demonstrations(results: Results) -> list[str]:
+    """Say of each run of the shipped quickstart that it shows how the tool works, and proves nothing."""
+    if DEMONSTRATION not in [manifest.suite.origin for manifest in results.manifests if manifest.suite]:
+        return []
+    return [
+        "Quickstart is a demonstration, not evidence: its epochs and rates were chosen after looking at test "
+        "accuracies, and its windows are short."
+    ]
+
+
+DEMONSTRATION = "quickstart"
+"""Shipped suite whose figures are no evidence."""
 
 
 def quality_sentences(analysis: Analysis, *, published: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Make tables in the paper's form (rows data x train size, columns the arms), as Markdown, LaTeX and CSV."""
+"""Make tables in the paper's form (rows data x train size, columns the arms), and format them as Markdown."""
 
 from __future__ import annotations
 
@@ -134,12 +134,11 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
             return MISSING
         lo, hi = row[f"{value}_lo"], row[f"{value}_hi"]
         if basis == "net" and (row[value] if missing(lo) else lo) < _UNTOLD:
-            text = "not told from 0"
-        else:
-            text = f"{points(row[value], digits).removeprefix('+')} {interval(lo, hi, digits)}".strip()
-        if missing(row["saving_theory"]):
-            return text
-        return f"{text}; theory {points(row['saving_theory'], digits).removeprefix('+')}"
+            return "not told from 0"
+        return f"{points(row[value], digits).removeprefix('+')} {interval(lo, hi, digits)}".strip()
+
+    def theory(row: Row) -> str:
+        return points(row["saving_theory"], digits).removeprefix("+")
 
     what = "gross: with the idle power" if basis == "gross" else "net of idle power"
     least = analysis.blocks[f"{value}_lo"].fillna(analysis.blocks[value])
@@ -156,7 +155,9 @@ def saving_grid(results: Results, analysis: Analysis, basis: str) -> Grid:
         f"{untold}{_theory(results, analysis)}{_MARKS} {_energy(analysis)}"
     )
     name = "energy_saving" if basis == "gross" else "energy_saving_net"
-    return _grid(name, f"Energy-saving rate, {basis}", analysis, value=value, entry=entry, note=note, drop=("full",))
+    beside = ("by MACs", theory) if analysis.blocks["saving_theory"].notna().any() else None
+    title = f"Energy-saving rate, {basis}"
+    return _grid(name, title, analysis, value=value, entry=entry, note=note, drop=("full",), beside=beside)
 
 
 def joule_grid(results: Results, analysis: Analysis) -> Grid:
@@ -292,7 +293,7 @@ def _theory(results: Results, analysis: Analysis) -> str:
     if analysis.blocks["saving_theory"].isna().all():
         return ""
     of = "step" if results.published else "fine-tunings, validation included"
-    return f"Theory: the rate of the multiply-accumulates of the same {of}. "
+    return f"By MACs: the rate of the multiply-accumulates of the same {of}. "
 
 
 def _energy(analysis: Analysis) -> str:
@@ -315,6 +316,7 @@ def _grid(
     entry: Callable[[Row], str],
     note: str,
     extra: tuple[tuple[str, Callable[[dict[Hashable, Any]], Entry]], ...] = (),
+    beside: tuple[str, Callable[[Row], str]] | None = None,
     drop: tuple[str, ...] = (),
     lowest: bool = False,
 ) -> Grid:
@@ -330,11 +332,12 @@ def _grid(
     shifts = analysis.shifts.merge(blocks[GROUP].drop_duplicates(), on=GROUP)
     note += _left_out(len(shifts) - MAX_ROWS, len(arms) - MAX_ARMS)
     shifts, arms = shifts.head(MAX_ROWS), arms[:MAX_ARMS]
-    cells: dict[tuple[Any, Any], dict[str, Entry]] = {}
+    cells: dict[tuple[Any, Any], dict[str, list[Entry]]] = {}
     for row in blocks[blocks["arm"].isin(arms)].merge(shifts[GROUP], on=GROUP).to_dict("records"):
         text = entry(row)
         made = Entry(text, bool(row["best"]), bool(row["is_target"]) and text != MISSING)
-        cells.setdefault((row["data"], row["train_size"]), {})[row["arm"]] = made
+        entries = [made, *([Entry(beside[1](row))] if beside else [])]
+        cells.setdefault((row["data"], row["train_size"]), {})[row["arm"]] = entries
     rows = []
     for shift in shifts.to_dict("records"):
         of = cells.get((shift["data"], shift["train_size"]), {})
@@ -343,11 +346,12 @@ def _grid(
                 Entry(shift["data"]),
                 Entry(shift["level"] or MISSING),
                 Entry(size_label(shift["train_size"], shift["n_train"])),
-                *(of.get(arm, Entry(MISSING)) for arm in arms),
+                *(entry for arm in arms for entry in of.get(arm, [Entry(MISSING)] * (1 + bool(beside)))),
                 *(make(shift) for _, make in extra),
             )
         )
-    header = ("Data", "Level", "Train size", *arms, *(head for head, _ in extra))
+    heads = [head for arm in arms for head in (arm, *([f"{arm} {beside[0]}"] if beside else []))]
+    header = ("Data", "Level", "Train size", *heads, *(head for head, _ in extra))
     return Grid(name=name, title=title, header=header, labels=3, rows=tuple(rows), note=note)
 
 
@@ -356,7 +360,7 @@ def _left_out(rows: int, arms: int) -> str:
     return f" {' and '.join(parts)}: see summary.csv." if parts else ""
 
 
-# -- Markdown and LaTeX ------------------------------------------------------------------------------
+# -- Markdown ------------------------------------------------------------------------------------------
 
 
 def to_markdown(grid: Grid) -> str:
@@ -379,54 +383,3 @@ def escape_markdown(text: str) -> str:
 
 def _pipes(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-    "\N{MINUS SIGN}": "$-$",
-    "\N{EN DASH}": "--",
-    "µ": r"$\mu$",
-    "<": r"$<$",
-    ">": r"$>$",
-    "`": r"\textasciigrave{}",
-    "[": "{[}",  # at the start of a row LaTeX would take it for the option of the line break before it
-    "*": "{*}",
-} | {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def escape_latex(text: str) -> str:
-    """Escape text so that LaTeX prints it as it stands; on one line."""
-    return "".join(_LATEX.get(character, character) for character in shown(" ".join(text.split())))
-
-
-def to_latex(grid: Grid) -> str:
-    """Format the grid as a booktabs table to \\input; needs \\usepackage{booktabs}."""
-
-    def cell(entry: Entry) -> str:
-        text = escape_latex(entry.text)
-        return (rf"\textbf{{{text}}}" if entry.best else text) + (r"$^\dagger$" if entry.target else "")
-
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{escape_latex(grid.title)}. {escape_latex(grid.note)}}}",
-        rf"  \label{{tab:{grid.name}}}",
-        rf"  \begin{{tabular}}{{{'l' * grid.labels}{'r' * (len(grid.header) - grid.labels)}}}",
-        r"    \toprule",
-        "    " + " & ".join(escape_latex(head) for head in grid.header) + r" \\",
-        r"    \midrule",
-    ]
-    previous: tuple[Entry, ...] = ()
-    for row in grid.rows:
-        if previous and previous[0] != row[0]:
-            lines.append(r"    \midrule")
-        same = next((i for i in range(grid.labels) if previous[i : i + 1] != (row[i],)), grid.labels)
-        shown = (*[Entry("")] * same, *row[same:])
-        lines.append("    " + " & ".join(cell(entry) for entry in shown) + r" \\")
-        previous = row
-    return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""])

@@ -9,7 +9,22 @@ from pathlib import Path
 import click
 
 from bench import __version__
-from bench.cli import advise, battery, blocks, completion, fleet, load, meters, methods, output, read, run, target, wrap
+from bench.cli import (
+    advise,
+    battery,
+    blocks,
+    completion,
+    firmware,
+    fleet,
+    load,
+    meters,
+    methods,
+    output,
+    read,
+    run,
+    target,
+    wrap,
+)
 from bench.errors import INTERRUPTED, JouletuneError, RequestError
 from bench.text import echo
 
@@ -37,7 +52,7 @@ def cli(context: click.Context) -> None:
 for command in (run.run, wrap.wrap, run.list_suites, run.validate, methods.methods, meters.sources, run.fetch,
                 read.report, read.compare, read.export, read.verify, load.load, meters.meter, meters.calibrate,
                 read.history, battery.battery, meters.health, blocks.blocks, target.target, fleet.fleet,
-                advise.advise, completion.completion):  # fmt: skip
+                firmware.firmware, advise.advise, completion.completion):  # fmt: skip
     cli.add_command(command)
 
 

@@ -36,7 +36,10 @@ def _ci_options(command: Any) -> Any:
     help="Also compare RUN with BASE, or with `paper`. May be given several times.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the run's own]")
-def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> None:
+@click.option(
+    "--for-paper", is_flag=True, help="Also write paper/: figures as PDF, captions, methods and BibTeX for LaTeX."
+)
+def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None, for_paper: bool) -> None:
     """Write tables, figures and report.html of runs; `paper` stands for the published tables.
 
     RUN is a run folder or a file of pytest-benchmark. What cannot be read is named and left out.
@@ -54,7 +57,7 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None) -> N
         raise RequestError(f"--base compares one run, not {len(runs)}; report each on its own")
     if out is not None:
         _check_out(out)
-    write_report_of([*runs], out or Path(runs[0]), text.console(), bases)
+    write_report_of([*runs], out or Path(runs[0]), text.console(), bases, for_paper=for_paper)
 
 
 @click.command()
@@ -178,7 +181,9 @@ def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None) -> Non
     text.echo(f"{out}: {rows} rows")
 
 
-def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = ()) -> None:
+def write_report_of(
+    runs: list[Any], out: Path, console: Any, bases: tuple[str, ...] = (), *, for_paper: bool = False
+) -> None:
     """Tables, figures and page into a folder, and the table to the terminal."""
     from bench.analysis.findings import analyse
     from bench.analysis.terminal import terminal_table
@@ -199,7 +204,7 @@ def write_report_of(runs: list[Any], out: Path, console: Any, bases: tuple[str, 
     analysis = analyse(results)
     console.print(terminal_table(results, analysis))
     try:
-        written = write_report(results, RunDir(out), analysis, comparisons=comparisons)
+        written = write_report(results, RunDir(out), analysis, comparisons=comparisons, for_paper=for_paper)
     except JouletuneError as error:
         names = " ".join(map(str, runs))
         raise type(error)(

@@ -93,6 +93,7 @@ class CellJob:
         window_s: the work is done again until it took that long.
         keep: file of the run folder that the adapted model is written to; None: it is not kept.
         folder: of the run, where there is one to be kept.
+        repeat: number of this execution of the cell, from 0.
     """
 
     suite: Suite
@@ -103,6 +104,7 @@ class CellJob:
     window_s: float
     keep: Path | None = None
     folder: Path | None = None
+    repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)

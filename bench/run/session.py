@@ -250,7 +250,9 @@ class Session:
         cell = repeat.cell
         prepared = self._prepared.prepared[cell.data.label]
         window_s = hardware.window_needed_s(self._meter.sampler.source.info, self._suite.energy.min_window_s)
-        job = CellJob(self._suite, cell, prepared, self._loaded.base, self._torch_device, window_s)
+        job = CellJob(
+            self._suite, cell, prepared, self._loaded.base, self._torch_device, window_s, repeat=repeat.number
+        )
         if not self._keep_models:
             return job
         file = self.folder.models_dir / f"{repeat.file_name}.safetensors"

@@ -149,6 +149,10 @@ class WorkFigures:
     exits: dict[str, Any] | None = _f(
         "", "stage decision: threshold, share that the part answered, accuracy and calibration of part and full model"
     )
+    lap_s: Finite | None = _f("s", "of a board's own timer: one inference, or one training; its joules have the host's")
+    instructions: Count | None = _f("", "of one inference on an emulated board")
+    flash_bytes: Count | None = _f("B", "of a board: program and net, by the account of its firmware")
+    sram_bytes: Count | None = _f("B", "of a board: image, activations, stored features, heads and stack")
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")
     step_macs: Count | None = _f("MAC", "one step on a full batch: forward and the gradients it needs")
     step_bytes: Count | None = _f("B", "read and written by it, if no cache kept anything")

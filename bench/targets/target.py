@@ -20,7 +20,7 @@ from hardware.device.machine import DeviceFacts, Snapshot
 
 Kind = TypeVar("Kind", bound=Message)
 
-KINDS = ("local", "ssh")
+KINDS = ("local", "serial", "ssh")
 """Kinds of target: the modules of this package that make one."""
 
 UNKNOWN = Snapshot(temperature_c=None, frequency_hz=None, governor=None)

@@ -16,6 +16,7 @@ from hardware.firmware.net import Bytes
 from hardware.wire.dut import DutError
 
 Mode = Literal["logits", "head", "part", "stage", "both"]
+Setting = Literal["rate", "decay", "threshold", "exits"]
 ABOUT = "m-about-"
 MAX_NUMBER = 2**40
 COMPUTE_S = 120.0
@@ -140,8 +141,13 @@ class JouletuneDut(Dut):
         """Features of an example: those of the whole net, then those of the part."""
         return np.frombuffer(self.print(f"feature print {place}"), np.int8)
 
-    def set(self, settings: Mapping[Literal["rate", "decay", "threshold"], float], seed: int = 1) -> None:
-        """Set what training and stage decision use; numbers go over in single precision, exactly."""
+    def set(self, settings: Mapping[Setting, float], seed: int = 1) -> None:
+        """Set what training and stage decision use; numbers go over in single precision, exactly.
+
+        Args:
+            settings: `exits` makes a share of inferences leave early, spread evenly, whatever the image; below 0 the
+                confidence decides again.
+        """
         for name, value in settings.items():
             self._expect(f"set {name} {_bits(value)}", "m-set")
         self._expect(f"set seed {seed}", "m-set")

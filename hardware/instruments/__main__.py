@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hardware.instruments.csv_lines import CsvLines
+from hardware.instruments.dut import Dut
+from hardware.instruments.emulated import MACHINES, EmulatedBoard, EmulatorError, build
 from hardware.instruments.faults import DOCS, Fault, Faults
 from hardware.instruments.instrument import FrontEnd, Instrument, Power
-from hardware.instruments.port import STEP_S, PtyServer
+from hardware.instruments.port import STEP_S, PtyServer, served
 from hardware.instruments.sysfs import HwmonTree, RaplTree, Tree, Vcgencmd
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um, Um24c, Um34c
@@ -31,6 +33,9 @@ SERIAL: dict[str, tuple[type[Instrument], float]] = {
 }
 """What hangs on a port, and how often it has a new value, s."""
 
+BOARD = "dut"
+"""A board that is measured, with a meter on its supply."""
+
 FOLDERS: dict[str, tuple[Callable[[Path, FrontEnd], Tree], float]] = {
     "rapl": (RaplTree, 0.001),
     "hwmon": (HwmonTree, 0.1),
@@ -42,6 +47,8 @@ FOLDERS: dict[str, tuple[Callable[[Path, FrontEnd], Tree], float]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until interrupted. Returns the exit status."""
     options = _parser().parse_args(arguments)
+    if options.name == BOARD:
+        return _board(options)
     rng = random.Random(options.seed)
     on_s = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -63,6 +70,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _serve(options, front, stop)
             else:
                 _keep_up(options, front, stop)
+    return 0
+
+
+def _board(options: argparse.Namespace) -> int:
+    """Serve a board, emulated or in Python, and a meter that reads its power."""
+    folder = options.link.parent if options.link else Path(tempfile.mkdtemp(prefix="instrument-"))
+    link = options.link or folder / BOARD
+    meter_link = options.meter_link or link.with_name(f"{link.name}-meter")
+    stop, on_s = threading.Event(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    faults = Faults(options.fault, seed=options.seed)
+    try:
+        with contextlib.ExitStack() as stack:
+            if options.firmware is not None:
+                image = build(options.firmware, options.board)
+                board = stack.enter_context(EmulatedBoard(image, options.board, link))
+                power: Power = board.truth
+                about = f"{options.firmware} on an emulated {MACHINES[options.board]} ({options.board})"
+            else:
+                simulated = Dut(faults=faults, on_s=on_s)
+                stack.enter_context(served(simulated, link))
+                power, about = simulated.truth, "a board in Python"
+            kind, refresh_s = SERIAL[options.meter]
+            gain = options.gain + random.Random(options.seed).gauss(0.0, options.gain_u)
+            # what the board does is known up to the last byte of its state only
+            front = FrontEnd(
+                waveform=power, on_s=on_s, gain=gain, refresh_s=options.refresh_s or refresh_s, delay_s=0.05
+            )
+            stack.enter_context(served(kind(front), meter_link))
+            print(
+                f"{about} is on {link}; a simulated {options.meter.upper()} is on {meter_link}",
+                flush=True,
+            )
+            print(f"measure with: --target serial:{link} --source {options.meter}:{meter_link}", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                stop.wait()
+    except EmulatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -106,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Simulate a meter: its real protocol, a known power, faults on demand.",
         epilog="faults: " + "; ".join(f"{kind}: {doc}" for kind, doc in DOCS.items()),
     )
-    parser.add_argument("name", choices=[*SERIAL, *FOLDERS])
+    parser.add_argument("name", choices=[*SERIAL, *FOLDERS, BOARD])
     parser.add_argument("--idle-w", type=float, default=2.0, help="power at rest, W (default 2)")
     parser.add_argument("--load-w", type=float, default=5.0, help="power at work, W (default 5)")
     parser.add_argument("--quiet-s", type=float, default=40.0, help="rest between two loads, s (default 40)")
@@ -124,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
         "--instantaneous", action="store_true", help="a value is a moment's, not the mean since the last"
     )
     parser.add_argument("--delay-s", type=float, default=0.0, help="how late a value is, s (default 0)")
+    parser.add_argument("--firmware", type=Path, help="of a dut: folder of `jouletune firmware` (default: in Python)")
+    parser.add_argument("--board", choices=[*MACHINES], default="mps2-an500", help="of a dut: what is emulated")
+    parser.add_argument("--meter", choices=[*SERIAL], default="csv", help="of a dut: the meter on its supply")
+    parser.add_argument("--meter-link", type=Path, help="of a dut: name of that meter's port")
     parser.add_argument("--link", type=Path, help="name of the port or folder (default: a new one)")
     parser.add_argument("--seed", type=int, default=0, help="of gain and faults (default 0)")
     parser.add_argument(

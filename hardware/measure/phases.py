@@ -8,6 +8,7 @@ phase it gives to the next, so that the phases always add up to the window.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class Phase:
     energy_u_j: float | None = None
     energy_net_u_j: float | None = None
     band_s: float | None = None
+
+
+def spans_text(spans: Sequence[Span]) -> str:
+    """Write spans as JSON on one line of a trace: [[phase, start, end], ...], s of the trace's clock, the first 60."""
+    return json.dumps([[name[:30], round(t0_s, 6), round(t1_s, 6)] for name, t0_s, t1_s in spans[:60]])
 
 
 def seconds(spans: Sequence[Span], executions: int) -> tuple[Phase, ...]:

@@ -9,7 +9,7 @@ from hardware.device.machine import Snapshot
 from hardware.measure.evaluation import evaluate
 from hardware.measure.idle import IdleBaseline
 from hardware.measure.observation import Load, Observation
-from hardware.measure.phases import Span
+from hardware.measure.phases import Span, spans_text
 from hardware.measure.recorder import KEEP_S, Recorder
 from hardware.measure.result import EnergyResult
 from hardware.measure.trace import TraceFile
@@ -161,5 +161,5 @@ class Window:
             "t1_s": seen.t1_s,
             "quiet_until_s": seen.quiet_until_s,
             "executions": seen.executions,
-        }
+        } | ({"phases": spans_text(seen.spans)} if len({name for name, *_ in seen.spans}) > 1 else {})
         return self._trace.finish(seen.samples, facts)

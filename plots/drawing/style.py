@@ -15,6 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from bench.analysis.findings import arm_order
 from bench.store.durable import write_atomic
@@ -53,21 +54,36 @@ class Drawn:
         name: file name without ending.
         figure: the figure itself.
         alt: what it shows, in words, for those who cannot see it.
+        title, caption: what stands above and below it.
+        body: (left, bottom, right, top) of the rest, in inches.
     """
 
     name: str
     figure: Figure
     alt: str
+    title: str = ""
+    caption: str = ""
+    body: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A figure rendered: PNG, SVG, description in words, and width."""
+    """A figure rendered.
+
+    Attributes:
+        png, svg: with title and caption.
+        bare: SVG without them, for a page that has them as text.
+        alt: what it shows, in words.
+        width_in: its width.
+    """
 
     name: str
     png: bytes
     svg: str
+    bare: str
     alt: str
+    title: str
+    caption: str
     width_in: float
 
     def files(self) -> dict[str, bytes]:
@@ -118,11 +134,15 @@ def turns(palette: Mapping[str, str]) -> dict[str, int]:
     return made
 
 
-def context() -> AbstractContextManager[None]:
-    """Apply the settings of all figures while drawing and rendering."""
+def context(*, serif: bool = False) -> AbstractContextManager[None]:
+    """Apply the settings of all figures while drawing and rendering.
+
+    Args:
+        serif: letters like Times, as most journals set their text.
+    """
     return mpl.rc_context(
         {
-            "font.family": ["DejaVu Sans"],
+            "font.family": ["STIXGeneral"] if serif else ["DejaVu Sans"],
             "font.size": 8.0,
             "axes.titlesize": 8.5,
             "axes.titleweight": "bold",
@@ -152,6 +172,7 @@ def context() -> AbstractContextManager[None]:
             "legend.frameon": False,
             "legend.fontsize": 7.5,
             "figure.facecolor": PAPER,
+            "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
             "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
             "svg.hashsalt": "jouletune",  # the same figure gives the same file
         }
@@ -172,14 +193,40 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 def render(drawn: Drawn) -> Rendered:
     """Render a figure as PNG (150 dpi) and SVG."""
-    png, svg = io.BytesIO(), io.StringIO()
+    png = io.BytesIO()
     with context(), warnings.catch_warnings():
         # a label in a script that the font lacks shows boxes in the PNG; the SVG has the text itself
         warnings.filterwarnings("ignore", message=r"Glyph .* missing")
         drawn.figure.savefig(png, format="png", dpi=PNG_DPI)
-        drawn.figure.savefig(svg, format="svg", metadata={"Date": None, "Title": drawn.name})
-    markup = shown(svg.getvalue(), keep="\n")  # what XML cannot hold may be in the name of an arm
-    return Rendered(drawn.name, png.getvalue(), markup, drawn.alt, drawn.figure.get_figwidth())
+        svg = _svg(drawn)
+        outside = [text for text in drawn.figure.texts if text.get_gid() in OUTSIDE]
+        for text in outside:
+            text.set_visible(False)
+        bare = _svg(drawn, drawn.body) if outside and drawn.body else svg
+        for text in outside:
+            text.set_visible(True)
+    width_in = drawn.figure.get_figwidth()
+    return Rendered(drawn.name, png.getvalue(), svg, bare, drawn.alt, drawn.title, drawn.caption, width_in)
+
+
+OUTSIDE = ("title", "caption")
+"""Ids of the texts that a page has beside the figure."""
+
+
+def _svg(drawn: Drawn, body: tuple[float, float, float, float] | None = None) -> str:
+    svg = io.StringIO()
+    part = None if body is None else Bbox.from_extents(*body)
+    drawn.figure.savefig(svg, format="svg", metadata={"Date": None, "Title": drawn.name}, bbox_inches=part)
+    return shown(svg.getvalue(), keep="\n")  # what XML cannot hold may be in the name of an arm
+
+
+def render_pdf(drawn: Drawn) -> bytes:
+    """Render a figure of a paper as PDF, its letters like Times."""
+    pdf = io.BytesIO()
+    with context(serif=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing")
+        drawn.figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    return pdf.getvalue()
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

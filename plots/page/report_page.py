@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.analysis import Analysis, Results, battery, sentences, wording
+from bench.analysis.answers import PLAIN, Answer, Option
 from bench.analysis.boards import board_sentences
 from bench.analysis.front import front_sentences
 from bench.analysis.tables import Grid
@@ -28,6 +29,7 @@ from bench.suite.battery import BatterySpec
 from hardware.measure.grade import FLAGS
 from plots import pareto
 from plots.drawing.style import GRID, INK, MUTED, PAPER, Rendered
+from plots.page.claim import claim
 from plots.page.frame import Section, render_page
 from plots.page.table import Column, number, table_data
 from plots.page.trace_data import PER_CHUNK, TraceSet
@@ -93,21 +95,72 @@ def render(content: Content) -> str:
 
 
 def _summary(content: Content) -> Section:
-    analysis, published = content.analysis, content.results.published
+    """Answer for each shift what to tune, a row each; beside them a power trace of the first answer's arm."""
+    results, analysis, published = content.results, content.analysis, content.results.published
+    shifts = sentences.by_shift(analysis)
+    if results.overlap:  # runs of the same data stand beside each other
+        runs = dict(zip(analysis.cells["data"], analysis.cells["run"], strict=True))
+        shifts.sort(key=lambda answers: list(dict.fromkeys(map(_plain(runs), analysis.shifts["data"]))).index(
+            _plain(runs)(answers[0].data)))  # fmt: skip
+    else:
+        runs = {}
     quality = sentences.quality_sentences(analysis, published=published)
-    shifts = sentences.shift_sentences(analysis, limit=MAX_SENTENCES)
-    more = analysis.shifts["data"].nunique() - len(shifts)
+    firsts = [answers[0] for answers in shifts]
+    methods = any(answer.leader and answer.leader.role not in PLAIN for answer in firsts)
+    more = len(shifts) - MAX_SENTENCES
     view = {
-        "figures": _tiles(analysis, 2 if published else 1),
-        "headlines": [*sentences.headline_sentences(analysis, published=published), *board_sentences(analysis.boards)],
-        "shifts": [
-            *shifts,
-            *([f"and {more} more shifts in the tables"] if more > 0 else []),
-            *front_sentences(analysis, MAX_SENTENCES),
+        "head": [
+            "Shift",
+            *(["Run"] if runs else []),
+            "Untuned",
+            "Best single block",
+            "Everything",
+            *(["Best other arm"] if methods else []),
+            "So",
         ],
-        "warnings": [*quality, *content.results.damage, *content.traces.damage],
+        "answers": [_answer_row(answers, runs, methods=methods) for answers in shifts[:MAX_SENTENCES]],
+        "more": f"and {more} more shifts in the tables" if more > 0 else "",
+        "clearly": sentences.CLEARLY if any(answer.clear for answer in analysis.answers) else "",
+        "claim": claim(firsts, analysis.cells, content.traces),
+        "fronts": front_sentences(analysis, MAX_SENTENCES),
+        "headlines": [*sentences.headline_sentences(analysis, published=published), *board_sentences(analysis.boards)],
+        "warnings": [*sentences.demonstrations(results), *quality, *results.damage, *content.traces.damage],
     }
     return Section(title="Summary", macro="summary", view=view)
+
+
+def _plain(runs: Mapping[str, str]) -> Callable[[str], str]:
+    """Make the function that takes the name of the run off a label."""
+    return lambda data: data.removeprefix(f"{runs.get(data, '')}: ")
+
+
+def _answer_row(answers: Sequence[Answer], runs: Mapping[str, str], *, methods: bool) -> dict[str, Any]:
+    """One row: where, then each arm's accuracy and joules, then what follows."""
+    main = answers[0]
+    size = wording.size_label(main.train_size, main.n_train)
+    other = next((o for o in main.others if o.role not in (*PLAIN, "untuned") and o.accuracy is not None), None)
+    wins = main.leader.arm if main.leader and main.kind not in ("harm", "no help") else ""
+    options = [main.untuned, main.single, main.full, *([other] if methods else [])]
+    more = sentences.other_sizes(answers)
+    return {
+        "shift": _plain(runs)(main.data),
+        "about": ", ".join(part for part in (main.level, size) if part and part != wording.MISSING),
+        "run": runs.get(main.data, ""),
+        "options": [_option(option, wins) for option in options],
+        "verdict": sentences.verdict(main),
+        "more": f"{more}." if more else "",
+    }
+
+
+def _option(option: Option | None, wins: str) -> dict[str, Any]:
+    if option is None:
+        return {"figure": wording.MISSING, "detail": "", "wins": False}
+    name = "" if option.role in ("full", "untuned") or option.arm == "none" else option.arm
+    energy = "" if option.joules is None else wording.joules(option.joules)
+    figure = wording.percent(option.accuracy) if option.accuracy is not None else energy or "no result"
+    spread = wording.interval(option.lo, option.hi)
+    detail = [name, "" if option.accuracy is None else energy, "" if option.accuracy is None else spread]
+    return {"figure": figure, "detail": ", ".join(part for part in detail if part), "wins": option.arm == wins}
 
 
 def _battery(results: Results) -> list[Section]:
@@ -137,23 +190,6 @@ def _battery(results: Results) -> list[Section]:
         }
         found.append(Section(title="Battery" if not found else f"Battery of {run}", macro="battery", view=view))
     return found
-
-
-def _tiles(analysis: Analysis, digits: int) -> list[tuple[str, str]]:
-    """Return (figure, what it is) of each headline that the results have."""
-    head, label = analysis.headlines, analysis.quality.caveat_label
-    caveat = f" ({label})" if label else ""
-    saved = "energy saved by tuning {}" + caveat
-    found = [
-        (head.gain, wording.points, "points: accuracy of the target block above Block Avg"),
-        (head.saving_average, wording.percent, saved.format("one block (Block Avg)")),
-        (head.saving_target, wording.percent, saved.format("the target block")),
-    ]
-    return [
-        (shown(one.mean, digits), f"{text} {wording.interval(one.lo, one.hi, digits)}".strip())
-        for one, shown, text in found
-        if one.mean is not None
-    ]
 
 
 def _comparison(number: int, comparison: Comparison) -> Section:
@@ -226,7 +262,7 @@ def _figures(results: Results, analysis: Analysis, figures: Sequence[Rendered]) 
 
 def _svg(drawn: Rendered) -> dict[str, Any]:
     """Prepare an SVG for the page: give it ids of its own, and the colours of the page."""
-    markup = drawn.svg[drawn.svg.index("<svg") :]
+    markup = drawn.bare[drawn.bare.index("<svg") :]
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (PAPER, "paper")):
         markup = markup.replace(colour, f"var(--{name})")
     for before in ('id="', "url(#", 'href="#'):
@@ -235,6 +271,8 @@ def _svg(drawn: Rendered) -> dict[str, Any]:
     return {
         "name": drawn.name,
         "alt": drawn.alt,
+        "title": drawn.title,
+        "caption": drawn.caption,
         "width_rem": f"{_REM_PER_INCH * drawn.width_in:.1f}",
         "attributes": Markup(re.sub(r' (?:width|height)="[^"]*"', "", head)),
         "inner": Markup(inner),
@@ -247,14 +285,21 @@ def _svg(drawn: Rendered) -> dict[str, Any]:
 def _cells(results: Results, analysis: Analysis, traces: TraceSet) -> Section:
     """List the cells: accuracy, cost, grade and flags, and a button that opens the power trace."""
     cells = analysis.cells.head(MAX_CELLS)
+    flags = _flags(results, cells)
+    everywhere = set.intersection(*map(set, flags)) if len(flags) > 1 else set()
+    differing = [[flag for flag in one if flag not in everywhere] for one in flags]
+    columns = _cell_columns(cells, traces, differing, several_runs=len(results.runs) > 1)
     view = {
-        "table": table_data("Cells", _cell_columns(results, cells, traces), sort=0),
+        "table": table_data("Cells", columns, sort=0),
+        "everywhere": [f"{flag}: {FLAGS.get(flag, 'not known to this version')}" for flag in sorted(everywhere)],
         "more": len(analysis.cells) - len(cells),
     }
     return Section(title="Cells", macro="cells", view=view)
 
 
-def _cell_columns(results: Results, cells: pd.DataFrame, traces: TraceSet) -> list[Column]:
+def _cell_columns(
+    cells: pd.DataFrame, traces: TraceSet, flags: Sequence[Sequence[str]], *, several_runs: bool
+) -> list[Column]:
     def of(values: pd.Series, factor: float = 1.0) -> list[float]:
         return [float(f"{value:.6g}") for value in (values * factor).astype(float)]
 
@@ -286,9 +331,9 @@ def _cell_columns(results: Results, cells: pd.DataFrame, traces: TraceSet) -> li
         joules("Net, ", "energy_net_j:mean"),
         number("Time, s", of(cells["train_time_s:mean"]), 2),
         Column(heading="Grade", values=words("grade"), choice=True, tones={"X": "bad"}),
-        Column(heading="Flags", values=_flags(results, cells), kind="list", choice=True),
+        Column(heading="Flags", values=flags, kind="list", choice=True),
     ]
-    shown = {"Trace": bool(traces.entries), "Run": len(results.runs) > 1, "Lost": bool(lost.any())}
+    shown = {"Flags": any(flags), "Trace": bool(traces.entries), "Run": several_runs, "Lost": bool(lost.any())}
     return [column for column in columns if shown.get(column.heading, True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ ALL_POINTS = 800_000
 """Points of all traces together: about 5 MB of the page."""
 
 MIN_POINTS, MAX_POINTS = 64, 1200
+MAX_SPANS = 100
+"""Spans of phases drawn in one trace."""
+
 PER_CHUNK = 32
 """Traces that are unpacked together when one of them is looked at."""
 
@@ -128,12 +132,24 @@ def _drawn(row: pd.Series, trace: Trace) -> dict[str, Any]:
         "samples": len(t_s),
         "counter": trace.kind == "counter",
         "moments": {name: None if value is None else round(value - origin_s, 4) for name, value in moments.items()},
+        "phases": _phases(trace, origin_s),
         "source": trace.facts.get("source") or (None if missing(row["source"]) else row["source"]),
         "status": row["status"],
         "grade": None if missing(row["grade"]) else row["grade"],
         "flags": [flag for flag in str(row["flags"]).split(";") if flag],
         **{name: None if missing(row[name]) else float(f"{row[name]:.6g}") for name in numbers},
     }
+
+
+def _phases(trace: Trace, origin_s: float) -> list[tuple[str, float, float]]:
+    """Phase, start and end, s from the origin; [] where the file has none, or a text that is none of ours."""
+    try:
+        found = json.loads(trace.facts["phases"])
+        spans = [(str(name)[:30], float(t0_s) - origin_s, float(t1_s) - origin_s) for name, t0_s, t1_s in found]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return []
+    known = [(name, round(t0_s, 4), round(t1_s, 4)) for name, t0_s, t1_s in spans if -1e9 < t0_s <= t1_s < 1e9]
+    return known[:MAX_SPANS]
 
 
 def _coded(drawn: dict[str, Any], points: int) -> dict[str, Any]:

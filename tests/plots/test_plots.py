@@ -14,12 +14,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from bench.analysis import Results, analyse, from_records, load
 from bench.store.record import Record
-from plots import accuracy_bars, energy_saving, pareto
+from plots import accuracy, energy_saving, pareto
 from plots.drawing import style
 from plots.drawing.panels import MAX_PAGES, PER_PAGE
 from plots.drawing.style import BLOCK_COLOURS, OTHER_COLOURS, Drawn, colours, render, save
@@ -71,56 +70,75 @@ def draw(module: Any, results: Results) -> list[Drawn]:
     return drawn
 
 
-def bars(axes: Axes) -> list[Rectangle]:
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+def marks(axes: Axes) -> list[tuple[str, float]]:
+    """(arm, height) of each mark, from left to right."""
+    found = [line for line in axes.lines if str(line.get_gid()).startswith("mark-")]
+    found.sort(key=lambda line: float(line.get_xdata()[0]))
+    return [(line.get_gid().removeprefix("mark-"), round(float(line.get_ydata()[0]), 2)) for line in found]
 
 
 def words(drawn: Drawn) -> str:
     return " ".join(text.get_text() for text in drawn.figure.texts)
 
 
-def test_bars_have_the_heights_of_the_table() -> None:
-    (drawn,) = draw(accuracy_bars, run(seeds=1))
+ARMS = [("block1", 20.0), ("block2", 40.0), ("block3", 60.0), ("fc", 90.0), ("Block Avg", 52.5), ("full", 95.0)]
+
+
+def test_marks_have_the_heights_of_the_table_untuned_and_full_among_them() -> None:
+    (drawn,) = draw(accuracy, run(seeds=1, accuracy_before=0.1))
     (axes,) = drawn.figure.axes
-    assert [bar.get_height() for bar in bars(axes)] == pytest.approx([20, 40, 60, 90] * 2)
-    assert [to_hex(bar.get_facecolor()) for bar in bars(axes)] == [*BLOCK_COLOURS.values()] * 2
-    left = [bar.get_x() for bar in bars(axes)]
-    assert left == sorted(left)
-    levels = {line.get_gid(): line.get_ydata()[0] for line in axes.lines if line.get_gid()}
-    assert levels == pytest.approx({"average-0": 52.5, "full-0": 95, "average-1": 52.5, "full-1": 95})
+    assert marks(axes) == [("untuned", 10.0), *ARMS] * 2
+    colours_of = {line.get_gid(): to_hex(line.get_color()) for line in axes.lines}
+    assert [colours_of[f"mark-{arm}"] for arm in BLOCK_COLOURS] == [*BLOCK_COLOURS.values()]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["10 %", "30 %"]
     assert axes.get_ylabel() == "accuracy, %"
-    assert axes.get_ylim()[0] == 0
 
 
-def test_only_the_target_is_outlined_and_labelled() -> None:
-    (drawn,) = draw(accuracy_bars, run(seeds=1, sizes=(0.1,)))
+def test_the_axis_is_as_wide_as_marks_and_whiskers() -> None:
+    (drawn,) = draw(accuracy, run(seeds=1, sizes=(0.1,)))
+    low, high = drawn.figure.axes[0].get_ylim()
+    assert 10 < low < 20
+    assert 95 < high < 105
+
+
+def test_only_the_target_is_outlined() -> None:
+    (drawn,) = draw(accuracy, run(seeds=1, sizes=(0.1,)))
     (axes,) = drawn.figure.axes
-    assert [bar.get_linewidth() > 1 for bar in bars(axes)] == [False, False, False, True]
-    assert [text.get_text() for text in axes.texts] == ["90.0"]
+    edges = {line.get_gid(): line.get_markeredgewidth() for line in axes.lines}
+    assert [arm for arm in ("block1", "block2", "block3", "fc", "full") if edges[f"mark-{arm}"]] == ["fc"]
 
 
 def test_whiskers_are_the_interval() -> None:
-    (drawn,) = draw(accuracy_bars, run(sizes=(0.1,)))
+    (drawn,) = draw(accuracy, run(sizes=(0.1,)))
     (axes,) = drawn.figure.axes
-    (segment,) = axes.containers[1].lines[2][0].get_segments()
+    (segment,) = axes.containers[0].lines[2][0].get_segments()
     half = 12.706205 * 0.1 / 2  # points: sd 0.1 / sqrt(2), over sqrt(2) seeds
     assert segment[:, 1] == pytest.approx([20.05 - half, 20.05 + half])
     assert "n = 2 seeds" in words(drawn)
 
 
 def test_one_seed_has_no_whiskers() -> None:
-    (drawn,) = draw(accuracy_bars, run(seeds=1))
-    assert all(container.__class__.__name__ == "BarContainer" for container in drawn.figure.axes[0].containers)
+    (drawn,) = draw(accuracy, run(seeds=1))
+    assert not drawn.figure.axes[0].containers
     assert "n = 1 seed" in words(drawn)
 
 
-def test_saving_bars_and_their_caption() -> None:
+def test_saving_marks_and_their_caption() -> None:
     (drawn,) = draw(energy_saving, run(sizes=(0.1,)))
     (axes,) = drawn.figure.axes
-    assert [bar.get_height() for bar in bars(axes)] == pytest.approx([20, 40, 50, 70])
+    assert marks(axes) == [("block1", 20), ("block2", 40), ("block3", 50), ("fc", 70), ("Block Avg", 45)]
     assert "meter (power, grade A)" in words(drawn)
     assert "simulated" not in words(drawn)
+
+
+def test_the_page_has_a_figure_without_title_and_caption() -> None:
+    (drawn,) = draw(accuracy, run(sizes=(0.1,)))
+    rendered = render(drawn)
+    assert "Accuracy by tuned block" in rendered.svg
+    assert "Accuracy by tuned block" not in rendered.bare
+    assert "digits-flip" in rendered.bare
+    assert rendered.caption.startswith("Mean accuracy on the target")
+    assert render(drawn).svg == rendered.svg  # hidden for a moment only
 
 
 @pytest.mark.parametrize("module", [energy_saving, pareto])
@@ -144,9 +162,8 @@ def test_an_interval_below_zero_is_drawn_and_one_far_below_has_an_arrow() -> Non
     (axes,) = drawn.figure.axes
     lows = [one.lines[2][0].get_segments()[0][0, 1] for one in axes.containers if hasattr(one, "lines")]
     assert lows[:2] == pytest.approx([100 * table["block1"], -100])
-    assert [line.get_gid() for line in axes.lines if str(line.get_gid()).startswith("further")] == [
-        "further-down-block2"
-    ]
+    arrows = {line.get_gid() for line in axes.lines if str(line.get_gid()).startswith("further")}
+    assert arrows == {"further-down-block2", "further-down-Block Avg"}  # which has block2 in it
     assert axes.get_ylim()[0] <= -100
     assert "Arrow: the interval reaches below" in words(drawn)
 
@@ -157,16 +174,16 @@ def test_negative_savings_stay_in_view() -> None:
     results.records.loc[worse, ["energy_gross_j", "energy_net_j"]] *= 2
     (drawn,) = draw(energy_saving, results)
     (axes,) = drawn.figure.axes
-    assert min(bar.get_height() for bar in bars(axes)) == pytest.approx(-60)
+    assert min(height for _, height in marks(axes)) == pytest.approx(-60)
     assert axes.get_ylim()[0] < -60
 
 
 def test_nothing_to_draw_is_no_figure() -> None:
     blank = {"energy_gross_j": None, "energy_net_j": None, "source": None, "source_kind": None, "grade": None}
     assert draw(energy_saving, run(**blank)) == draw(pareto, run(**blank)) == []
-    assert len(draw(accuracy_bars, run(**blank))) == 1
+    assert len(draw(accuracy, run(**blank))) == 1
     failed = run(status="failed", accuracy_after=None, **blank)
-    assert draw(accuracy_bars, failed) == []
+    assert draw(accuracy, failed) == []
 
 
 def test_front_is_what_nothing_beats() -> None:
@@ -188,13 +205,14 @@ def test_pareto_points_and_front() -> None:
     assert axes.get_xlabel() == "gross energy of one fine-tuning, J"
 
 
-def test_the_paper_has_bars_and_savings_but_no_pareto() -> None:
+def test_the_paper_has_accuracies_and_savings_but_no_pareto() -> None:
     paper = load("paper")
-    (drawn,) = draw(accuracy_bars, paper)
-    heights = [[round(bar.get_height(), 2) for bar in bars(axes)][:4] for axes in drawn.figure.axes]
+    (drawn,) = draw(accuracy, paper)
+    heights = [[height for _, height in marks(axes)][:4] for axes in drawn.figure.axes]
     assert heights == [[73.53, 70.18, 70.17, 68.24], [47.3, 55.57, 65.83, 59.06], [15.94, 29.78, 54.2, 84.43]]
     (saving,) = draw(energy_saving, paper)
-    assert [round(bar.get_height(), 2) for bar in bars(saving.figure.axes[0])] == [15.09, 37.74, 45.28, 67.92]
+    heights = [height for arm, height in marks(saving.figure.axes[0]) if arm != "Block Avg"]
+    assert heights == [15.09, 37.74, 45.28, 67.92]
     assert draw(pareto, paper) == []
 
 
@@ -207,7 +225,7 @@ def test_many_shifts_are_paged_and_capped() -> None:
 
 
 def test_texts_do_not_overlap() -> None:
-    (drawn,) = draw(accuracy_bars, run(datas=("a", "a-data-label-that-is-far-too-long-for-its-panel", "$x_1$")))
+    (drawn,) = draw(accuracy, run(datas=("a", "a-data-label-that-is-far-too-long-for-its-panel", "$x_1$")))
     figure = drawn.figure
     figure.canvas.draw()
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -235,7 +253,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     results = run(datas=("$\\frac{1}{0}$ \x07 \u202e",), sizes=(0.1,), source="$m$ \x1b]0;x\x07")
     results.records["arm"] = results.records["arm"].map(lambda arm: names.get(arm, arm))
     results.records["blocks"] = results.records["arm"]
-    for module in (accuracy_bars, energy_saving, pareto):
+    for module in (accuracy, energy_saving, pareto):
         (drawn,) = draw(module, results)
         (axes,) = drawn.figure.axes
         assert axes.get_title(loc="left") == "$\\frac{1}{0}$ \\x07 \\u202e"
@@ -256,7 +274,7 @@ def test_a_block_has_one_colour_everywhere() -> None:
 
 
 def test_files_are_written_whole_and_not_empty(tmp_path: Path) -> None:
-    (drawn,) = draw(accuracy_bars, run(datas=("<script>",)))
+    (drawn,) = draw(accuracy, run(datas=("<script>",)))
     png, svg = save(drawn, tmp_path)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert png.stat().st_size > 5_000
@@ -264,13 +282,13 @@ def test_files_are_written_whole_and_not_empty(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in markup
     assert "<script>" not in markup
     assert render(drawn).svg == markup  # the same figure gives the same file
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy_bars.png", "accuracy_bars.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.png", "accuracy.svg"]
 
 
 def test_more_arms_than_can_be_told_apart_are_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "MAX_ARMS", 3)
     results = run(sizes=(0.1,), source="s" * 1_000)
-    for module in (accuracy_bars, energy_saving, pareto):
+    for module in (accuracy, energy_saving, pareto):
         (drawn,) = draw(module, results)
         assert "more arms are in the tables only" in words(drawn)
         assert drawn.figure.get_figheight() < 8
@@ -302,7 +320,7 @@ def test_names_on_the_front_cover_no_point_and_no_other_name() -> None:
     assert not any(box.contains(*point) for box in boxes for point in points)
 
 
-def test_arms_of_one_colour_differ_in_hatching() -> None:
+def test_arms_of_one_colour_differ_in_shape() -> None:
     palette = colours([(f"layer{n}", "single") for n in range(3 * len(OTHER_COLOURS))])
     turns = style.turns(palette)
     assert len({(palette[arm], turns[arm]) for arm in palette}) == len(palette)

@@ -19,6 +19,7 @@ static float full_weight[JT_CLASSES * (JT_FEATURES + 1)], part_weight[JT_CLASSES
 static const struct jt_head full_head = {JT_FEATURES, full_weight}, part_head = {JT_PART_FEATURES, part_weight};
 static uint32_t stored, seed = 1;
 static float rate = 0.1f, decay = 0.0f, threshold = 2.0f;
+static float exits = -1.0f, turn; /* share of inferences that are made to leave early; below 0: confidence decides */
 #endif
 
 enum mode { LOGITS, HEAD, PART, STAGE, BOTH };
@@ -165,7 +166,13 @@ static void infer_once(void)
             jt_run(0, JT_PART_OPS);
             const uint32_t best =
                 jt_head_predict(&part_head, jt_arena + JT_PART_AT, JT_PART_ZERO, JT_PART_SCALE, outputs);
-            if (mode == PART || outputs[best] >= threshold) {
+            int leaves = mode == PART || outputs[best] >= threshold;
+            if (mode == STAGE && exits >= 0.0f) {
+                turn += exits; /* spread evenly */
+                leaves = turn >= 1.0f;
+                turn -= leaves ? 1.0f : 0.0f;
+            }
+            if (leaves) {
                 exits_part++;
                 return;
             }
@@ -242,6 +249,9 @@ static void repeat(int trains, const char *first, const char *second)
         clear_heads();
 #endif
     exits_part = exits_full = 0;
+#if JT_SLOTS > 0
+    turn = 0.5f;
+#endif
     say("m-warmup-done\r\nm-");
     say(word);
     say_with("-start-", count);
@@ -344,6 +354,7 @@ static void set(const char *first, const char *second)
     float *const which = first && strcmp(first, "rate") == 0      ? &rate
                          : first && strcmp(first, "decay") == 0   ? &decay
                          : first && strcmp(first, "threshold") == 0 ? &threshold
+                         : first && strcmp(first, "exits") == 0   ? &exits
                                                                     : 0;
     if (is_seed && number(second, &value) && value > 0)
         seed = value;

@@ -1,5 +1,6 @@
 // Accuracy against joules of one shift, with the Pareto front.
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "x", "triangle-left", "triangle-right"];
+const DASHES = ["solid", "dash", "dot", "dashdot"];
 const SHAPES = ["●", "■", "▲", "◆", "▼", "⬟", "✖", "◀", "▶"];
 
 jt.widgets.pareto = async (host, data) => {
@@ -42,7 +43,10 @@ jt.widgets.pareto = async (host, data) => {
     const points = visible();
     const x = points.map((point) => point.energy_gross_j / factor);
     const y = points.map((point) => 100 * point.accuracy);
-    const front = shift().points.filter((point) => point.best).sort((a, b) => a.energy_gross_j - b.energy_gross_j);
+    const front = (size) =>
+      shift()
+        .points.filter((point) => point.best && point.size === size)
+        .sort((a, b) => a.energy_gross_j - b.energy_gross_j);
     const reach = (value, lo, hi, scale) => {
       const both = points.map((point) => whisker(point, value, lo, hi, scale));
       return {
@@ -57,8 +61,11 @@ jt.widgets.pareto = async (host, data) => {
       };
     };
     const wide = Math.max(...x) > 20 * Math.min(...x);
-    const [low, high] = [Math.min(...y), Math.max(...y)];
-    const room = Math.max(2, 0.12 * (high - low));
+    const shown = spread.box.checked;
+    const ends = (value, end) => points.map((point) => (shown && point[end] !== null ? point[end] : point[value]));
+    const joules = (end) => ends("energy_gross_j", `energy_gross_${end}_j`).map((value) => value / factor);
+    const [low, high] = [100 * Math.max(0, Math.min(...ends("accuracy", "accuracy_lo"))), 100 * Math.min(1, Math.max(...ends("accuracy", "accuracy_hi")))];
+    const room = Math.max(2, 0.08 * (high - low));
     return {
       data: [
         {
@@ -78,21 +85,21 @@ jt.widgets.pareto = async (host, data) => {
           text: points.map((point) => jt.plain(words(point))),
           hovertemplate: "%{text}<extra></extra>",
         },
-        {
-          x: front.map((point) => point.energy_gross_j / factor),
-          y: front.map((point) => 100 * point.accuracy),
+        ...sizes.map((_, size) => ({
+          x: front(size).map((point) => point.energy_gross_j / factor),
+          y: front(size).map((point) => 100 * point.accuracy),
           mode: "lines",
           type: "scatter",
-          line: { shape: "hv", color: theme.accent, width: 2.5 },
+          line: { shape: "hv", color: theme.accent, width: 2, dash: DASHES[size % DASHES.length] },
           hoverinfo: "skip",
-        },
+        })),
       ],
       layout: {
         xaxis: {
           title: { text: data.xLabel },
-          ...(wide ? { type: "log" } : { type: "linear", ...(points.length ? { range: [0, 1.12 * Math.max(...x)] } : {}) }),
+          ...(wide ? { type: "log" } : { type: "linear", ...(points.length ? { range: [Math.min(0, ...joules("lo")), 1.06 * Math.max(...joules("hi"))] } : {}) }),
         },
-        yaxis: { title: { text: "accuracy, %" }, ...(points.length ? { range: [Math.max(0, low - room), Math.min(101, high + room)] } : {}) },
+        yaxis: { title: { text: "accuracy, %" }, ...(points.length ? { range: [low - room, high + room] } : {}) },
       },
     };
   };

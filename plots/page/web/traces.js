@@ -1,4 +1,6 @@
 // The power of one repeat over time. Traces lie packed in parts; a part is unpacked when one of its traces is chosen.
+const PHASES = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#b8a800"];
+
 jt.widgets.traces = async (host, data) => {
   const { cells, entries } = data;
   const ofCell = new Map();
@@ -29,6 +31,21 @@ jt.widgets.traces = async (host, data) => {
     return inside.length ? Math.max(...inside) : null;
   };
 
+  const names = () => [...new Set(trace.phases.map(([name]) => name))];
+  const labels = (theme) =>
+    names().map((name) => {
+      const [, t0, t1] = trace.phases.find((span) => span[0] === name);
+      return {
+        x: (t0 + t1) / 2,
+        y: 0.94,
+        xref: "x",
+        yref: "paper",
+        yanchor: "top",
+        text: jt.plain(name),
+        showarrow: false,
+        font: { size: 12, color: theme.ink },
+      };
+    });
   const spans = (theme) => {
     const { quiet_from_s: from, t0_s: start, t1_s: end, quiet_until_s: until } = trace.moments;
     const band = (x0, x1, colour, opacity) =>
@@ -36,7 +53,20 @@ jt.widgets.traces = async (host, data) => {
     const edge = (x) => (x === null ? [] : [jt.upright(x, { color: theme.accent, width: 1 })]);
     const watts = trace.idle_power_w;
     const level = { type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: watts, y1: watts };
+    const strips = trace.phases.map(([name, t0, t1]) => ({
+      type: "rect",
+      xref: "x",
+      yref: "paper",
+      x0: t0,
+      x1: t1,
+      y0: 0.95,
+      y1: 1,
+      fillcolor: PHASES[names().indexOf(name) % PHASES.length],
+      line: { width: 0 },
+      name,
+    }));
     return [
+      ...strips,
       ...band(from, start, theme.muted, 0.22),
       ...band(end, until, theme.muted, 0.22),
       ...band(start, end, theme.accent, 0.14),
@@ -63,8 +93,9 @@ jt.widgets.traces = async (host, data) => {
       ],
       layout: {
         xaxis: { title: { text: "time from the start of the work, s" }, range: [from, to] },
-        yaxis: { title: { text: "power, W" }, range: [low * 1.05, top * 1.08 || 1] },
+        yaxis: { title: { text: "power, W" }, range: [low * 1.05, top * (trace.phases.length ? 1.2 : 1.08) || 1] },
         shapes: spans(theme),
+        annotations: labels(theme),
       },
     };
   };
@@ -82,6 +113,8 @@ jt.widgets.traces = async (host, data) => {
         return `${jt.number(x, 2)} s: ${jt.figure(trace.y[index])} W${where(x)}`;
       },
     }));
+  const phases = () =>
+    trace.phases.slice(0, 8).map(([name, t0, t1]) => `${name} ${jt.number(t0, 2)} to ${jt.number(t1, 2)} s`).join(", ");
   const joules = (name, value, u) => (value === null ? null : `${name} ${jt.figure(value)}${u ? ` ± ${jt.figure(u, 2)}` : ""} J`);
   const describe = () => {
     const { t0_s: start, t1_s: end } = trace.moments;
@@ -90,6 +123,7 @@ jt.widgets.traces = async (host, data) => {
     const energies = [joules("gross", trace.energy_gross_j, trace.energy_u_j), joules("net", trace.energy_net_j)].filter(Boolean);
     return [
       start === null || end === null ? "The file does not say where its window is." : `Window ${jt.number(end - start, 2)} s${each}.`,
+      trace.phases.length ? `Phases: ${phases()}${trace.phases.length > 8 ? ", ..." : ""}.` : null,
       energies.length ? `Energy of one execution: ${energies.join(", ")}.` : "No energy.",
       trace.idle_power_w === null ? "No idle baseline." : `Idle ${jt.figure(trace.idle_power_w)} W.`,
       peak === null ? null : `Highest in the window ${jt.figure(peak)} W.`,

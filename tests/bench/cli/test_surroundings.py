@@ -54,6 +54,7 @@ COMMANDS = {
     "advise": "advise --help",
     "target": "target setup --help",
     "fleet": "fleet check --help",
+    "firmware": "firmware --help",
     "export": "export IN/runs/2025-01-01 --out OUT/x.csv",
     "help": "--help",
     "wrong option": "run --nowhere",

@@ -18,8 +18,9 @@ from rich.console import Console
 import bench
 from bench.analysis import analyse, load
 from bench.analysis.export import export, load_every_field
+from bench.analysis.latex import to_latex
 from bench.analysis.summary import summary_csv
-from bench.analysis.tables import grids, to_latex, to_markdown
+from bench.analysis.tables import grids, to_markdown
 from bench.analysis.terminal import terminal_table
 from bench.analysis.variants import variant_grids
 from bench.compare import Rules, compare, load_run, show

@@ -166,7 +166,7 @@ def test_without_scripts_the_words_figures_and_tables_are_there(browser: Browser
     context = browser.new_context(java_script_enabled=False)
     visit = open_page(context, report, ready=False)
     assert visit.page.locator("section:visible").count() == 8
-    assert visit.page.locator("figure svg:visible").count() == 3
+    assert visit.page.locator("figure svg:visible").count() == 4
     assert visit.page.get_by_text("Every cell is a row of summary.csv").is_visible()
     context.close()
 
