@@ -56,6 +56,7 @@ def terminal_table(results: Results, analysis: Analysis | None = None) -> Group:
     parts += [Text(sentence) for sentence in sentences.headline_sentences(analysis, published=results.published)]
     parts += [Text(sentence) for sentence in board_sentences(analysis.boards)]
     parts += _ways_of_training(results)
+    parts += [Text(sentence, style="yellow") for sentence in sentences.run_notes(results)]
     parts += [
         Text(sentence, style="yellow")
         for sentence in sentences.quality_sentences(analysis, published=results.published)

@@ -150,7 +150,7 @@ def _summary(results: Results, manifest: Manifest) -> Summary:
         lost={str(status): int(n) for status, n in statuses.items() if status != "ok"},
         damage=list(results.damage),
         repeats=len(records),
-        wanted=None if suite is None else len(suite.cells()) * suite.energy.repeats,
+        wanted=None if suite is None or suite.energy.stop else len(suite.cells()) * suite.energy.repeats,
         ended=bool(manifest.sessions) and manifest.sessions[-1].ended_at is not None,
         rows=_rows(records),
     )

@@ -84,7 +84,9 @@ class Campaign:
     def _next(self) -> None:
         assert self._session is not None
         with self._closed_by_errors():
-            self._session.run(self._pending.popleft())
+            repeat = self._pending.popleft()
+            if not self._session.skip(repeat):
+                self._session.run(repeat)
             if not self._pending:
                 self._session.end()
         self._rest()

@@ -34,6 +34,7 @@ from bench.process.messages import (
     Trained,
 )
 from bench.process.prepare import prepare
+from bench.run.decided import Decisions
 from bench.run.metering import Meter
 from bench.run.outcome import NO_ACCURACY, cell_fields, unmeasured, window_fields
 from bench.run.plan import Plan, Repeat
@@ -97,13 +98,15 @@ class Session:
         self._open = contextlib.ExitStack()
         self._notice = Notice(console, folder.log_path)
         self._child: Running | None = None
+        self._decisions: Decisions | None = None
 
     def execute(self) -> bool:
         """Run all pending repeats. Returns False when it was interrupted."""
         try:
             with terminate_is_interrupt(), self:
                 for repeat in self.plan.pending:
-                    self.run(repeat)
+                    if not self.skip(repeat):
+                        self.run(repeat)
                 self.end()
         except KeyboardInterrupt:
             return False
@@ -126,6 +129,7 @@ class Session:
             self._manifest.training |= {label: one.training for label, one in prepared.items() if one.training}
             self._start_c = self._target.look().temperature_c
             self.folder.write_manifest(self._manifest)
+            self._decisions = self._decide() if self._suite.energy.stop else None
             done = self.plan.wanted - len(self.plan.pending)
             self._progress = self._open.enter_context(RunProgress(self._console, "repeats", self.plan.wanted, done))
         except BaseException:
@@ -151,9 +155,26 @@ class Session:
         progress.now(f"{repeat.cell.cell_id} #{repeat.number}")
         record = self._one(repeat, progress, cooled_s)
         self.folder.append(record)
+        if self._decisions:
+            self._decisions.add(dataclasses.asdict(record))
         progress.step()
         self._notice.show(record)
         return record
+
+    def skip(self, repeat: Repeat) -> bool:
+        """Leave out a repeat whose case is decided, where the suite asks for that, and say so in the manifest."""
+        facts = self._decisions.skips(repeat) if self._decisions else None
+        if facts is None:
+            return False
+        known = self._manifest.sessions[-1].decided
+        if facts not in known:
+            known.append(facts)
+            self._console.print(
+                f"{facts['case']}: decided after {facts['repeats']} repeats ({' < '.join(facts['order'])})",
+                soft_wrap=True,
+            )
+        self._progress.step()
+        return True
 
     def end(self) -> None:
         """Take the idle baseline after the last repeat."""
@@ -172,6 +193,16 @@ class Session:
             self._manifest.sessions[-1].records = self.folder.records_end()
             with contextlib.suppress(JouletuneError):  # a full disk has been reported by then, and better
                 self.folder.write_manifest(self._manifest)
+
+    def _decide(self) -> Decisions:
+        """Judge the cases of this command's cells by the records that there are."""
+        records = list(self.folder.records([]))
+        ids = {repeat.cell.cell_id for repeat in self.plan.pending} | {record["cell_id"] for record in records}
+        cells = [cell for cell in self._suite.cells() if cell.cell_id in ids]
+        decisions = Decisions(cells, self._suite.energy.repeats)
+        for record in records:
+            decisions.add(record)
+        return decisions
 
     def _prepare(self) -> PrepareDone:
         """Make data and source models ready in another process, which keeps this one small."""

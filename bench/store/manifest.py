@@ -183,6 +183,7 @@ class Session(Part):
         traces: name of the trace of an idle baseline -> SHA-256 of the file.
         control: the measurements of the control workload, see `hardware.calibration.control.Control`.
         movement: what they come to; None without two of them.
+        decided: cases whose repeats ended early, see `bench.run.decided`: case, repeats, order of the arms, p.
     """
 
     place = "session "
@@ -194,6 +195,7 @@ class Session(Part):
     traces: dict[str, str] = Field(default_factory=dict)
     control: list[dict[str, Any]] = Field(default_factory=list)
     movement: dict[str, Any] | None = None
+    decided: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Manifest(Part):

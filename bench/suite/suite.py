@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -86,6 +86,7 @@ class EnergySpec(Spec):
         idle_s: length of an idle baseline; 0 measures none, and there are no net joules.
         guard_s: quiet before and after the work; as much of it is used as the source needs.
         cooldown_s: longest wait, before a repeat, for the device to come back to its first temperature.
+        stop: `decided` ends the repeats of a case once the order of its arms by joules is sure (`bench.run.decided`).
     """
 
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -93,6 +94,7 @@ class EnergySpec(Spec):
     idle_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     guard_s: Annotated[float, Field(ge=0, le=60)] = 2.0
     cooldown_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
+    stop: Literal["decided"] | None = None
 
 
 class Suite(Spec):
@@ -359,6 +361,8 @@ class Suite(Spec):
         for key, unused in (("methods", []), ("work", [{ADAPT: None}]), ("battery", None)):
             if content[key] == unused:
                 del content[key]
+        if content["energy"]["stop"] is None:
+            del content["energy"]["stop"]
         if not content["split"]["official"]:
             del content["split"]["official"]
         for point in content["data"]:

@@ -124,7 +124,7 @@ def _summary(content: Content) -> Section:
         "claim": claim(firsts, analysis.cells, content.traces),
         "fronts": front_sentences(analysis, MAX_SENTENCES),
         "headlines": [*sentences.headline_sentences(analysis, published=published), *board_sentences(analysis.boards)],
-        "warnings": [*sentences.demonstrations(results), *quality, *results.damage, *content.traces.damage],
+        "warnings": [*sentences.run_notes(results), *quality, *results.damage, *content.traces.damage],
     }
     return Section(title="Summary", macro="summary", view=view)
 
