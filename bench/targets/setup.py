@@ -16,6 +16,9 @@ from bench.text import shown
 
 MIN_PYTHON = "3.11"
 
+PUSHED = ".cache/jouletune"
+"""Where the wheel lies until it is installed, below the home folder there."""
+
 
 def setup(target: Ssh, *, python: str, index: bool = True) -> str:
     """Push a wheel of this installation to a board and install it there. Returns the version that answers then.
@@ -33,19 +36,20 @@ def setup(target: Ssh, *, python: str, index: bool = True) -> str:
         raise RequestError(f"{target.name}: {python} there is not Python {MIN_PYTHON} or later; name one with --python")
     with tempfile.TemporaryDirectory() as folder:
         wheel = _wheel(Path(folder))
-        name = wheel.name
+        there = f'"$HOME/{PUSHED}/{wheel.name}"'
         with wheel.open("rb") as content:
-            _must(target, _there(target, f"mkdir -p .cache/jouletune && cat > .cache/jouletune/{name}", content))
+            _must(target, _there(target, f'mkdir -p "$HOME/{PUSHED}" && cat > {there}', content))
     options = "" if index else " --no-index --no-deps"
+    venv = f'"$HOME/{VENV}"'
     steps = (
-        f"{python} -m venv --system-site-packages {VENV}",
-        f"{VENV}/bin/pip install -q --disable-pip-version-check --force-reinstall --no-deps .cache/jouletune/{name}",
-        f"{VENV}/bin/pip install -q --disable-pip-version-check{options} .cache/jouletune/{name}",
+        f"{python} -m venv --system-site-packages {venv}",
+        f"{venv}/bin/pip install -q --disable-pip-version-check --force-reinstall --no-deps {there}",
+        f"{venv}/bin/pip install -q --disable-pip-version-check{options} {there}",
     )
     for step in steps:
         _must(target, _there(target, step))
-    _must(target, _there(target, f"rm -f .cache/jouletune/{name}"))
-    installed = Ssh(target.host, f"{VENV}/bin/jouletune")
+    _must(target, _there(target, f"rm -f {there}"))
+    installed = Ssh(target.host, f"~/{VENV}/bin/jouletune")
     try:
         return str(installed.connect()["jouletune"])
     finally:

@@ -693,6 +693,8 @@ def ssh_command() -> list[str]:
 
 def remote_command(command: str | None, words: str = "target serve") -> str:
     """The command for the board's shell that starts jouletune there."""
+    if command is not None and command.startswith("~/"):
+        return f'exec "$HOME"/{shlex.quote(command[2:])} {words}'
     if command is not None:
         return f"exec {shlex.quote(command)} {words}"
     there = f'"$HOME/{VENV}/bin/jouletune"'

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -140,6 +141,8 @@ def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             f"Port {board.port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile {place}/pid\n"
             f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nLogLevel ERROR\nMaxStartups 100\n"
+            # what the tests' environment has is there, but for jouletune itself
+            f"SetEnv HOME={place} PYTHONPATH={site.getsitepackages()[0]}\n"
         )
         lab.boards.append(board)
         lines.append(f"Host {name}\n  HostName 127.0.0.1\n  Port {board.port}\n")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bench import __version__
 from bench.errors import RequestError
 from bench.run.runner import RunOptions, check
 from bench.store.run_dir import RunDir
@@ -216,3 +218,44 @@ def test_a_kill_of_either_side_leaves_no_process_there(board: Board, killed: str
         took_s = gone(board, 15)
         print(f"killed {killed}: nothing left after {took_s:.1f} s")
         parent.kill()
+
+
+@pytest.mark.long
+def test_setup_installs_this_version_on_a_board(board: Board, suite: Path, tmp_path: Path) -> None:
+    target = f"ssh:{board.name}"
+    with pytest.raises(RequestError, match="is not installed there"):
+        make(board.name).connect()
+    process = jouletune("target", "setup", target, "--python", sys.executable, "--no-index", cwd=tmp_path)
+    out, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert f"{target}: jouletune {__version__} answers there" in out
+    assert not list((board.folder / ".cache" / "jouletune").glob("*.whl"))
+    with contextlib.closing(make(board.name)) as made:
+        made.check()
+
+
+@pytest.mark.long
+def test_setup_without_a_usable_python_is_one_line(board: Board, tmp_path: Path) -> None:
+    process = jouletune("target", "setup", f"ssh:{board.name}", "--python", "/nowhere/python", cwd=tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "/nowhere/python there is not Python 3.11 or later" in errors
+
+
+@pytest.mark.long
+def test_a_board_that_waits_costs_nothing_its_meter_can_see(board: Board) -> None:
+    """What runs there between two repeats takes less than 0.2 % of a core: 10 mW where a core draws 5 W."""
+    with contextlib.closing(make(board.target.removeprefix("ssh:"))) as target:
+        target.connect()
+        assert target._link is not None
+        target._link.probe("cpu", [])
+        time.sleep(2)
+
+        def used_s() -> float:
+            return sum(sum(process.cpu_times()[:2]) for process in board.processes())
+
+        before_s, names = used_s(), [process.name() for process in board.processes()]
+        time.sleep(40)
+        share = (used_s() - before_s) / 40
+        print(f"{len(names)} processes, {share:.3%} of a core")
+        assert share < 0.002
