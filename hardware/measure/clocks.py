@@ -117,13 +117,18 @@ class ClockMap:
     def place(self, t0_s: float, t1_s: float) -> Placed:
         """Place the work on this clock.
 
-        Where the other clock jumped, its times say nothing: the work then takes all of the time in which it can have
-        been, and its ends may be off by as much as the other clock leaves of that.
+        Where the other clock jumped, the work takes all of the time in which it can have been. How far its ends may
+        be off is what the offsets beside them leave, or, where these contradict that, all of it.
         """
         if not self.jumped(t0_s, t1_s):
             return Placed(self.here(t0_s), self.here(t1_s), self.bound_s / math.sqrt(3), False)
-        spare_s = max(0.0, (self.done_s - self.go_s) - max(0.0, t1_s - t0_s))
-        bound_s = min(self.done_s - self.go_s, max(spare_s, self.bound_s))
+        # a jump in the middle leaves each end to the offset that was found beside it
+        first_s, last_s = t0_s - self.before.ahead_s, t1_s - self.after.ahead_s
+        if self.go_s - SLACK_S <= first_s <= last_s <= self.done_s + SLACK_S:
+            spare_s = max(first_s - self.go_s, self.done_s - last_s)
+        else:
+            spare_s = self.done_s - self.go_s
+        bound_s = max(spare_s, self.bound_s)
         return Placed(self.go_s, self.done_s, bound_s / math.sqrt(3), True)
 
 
