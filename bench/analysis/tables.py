@@ -64,6 +64,7 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
         made.append(exit_grid(results, analysis))
         if analysis.blocks["saving_net"].notna().any():
             made.insert(2, saving_grid(results, analysis, "net"))
+    made.append(microcontroller_grid(results, analysis))
     made += [board_grid(number, kind) for number, kind in enumerate(analysis.boards, start=1)]
     return [grid for grid in made if grid.rows]
 
@@ -268,6 +269,34 @@ def exit_grid(results: Results, analysis: Analysis) -> Grid:
     )
     return Grid(
         name="early_exit", title="Inference that stops early", header=header, labels=2, rows=tuple(rows), note=note
+    )
+
+
+def microcontroller_grid(results: Results, analysis: Analysis) -> Grid:
+    """Joules, laps, instructions and memory of a microcontroller, a row for each condition."""
+    records = results.records
+    header = ("Data", "Arm", "J", "Laps, ms", "Instructions", "Of a step", "Flash, KiB", "SRAM, KiB")
+    rows = []
+    if "lap_s" in records:
+        done = records[records["ok"] & records["lap_s"].notna()]
+        for (data, arm), group in done.groupby(["data", "arm"], sort=False):
+            means = group[["lap_s", "instructions", "step_instructions", "flash_bytes", "sram_bytes"]].mean()
+            joules = group.loc[group["measured"], "energy_gross_j"].mean()
+            figures = (
+                (joules, "{:.4g}", 1.0), (means["lap_s"], "{:.6g}", 1e3), (means["instructions"], "{:,.0f}", 1.0),
+                (means["step_instructions"], "{:,.0f}", 1.0),
+                (means["flash_bytes"], "{:.1f}", 1 / 1024), (means["sram_bytes"], "{:.1f}", 1 / 1024),
+            )  # fmt: skip
+            cells = (Entry(MISSING if missing(value) else form.format(value * by)) for value, form, by in figures)
+            rows.append((Entry(str(data)), Entry(str(arm)), *cells))
+    note = (
+        "Of one training (features of all images, and the epochs) or one inference; means over seeds and repeats. Laps "
+        "are the board's own, memory is the account of its firmware. Published for one training on an STM32H7A3ZI with "
+        "MCUNet (arXiv 2403.08040): fc 44.64 kJ, two heads 45.12 kJ, TinyTL 94.28 kJ, that is 1 : 1.01 : 2.11; of "
+        f"another net on another board only ratios compare. {_energy(analysis)}"
+    )
+    return Grid(
+        name="microcontroller", title="On the microcontroller", header=header, labels=2, rows=tuple(rows), note=note
     )
 
 

@@ -61,10 +61,15 @@ def firmware(what: str, cell: str | None, out: Path, board: str, emulate: Path |
         spec, name = loaded.suite.model, loaded.suite.name
     else:
         model, domain, spec, name = _of_cell(Path(what), cell)
+    cut = how["cut"]
+    if cut is None and cell is None and spec.cut not in (None, "auto"):
+        from bench.models.staged import cut_path
+
+        cut = cut_path(model, loaded.suite.block_map, spec.cut)
     slots = how["slots"] if how["slots"] is not None else (64 if cell is None else 0)
-    if how["cut"] is not None and not slots:
+    if cut is not None and not slots:
         raise RequestError("--cut: a part has a head of its own, which the board trains; give --slots too")
-    net = make_net(model, domain.target.x, pixels=spec.pixels, cut=how["cut"], head=slots > 0, rounding=how["rounding"])
+    net = make_net(model, domain.target.x, pixels=spec.pixels, cut=cut, head=slots > 0, rounding=how["rounding"])
     manifest = write_firmware(
         model, net, out, slots=slots, classes=len(domain.target.classes), board=board, name=name[:40]
     )

@@ -155,23 +155,33 @@ def _sides(run: str, base: str) -> list[tuple[str, str, str]]:
     "--to", type=click.Choice(["mlflow", "wandb", "boamps"]),
     help="Write each condition into the folder --out: MLflow's file store, offline runs of W&B, or BoAmps reports.",
 )  # fmt: skip
-def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None) -> None:
+@click.option(
+    "--mlperf-tiny", is_flag=True, help="Write inferences of boards as MLPerf Tiny's runner does, into --out DIR."
+)
+def export(runs: tuple[str, ...], out: Path, cells: bool, to: str | None, mlperf_tiny: bool) -> None:
     """Write the records of runs as one table, one row per repeat. In Python: bench.load(RUN...).
 
     RUN is a run folder, a file of pytest-benchmark, or `paper`. What cannot be read is named and left out.
     """
     from bench.analysis import export as frame
 
+    if mlperf_tiny and (cells or to is not None or out.is_file() or out.suffix in frame.WRITERS):
+        raise RequestError("--mlperf-tiny writes into a folder; give --out DIR, no --cells and no --to")
     if to is not None:
         if cells or out.is_file() or out.suffix in frame.WRITERS:
             raise RequestError(f"--to {to} writes into a folder, one entry per condition; give --out DIR, no --cells")
-    else:
+    elif not mlperf_tiny:
         frame.check_target(out)
     from bench.store.fleet_dir import with_boards
 
     results = frame.load_every_field(*with_boards(runs))
     for sentence in results.damage:
         text.echo(f"warning: {sentence}", err=True)
+    if mlperf_tiny:
+        from bench.analysis import mlperf_tiny as tiny
+
+        text.echo(f"{out}: {tiny.export(results, out)} conditions as MLPerf Tiny's runner writes them")
+        return
     if to is not None:
         from bench.analysis import trackers
 

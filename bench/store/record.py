@@ -150,7 +150,8 @@ class WorkFigures:
         "", "stage decision: threshold, share that the part answered, accuracy and calibration of part and full model"
     )
     lap_s: Finite | None = _f("s", "of a board's own timer: one inference, or one training; its joules have the host's")
-    instructions: Count | None = _f("", "of one inference on an emulated board")
+    instructions: Count | None = _f("", "of one inference, or one training, on an emulated board")
+    step_instructions: Count | None = _f("", "of one step of SGD there")
     flash_bytes: Count | None = _f("B", "of a board: program and net, by the account of its firmware")
     sram_bytes: Count | None = _f("B", "of a board: image, activations, stored features, heads and stack")
     forward_macs: Count | None = _f("MAC", "one image forward, by arithmetic (`bench.cost`)")

@@ -22,7 +22,7 @@ from bench.store.record import WorkFigures
 from bench.targets.build import extractor_sha256
 from bench.targets.training import Training, training_of
 from bench.work.adapt import Adapt
-from hardware.firmware.board import About, JouletuneDut, note
+from hardware.firmware.board import About, JouletuneDut, Mode, note
 from hardware.firmware.dut import Timed
 from hardware.wire.dut import DutError
 
@@ -53,10 +53,13 @@ class Seen:
 
     Attributes:
         right, early: how many were right, and left early.
+        part, full: how many the part's head, and the full model's, had right.
     """
 
     right: int = 0
     early: int = 0
+    part: int = 0
+    full: int = 0
 
 
 def run_on_board(parent: Parent, job: CellJob, dut: JouletuneDut) -> None:
@@ -67,7 +70,7 @@ def run_on_board(parent: Parent, job: CellJob, dut: JouletuneDut) -> None:
         CellFailedError: its firmware is of another net, or holds too few examples.
     """
     board = OnBoard(parent, job, dut)
-    board.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts)
+    board.load(job.prepared.domain, job.prepared.weights, job.prepared.source_facts, job.prepared.cut)
     board.prepare()
     parent.send(Ready())
     parent.wait_for(GO)
@@ -87,10 +90,12 @@ class OnBoard(Adapt):
         self._count = 1
         self._each_s: dict[str, float] = {}
         self._ratio: float | None = getattr(job.cell.work, "ratio", None)
+        self._threshold: float | None = None
         self._seen = Seen()
         self._facts: dict[str, Any] = {}
         self._lap_s: float | None = None
         self._instructions: int | None = None
+        self._step_instructions: int | None = None
         self._parts: dict[str, Any] = {}
 
     def prepare(self) -> None:
@@ -145,6 +150,10 @@ class OnBoard(Adapt):
             "features": _figures(features, images, self._about),
             "fit": _figures(fit, training.epochs, self._about),
         }
+        each, epoch = (self._parts[name]["instructions"] for name in ("features", "fit"))
+        if each is not None and epoch is not None:
+            self._instructions = images * each + training.epochs * epoch
+            self._step_instructions = round(epoch / images)
         if features.lap_s is not None and fit.lap_s is not None:
             self._lap_s = features.lap_s + fit.lap_s
         return _trained(done[0][0], fit, len(done), tuple(spans))
@@ -172,12 +181,11 @@ class OnBoard(Adapt):
         if self._cell.work is None:
             self._classify()
         n_test = len(self._test.x)
-        if training is not None and training.both and self._ratio is not None:
-            self._facts["early_share"] = self._seen.early / n_test
         if self._parts:
             self._facts["parts"] = self._parts
         width = (about.features + 1 + (about.part_features + 1 if training and training.both else 0)) if about else 0
-        trains = training is not None
+        trains, exits = training is not None, self._exits()
+        early = exits["realised"] if exits else 0.0
         return {
             "n_train": len(self._train.x) if trains else 0,
             "n_test": n_test,
@@ -188,12 +196,24 @@ class OnBoard(Adapt):
             "steps": training.epochs * len(self._train.x) if training else 0,
             "labels": "needed" if trains else "unused",
             "forward_macs": about.macs if about else None,
+            "train_macs": self._macs_of_one(early),
+            "exits": exits,
             "lap_s": self._lap_s,
             "instructions": self._instructions,
+            "step_instructions": self._step_instructions,
             "flash_bytes": about.flash if about else None,
             "sram_bytes": about.sram if about else None,
             "facts": self._facts or None,
         }
+
+    def _macs_of_one(self, early: float) -> int | None:
+        """Multiply-accumulates of the net in one execution."""
+        about = self._about
+        if about is None:
+            return None
+        if self._cell.work is None:
+            return about.macs * len(self._train.x)
+        return round(about.macs - early * (about.macs - about.part_macs))
 
     def _check(self, about: About) -> None:
         shape = (about.height, about.width, about.channels)
@@ -216,19 +236,48 @@ class OnBoard(Adapt):
             return  # both heads are trained again in the window
         self._dut.mode("head" if self._ratio is None else "stage")
         if self._ratio is not None:
-            self._facts["threshold"] = self._dut.threshold(self._ratio)
+            self._threshold = self._dut.threshold(self._ratio)
 
     def _classify(self) -> None:
-        self._seen = Seen()
-        if self._training is not None and self._training.both and self._cell.work is None:
+        """Classify the test images; where stages decide, also by each of the two heads alone."""
+        training = self._training
+        staged = training is not None and training.both and self._ratio is not None
+        if training is not None and training.both and self._cell.work is None:
             self._dut.mode("head")
+        self._seen = Seen()
         for number, (image, label) in enumerate(zip(self._test.x, self._test.y, strict=True)):
             self._load(image)
+            if staged:
+                self._seen.part += self._is_right("part", int(label))
+                self._seen.full += self._is_right("head", int(label))
+                self._dut.mode("stage")
             timed = self._infer(1)
             self._seen.right += int(np.argmax(timed.results)) == int(label)
             self._seen.early += note(timed, "exits-part") or 0
             if number % 20 == 19:
                 self._parent.send(Alive())
+
+    def _is_right(self, mode: Mode, label: int) -> bool:
+        self._dut.mode(mode)
+        return int(np.argmax(self._infer(1).results)) == label
+
+    def _exits(self) -> dict[str, Any] | None:
+        """What the decision came to, named as of `bench.work.infer`; None where there was none."""
+        training, about, seen, count = self._training, self._about, self._seen, len(self._test.x)
+        if self._ratio is None or training is None or not training.both or about is None:
+            return None
+        return {
+            "ratio": self._ratio,
+            "realised": seen.early / count,
+            "realised_of_window": seen.early / count,
+            "threshold": self._threshold,
+            "threshold_by": "quantile",
+            "confidences_of": "training",
+            "accuracy_part": seen.part / count,
+            "accuracy_full": seen.full / count,
+            "part_macs": about.part_macs,
+            "rest_macs": about.macs - about.part_macs,
+        }
 
     def _time(self) -> None:
         """Find how often makes a window of the length that is needed, by this host's clock."""

@@ -22,7 +22,7 @@ from hardware.instruments.port import STEP_S, PtyServer, served
 from hardware.instruments.sysfs import HwmonTree, RaplTree, Tree, Vcgencmd
 from hardware.instruments.tc66 import Tc66
 from hardware.instruments.um import Um, Um24c, Um34c
-from hardware.instruments.waveform import Following, square
+from hardware.instruments.waveform import Following, Rippled, square
 
 SERIAL: dict[str, tuple[type[Instrument], float]] = {
     "um24c": (Um24c, 0.5),
@@ -96,7 +96,7 @@ def _board(options: argparse.Namespace) -> int:
             gain = options.gain + random.Random(options.seed).gauss(0.0, options.gain_u)
             # what the board does is known up to the last byte of its state only
             front = FrontEnd(
-                waveform=power, on_s=on_s, gain=gain, refresh_s=options.refresh_s or refresh_s, delay_s=0.05
+                waveform=Rippled(power), on_s=on_s, gain=gain, refresh_s=options.refresh_s or refresh_s, delay_s=0.05
             )
             stack.enter_context(served(kind(front), meter_link))
             print(

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TextIO
 
 from hardware.device import machine as device
+from hardware.instruments.instrument import Power
 
 STEP_S = 0.05
 """The load of this machine is read no more often: the kernel counts it in ticks of 10 ms."""
@@ -174,3 +175,23 @@ class Following:
         if at < 0:
             return (t_s - self._times[0]) * self._idle_w if self._times else t_s * self._idle_w
         return self._sums[at] + (t_s - self._times[at]) * self._powers[at]
+
+
+class Rippled:
+    """A power with a sine on it, so that no two readings of a steady load are equal; its energy is known exactly.
+
+    Args:
+        amplitude_w, frequency_hz: of the sine.
+    """
+
+    def __init__(self, power: Power, amplitude_w: float = 1e-3, frequency_hz: float = 1.37) -> None:
+        self._power, self._amplitude_w, self._omega = power, amplitude_w, 2 * math.pi * frequency_hz
+
+    def power_w(self, t_s: float) -> float:
+        """Power at t_s."""
+        return self._power.power_w(t_s) + self._amplitude_w * math.sin(self._omega * t_s)
+
+    def energy_j(self, start_s: float, end_s: float) -> float:
+        """Energy from start_s to end_s."""
+        sine_j = self._amplitude_w / self._omega * (math.cos(self._omega * start_s) - math.cos(self._omega * end_s))
+        return self._power.energy_j(start_s, end_s) + sine_j
