@@ -120,7 +120,8 @@ _VERDICTS: dict[str, Callable[[Answer], str]] = {
     "full": _full,
     "single": _single,
     "tie": lambda answer: (
-        f"{arm_name(answer.single)} and tuning everything tie{_price(answer.single, answer.full, 'one block takes ')}"
+        f"{arm_name(answer.single)} and tuning everything tie within one test image"
+        f"{_price(answer.single, answer.full, 'one block takes ')}"
     ),
     "other": _other,
     "only": _without_whole,

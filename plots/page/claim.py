@@ -22,7 +22,13 @@ def claim(answers: Sequence[Answer], cells: pd.DataFrame, traces: TraceSet) -> d
     """Make the drawing of a trace of the arm that the first answer with one names; None where there is none."""
     index = {(entry["run"], entry["cell"]): n for n, entry in reversed([*enumerate(traces.entries)])}
     for answer in answers:
-        first = answer.full if answer.kind == "full" else answer.single if answer.kind == "single" else answer.leader
+        first = (
+            answer.full
+            if answer.kind == "full"
+            else answer.single
+            if answer.kind in ("single", "tie")
+            else answer.leader
+        )
         if first is None:
             continue
         mine = (cells["data"] == answer.data) & (cells["train_size"] == answer.train_size) & (cells["arm"] == first.arm)

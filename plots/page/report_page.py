@@ -106,7 +106,7 @@ def _summary(content: Content) -> Section:
         runs = {}
     quality = sentences.quality_sentences(analysis, published=published)
     firsts = [answers[0] for answers in shifts]
-    methods = any(answer.leader and answer.leader.role not in PLAIN for answer in firsts)
+    methods = any(_best_other(answer) for answer in firsts)
     more = len(shifts) - MAX_SENTENCES
     view = {
         "head": [
@@ -138,7 +138,7 @@ def _answer_row(answers: Sequence[Answer], runs: Mapping[str, str], *, methods: 
     """One row: where, then each arm's accuracy and joules, then what follows."""
     main = answers[0]
     size = wording.size_label(main.train_size, main.n_train)
-    other = next((o for o in main.others if o.role not in (*PLAIN, "untuned") and o.accuracy is not None), None)
+    other = _best_other(main)
     wins = main.leader.arm if main.leader and main.kind not in ("harm", "no help") else ""
     options = [main.untuned, main.single, main.full, *([other] if methods else [])]
     more = sentences.other_sizes(answers)
@@ -150,6 +150,11 @@ def _answer_row(answers: Sequence[Answer], runs: Mapping[str, str], *, methods: 
         "verdict": sentences.verdict(main),
         "more": f"{more}." if more else "",
     }
+
+
+def _best_other(answer: Answer) -> Option | None:
+    """The most accurate arm that is neither one block nor everything."""
+    return next((one for one in answer.others if one.role not in PLAIN and one.accuracy is not None), None)
 
 
 def _option(option: Option | None, wins: str) -> dict[str, Any]:

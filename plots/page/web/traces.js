@@ -34,7 +34,8 @@ jt.widgets.traces = async (host, data) => {
   const names = () => [...new Set(trace.phases.map(([name]) => name))];
   const labels = (theme) =>
     names().map((name) => {
-      const [, t0, t1] = trace.phases.find((span) => span[0] === name);
+      const longest = (a, b) => (b[2] - b[1] > a[2] - a[1] ? b : a);
+      const [, t0, t1] = trace.phases.filter((span) => span[0] === name).reduce(longest);
       return {
         x: (t0 + t1) / 2,
         y: 0.94,
