@@ -49,6 +49,7 @@ def test_a_clock_that_is_off_drifts_or_jumps(
     """3 s ahead, 50 ppm fast: the work is where it was; a jump in the middle is in the flags and the uncertainty."""
     monkeypatch.setenv("FAKE_CLOCK", f"3 50e-6 {jump_s}")
     make_suite(
+        model={"name": "resnet8", "source_train": {"epochs": 1}},
         data=[{"dataset": "digits", "shift": "flip"}], train_size=[0.1], blocks=["fc"], seeds=[0],
         energy={"repeats": 1, "min_window_s": 1, "idle_s": 0, "guard_s": 0, "cooldown_s": 0},
     )  # fmt: skip
@@ -69,6 +70,7 @@ def test_a_clock_that_is_off_drifts_or_jumps(
 @pytest.mark.parametrize("boards", [6, pytest.param(50, marks=pytest.mark.long)])
 def test_many_boards_cost_little(boards: int, make_suite: Callable[..., Any], tmp_path: Path) -> None:
     make_suite(
+        model={"name": "resnet8", "source_train": {"epochs": 1}},
         data=[{"dataset": "digits", "shift": "flip"}], train_size=[0.1], blocks=["fc"], seeds=[0],
         energy={"repeats": 4, "min_window_s": 10, "idle_s": 5, "guard_s": 1, "cooldown_s": 0}
         if boards > 6
