@@ -80,7 +80,7 @@ def advise(source_images: Path, target_images: Path, out: Path, **given: Any) ->
         out.write_text(f"{head}{body}\n", encoding="utf-8")
     except OSError as error:
         raise RequestError(f"--out {out}: cannot be written ({error.strerror})") from None
-    text.echo(f"\n{out} checks this: jouletune run {out} --source {given['source']}")
+    text.echo(f"{out} checks this: jouletune run {out} --source {given['source']}")
     return 0
 
 
