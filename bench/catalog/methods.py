@@ -26,9 +26,9 @@ PACKAGE = "bench.methods"
 NAME = r"[a-z][a-z0-9-]{0,30}"
 """Brackets, `=`, `,`, `+` and `/` have a meaning in the id of a cell, so no name contains them."""
 
-Need = Literal["BatchNorm", "normalisation", "linear head", "biases"]
+Need = Literal["BatchNorm", "normalisation", "linear head", "biases", "convolutions"]
 """What a method acts on: BatchNorm with running statistics; scales and shifts of normalisation layers; a last layer
-that is linear; biases. A model without it is refused when the suite is prepared."""
+that is linear; biases; two-dimensional convolutions. A model without it is refused when the suite is prepared."""
 
 
 class Options(BaseModel):
@@ -76,6 +76,8 @@ class Loaded:
         package: that brings it.
         rebuild: (model, state, options) -> the module that answers, made from the source's architecture and its state
             dict, for a method whose model is of another class; None: it has the source's.
+        check: (model, options) -> None; raises RequestError where the options do not go with a model, which is asked
+            while a run is prepared; None: they always do.
         online: (task, options) -> what predicts a batch and adapts to it; None: the method has no form for streams.
         trained_form: (model, options) puts what is trained into a model, in place, where that is taken off again before
             `adapt` returns, so that the arithmetic of a step knows it; None: the model's own parameters are trained.
@@ -87,6 +89,7 @@ class Loaded:
     online: Callable[..., Any] | None = None
     rebuild: Callable[..., Any] | None = None
     trained_form: Callable[..., Any] | None = None
+    check: Callable[..., None] | None = None
 
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options given and the defaults of the others.
@@ -181,5 +184,5 @@ def _checked(module: Any, name: str, package: str) -> Loaded:
     if method.extra is not None and importlib.util.find_spec(method.extra[0]) is None:
         needed, extra = method.extra
         raise RequestError(f"method {name!r} needs the package {needed}: pip install 'jouletune[{extra}]'")
-    others = (getattr(module, name, None) for name in ("online", "rebuild", "trained_form"))
-    return Loaded(method, adapt, package, *(found if callable(found) else None for found in others))
+    others = {name: getattr(module, name, None) for name in ("online", "rebuild", "trained_form", "check")}
+    return Loaded(method, adapt, package, **{name: one for name, one in others.items() if callable(one)})

@@ -74,19 +74,19 @@ def cell_costs(
         for names, n_images in account.steps.items():
             last = followed.step(names)
             macs += n_images * last.macs / batch
-        for names, epochs, cached, first in account.tuned:
-            last = followed.step(names)
+        for part in account.tuned:
+            last = followed.step(part.names, dict(part.shares))
             solved = spec.head == "closed_form"
             macs += fine_tuning_macs(
                 last,
                 batch=batch,
-                epochs=0 if solved else epochs,
+                epochs=0 if solved else part.epochs,
                 # a batch of one that is left over is not trained on
                 n_train=len(images) - (len(images) % batch == 1 and not solved),
                 n_val=n_val,
                 n_views=n_views,
-                n_adapt=len(images) if first and spec.bn_mode == "adapt_once_then_eval" else 0,
-                cached=cached,
+                n_adapt=len(images) if part.first and spec.bn_mode == "adapt_once_then_eval" else 0,
+                cached=part.cached,
             )
             macs += solve_macs(_head(model), len(images) + n_views, n_val) if solved else 0
         phases[phase] = round(macs)

@@ -10,8 +10,9 @@ convolution there.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +84,33 @@ class Operation:
     operands: tuple[Operand, ...]
     bytes: int
 
-    def cost(self, trained: int) -> Cost:
-        """Its share of a step, where the bits of `trained` are the parameters that train."""
+    def cost(self, trained: int, shares: Mapping[int, float] = MappingProxyType({})) -> Cost:
+        """Its share of a step, where the bits of `trained` are the parameters that train.
+
+        Args:
+            shares: bit of a parameter of which only some channels train -> their share.
+        """
         reached = [operand for operand in self.operands if operand.reach & trained]
         read = sum(operand.bytes for operand in self.operands)
         forward = read + self.bytes
         if not reached:
             return Cost(self.macs, self.macs, forward_bytes=forward)
         factors = self.operands[:2] if self.macs else ()
-        weights = sum(1 for operand in factors if operand.reach & trained and operand.parameter)
+        weights = sum(shares.get(one.reach, 1.0) for one in factors if one.reach & trained and one.parameter)
         inputs = sum(1 for operand in factors if operand.reach & trained and not operand.parameter)
         backward = 0
         if self.macs:
             # a factor's gradient is made of the output's and the other factor
             for number, operand in enumerate(factors):
                 if operand.reach & trained:
-                    backward += self.bytes + factors[1 - number].bytes + operand.bytes
+                    own = operand.bytes * (shares.get(operand.reach, 1.0) if operand.parameter else 1.0)
+                    backward += self.bytes + factors[1 - number].bytes + round(own)
         elif self.name not in _PASS_ON:
             kept = 0 if self.name in _KEEP_NOTHING else read
             backward = self.bytes + kept + sum(operand.bytes for operand in reached)
         return Cost(
             self.macs,
-            weight_macs=weights * self.macs,
+            weight_macs=round(weights * self.macs),
             input_macs=inputs * self.macs,
             forward_bytes=forward,
             backward_bytes=backward,
@@ -132,8 +138,14 @@ class Trace:
     parameters: tuple[str, ...]
     batch: int
 
-    def step(self, trained: Collection[str]) -> Cost:
-        """Cost of a step on the batch that trains these parameters, given by name."""
+    def step(self, trained: Collection[str], shares: Mapping[str, float] = MappingProxyType({})) -> Cost:
+        """Cost of a step on the batch that trains these parameters, given by name.
+
+        Args:
+            shares: name of a weight among them of which only some channels train -> their share. Its gradient takes so
+                much of the multiply-accumulates; its bytes are an upper bound, as if it read all of its factors.
+        """
         places = {name: place for place, name in enumerate(self.parameters)}
         bits = sum(1 << places[name] for name in set(trained))
-        return sum((operation.cost(bits) for operation in self.operations), Cost())
+        parts = {1 << places[name]: share for name, share in shares.items()}
+        return sum((operation.cost(bits, parts) for operation in self.operations), Cost())

@@ -17,7 +17,7 @@ from bench.models.checkpoint import fingerprint, is_whole, load_weights, save_we
 from bench.store.cache_dir import cache_dir
 from bench.store.durable import json_sha256
 from bench.suite.model import ModelSpec
-from bench.training.augment import augment, keep
+from bench.training.augment import changer
 from bench.training.loop import make_optimizer, set_train_mode, to_tensors, train_epoch
 
 VERSION = 2
@@ -63,10 +63,12 @@ def make_source_model(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     generator = torch.Generator().manual_seed(spec.source_train.seed)
     data = to_tensors(domain.source, device, spec.pixels)
-    change = augment if spec.source_train.augment else keep
     for epoch in range(1, epochs + 1):
         set_train_mode(model, spec.source_train.bn_mode, [])
-        train_epoch(model, optimizer, data, spec.source_train.batch_size, generator, change=change)
+        train_epoch(
+            model, optimizer, data, spec.source_train.batch_size, generator,
+            change=changer(spec.source_train.augment, data.x),
+        )  # fmt: skip
         schedule.step()
         on_epoch(epoch, epochs)
     save_weights(model.cpu(), path)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.catalog.methods import code_sha256, load_method
+from bench.catalog.methods import Loaded, code_sha256, load_method
 from bench.data.splits import Own, sizes
 from bench.errors import RequestError
 from bench.process.child import Parent
 from bench.process.messages import Prepared, PrepareDone, PrepareJob, Progress
+from bench.suite.arm import Arm
 from bench.suite.work import Infer
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def prepare(parent: Parent) -> None:
     parent.send(Progress(building, 0, 1, limit_s=min(BUILD_S, job.suite.timeout_s)))
     check_runtimes(job.suite, job.base, job.device)
     check_model(job.suite, job.base)  # at once: reading data and training source models may take an hour
-    methods = {arm.label: load_method(arm.method).method for arm in job.suite.arms}
+    loaded = {arm: load_method(arm.method) for arm in job.suite.arms}
+    methods = {arm.label: one.method for arm, one in loaded.items()}
     parent.send(Progress(building, 1, 1, limit_s=STEP_S))
     prepared: dict[str, Prepared] = {}
 
@@ -79,6 +82,7 @@ def prepare(parent: Parent) -> None:
             lack = next(filter(None, (lacks(model, need) for need in method.needs)), None)
             if lack is not None:
                 raise RequestError(f"{arm}: {job.suite.model.name} has {lack}, so {method.name} has nothing to act on")
+        _check_options(loaded, model)
         facts: dict[str, Any] = {}
         if data.noised_block is not None:
             searching = _Reporter(parent, f"finding the noise for {data.noised_block}")
@@ -172,6 +176,16 @@ class _Reporter:
         if done == total or time.monotonic() - self._last_s > PROGRESS_S:
             self._last_s = time.monotonic()
             self._parent.send(Progress(self._what, done, total, limit_s=STEP_S))
+
+
+def _check_options(loaded: Mapping[Arm, Loaded], model: torch.nn.Module) -> None:
+    """Check the options of the arms against the model."""
+    for arm, one in loaded.items():
+        if one.check is not None:
+            try:
+                one.check(model, one.options(dict(arm.options)))
+            except RequestError as error:
+                raise RequestError(f"{arm.label}: {error}") from None
 
 
 def _check_sizes(job: PrepareJob, label: str, n_target: int, own: Own | None) -> None:

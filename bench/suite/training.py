@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -38,7 +39,10 @@ class TrainSpec(Spec):
         bn_mode: what BatchNorm does while training. `train` (as published): every layer normalises by the batch and
             updates its running statistics, frozen blocks included. `train_tuned`: only the layers that are tuned do.
             `eval`: none does. `adapt_once_then_eval`: statistics are taken once from the training images, then stay.
-        augment: mirror and move the images at random (`bench.training.augment`).
+        augment: change the images at random (`bench.training.augment`): true mirrors and moves them; `crop` resizes a
+            random part, mirrors it and shakes its colours, as is done to train on photographs.
+        schedule: of the rate: `constant`, or `cosine` from step to step down to 0 after the last epoch.
+        warmup_epochs: in which the rate rises from 0 in a line, before the schedule.
     """
 
     epochs: Epochs = 10
@@ -49,7 +53,33 @@ class TrainSpec(Spec):
     weight_decay: NonNegative = 5e-4
     bn_mode: BnMode = "train"
     patience: Epochs | None = 5
-    augment: bool = False
+    augment: bool | Literal["crop"] = False
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is as before there was another, so that hashes of suites and models stay."""
+        content: dict[str, Any] = handler(self)
+        for key, value in (("schedule", "constant"), ("warmup_epochs", 0)):
+            if content.get(key) == value:
+                del content[key]
+        return content
+
+    def rate(self, epoch: int, step: int, steps: int) -> float:
+        """Factor of the rate at a step.
+
+        Args:
+            epoch: from 1.
+            step: of the epoch, from 0.
+            steps: of an epoch.
+        """
+        at, warm = (epoch - 1) * steps + step, self.warmup_epochs * steps
+        if at < warm:
+            return at / warm
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (at - warm) / max(1, self.epochs * steps - warm)))
 
     def once(self) -> Self:
         """The same for a single epoch, to warm up with."""

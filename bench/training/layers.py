@@ -53,6 +53,7 @@ def lacks(model: nn.Module, need: Need) -> str | None:
         "BatchNorm": (batchnorms(model), "no BatchNorm with running statistics"),
         "normalisation": (scales_and_shifts(model), "no normalisation layer with a scale or a shift"),
         "biases": (biases(model), "no bias"),
+        "convolutions": ([m for m in model.modules() if type(m) is nn.Conv2d], "no two-dimensional convolution"),
         "linear head": (linear_head(model), "no linear layer with a bias at its end"),
     }
     has, words = found[need]

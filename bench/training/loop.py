@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bench.data.images import Images
 from bench.errors import JouletuneError
 from bench.suite.training import EVAL_BATCH, TrainSpec
-from bench.training.augment import augment, keep
+from bench.training.augment import changer, keep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +121,7 @@ def fine_tune(
     generator = torch.Generator().manual_seed(seed)
     if spec.bn_mode == "adapt_once_then_eval":
         adapt_batchnorm(model, train.x, spec.batch_size, passes)
-    change = augment if spec.augment and not train.views else keep
+    change = keep if train.views else changer(spec.augment, train.x)
     optimizer = make_optimizer(parameters if before_epoch is None else [{"params": [p]} for p in parameters], spec)
     best_loss, best_epoch, best_state = float("inf"), 0, _snapshot(model)
     losses: list[float] = []
@@ -131,8 +132,9 @@ def fine_tune(
         set_train_mode(model, spec.bn_mode, parameters)
         images = Batchable(train.of_epoch(epoch), train.y)
         steps += train_epoch(
-            model, optimizer, images, spec.batch_size, generator, change=change, passes=passes, loss=loss
-        )
+            model, optimizer, images, spec.batch_size, generator, change=change, passes=passes, loss=loss,
+            rate=partial(spec.rate, epoch),
+        )  # fmt: skip
         losses.append(mean_loss(model, val, passes))
         if losses[-1] < best_loss:
             best_loss, best_epoch, best_state = losses[-1], epoch, _snapshot(model)
@@ -153,19 +155,25 @@ def train_epoch(
     change: Callable[[Tensor, torch.Generator], Tensor] = keep,
     passes: Passes = PLAIN,
     loss: Loss = F.cross_entropy,
+    rate: Callable[[int, int], float] = lambda step, steps: 1.0,
 ) -> int:
     """One pass over the training images in a fresh order, each batch [N, C, H, W] changed before it is learned from.
 
     Args:
         model: in the training mode that it is to have.
+        rate: from the number of a step, from 0, and the steps of an epoch to a factor of the optimiser's rates.
 
     Returns:
         The optimiser steps taken.
     """
-    steps = 0
+    steps, batches = 0, -(-len(train.x) // batch_size)
+    bases = [group["lr"] for group in optimizer.param_groups]
     for index in torch.randperm(len(train.x), generator=generator).split(batch_size):
         if len(index) < 2 <= batch_size:
             continue  # a batch of one that is left over has too little variance for BatchNorm to normalise by
+        factor = rate(steps, batches)
+        for group, base in zip(optimizer.param_groups, bases, strict=True):
+            group["lr"] = base * factor
         chosen = index.to(train.x.device)
         images, labels = change(train.x[chosen], generator), train.y[chosen]
         optimizer.zero_grad(set_to_none=True)
@@ -175,6 +183,8 @@ def train_epoch(
             (loss(passes.logits(model, x), y) * (len(x) / len(index))).backward()
         optimizer.step()
         steps += 1
+    for group, base in zip(optimizer.param_groups, bases, strict=True):
+        group["lr"] = base
     return steps
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.catalog.models import BlockMap
     from bench.suite.training import BnMode, EngineSpec
     from bench.training.loop import Batchable, Loss, Outcome
+    from bench.training.partial import Partial, Plan
     from bench.training.tuner import Tuner
 
 ADAPT = "adapt"
@@ -114,6 +115,24 @@ class Spans:
         self._done, self._name, self.overflown = [], None, False
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Epochs of a fine-tuning in which the same parameters had a gradient.
+
+    Attributes:
+        names: of these parameters.
+        shares: name and share of those of which only some channels had one.
+        cached: whether activations were kept.
+        first: whether these are the fine-tuning's first epochs.
+    """
+
+    names: frozenset[str]
+    shares: tuple[tuple[str, float], ...]
+    epochs: int
+    cached: bool
+    first: bool
+
+
 @dataclass(slots=True)
 class Ledger:
     """What was run in a phase of one adaptation, to be priced in multiply-accumulates after the window.
@@ -121,15 +140,14 @@ class Ledger:
     Attributes:
         forward: images that ran through the net without a gradient.
         steps: images of which a gradient was taken, by the names of the parameters that had one.
-        tuned: parts of fine-tunings: names of the parameters that had a gradient, epochs, whether activations were
-            kept, and whether it is the first part.
         macs: multiply-accumulates of algebra outside of the net, such as a head solved in closed form.
+        tuned: parts of fine-tunings.
     """
 
     forward: int = 0
     macs: int = 0
     steps: dict[frozenset[str], int] = field(default_factory=dict)
-    tuned: list[tuple[frozenset[str], int, bool, bool]] = field(default_factory=list)
+    tuned: list[Tuned] = field(default_factory=list)
 
 
 class UnlabelledTask:
@@ -244,6 +262,10 @@ class UnlabelledTask:
         self._account.forward -= images  # a step contains its forward pass
         self.count_images(images, model)
 
+    def count_forward(self, images: int) -> None:
+        """Note that so many images ran through the net other than by `logits`."""
+        self._account.forward += images
+
     def count_images(self, images: int, model: nn.Module | None = None) -> None:
         """The same for images that did not run by `logits`."""
         names, account = self._with_gradient(model), self._account
@@ -302,6 +324,8 @@ class Task(UnlabelledTask):
         loss: Loss | None = None,
         before_epoch: Callable[[int, torch.optim.Optimizer], None] | None = None,
         bn_mode: BnMode | None = None,
+        partial: Partial | None = None,
+        plan: Callable[[int], Plan] | None = None,
     ) -> Outcome:
         """Fine-tune these parameters by the suite's protocol and engine; the epoch that validates best is kept.
 
@@ -313,6 +337,9 @@ class Task(UnlabelledTask):
             before_epoch: called with the epoch's number, from 1, and the optimiser, which has a group per parameter
                 then; it may set the groups' rates.
             bn_mode: in place of the protocol's, as where a method has settled BatchNorm's statistics before.
+            partial: the net's convolutions, where some of their channels alone are to be trained.
+            plan: from the epoch's number, from 1, to those channels; called before each epoch, and free to freeze other
+                parameters. Needed with `partial`.
 
         Raises:
             RequestError: the suite asks for a cache, or for a closed form, that these parameters rule out.
@@ -325,18 +352,24 @@ class Task(UnlabelledTask):
             self._tuners[key] = Tuner(self.model, parameters, spec, self._scratch)
         self.tuner = self._tuners[key]
         epochs = min(filter(None, (epochs, self._epochs)), default=None)
-        trained: list[frozenset[str]] = []
+        trained: list[tuple[frozenset[str], tuple[tuple[str, float], ...]]] = []
+
+        def note() -> tuple[frozenset[str], tuple[tuple[str, float], ...]]:
+            shares = dict(partial.shares) if partial is not None else {}
+            return self._with_gradient() | {*shares}, tuple(item for item in shares.items() if item[1] < 1)
 
         def on_epoch(epoch: int) -> None:
-            trained.append(self._with_gradient())
+            trained.append(note())
             self._beat(epoch)
 
         outcome = self.tuner.fine_tune(
             self.train, self.val, seed=self.seed, epochs=epochs, lr=lr, loss=loss, before_epoch=before_epoch,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch, partial=partial, plan=plan,
         )  # fmt: skip
         # a closed form has no epochs
-        parts = [(names, len([*same])) for names, same in itertools.groupby(trained)] or [(self._with_gradient(), 0)]
+        parts = [(what, len([*same])) for what, same in itertools.groupby(trained)] or [(note(), 0)]
         cached = self.tuner.cache_mb is not None
-        self._account.tuned += [(names, n, cached, number == 0) for number, (names, n) in enumerate(parts)]
+        self._account.tuned += [
+            Tuned(names, shares, n, cached, number == 0) for number, ((names, shares), n) in enumerate(parts)
+        ]
         return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from bench.errors import RequestError
 from bench.suite.training import EngineSpec, Levers, resolve
 from bench.training import activations
-from bench.training.augment import augment
+from bench.training.augment import Change, changer
 from bench.training.closed_form import solve
 from bench.training.cut import Cut, CutError, cut, varies
 from bench.training.loop import (
@@ -28,6 +29,7 @@ from bench.training.loop import (
     set_train_mode,
 )
 from bench.training.memory import keep_freed_memory
+from bench.training.partial import Partial, Plan
 
 
 class Tuner:
@@ -76,14 +78,17 @@ class Tuner:
         loss: Loss | None = None,
         before_epoch: BeforeEpoch | None = None,
         on_epoch: Callable[[int], None] = lambda _: None,
+        partial: Partial | None = None,
+        plan: Callable[[int], Plan] | None = None,
     ) -> Outcome:
         """As `bench.training.loop.fine_tune`, which does the work.
 
         Args:
             epochs, lr: in place of the spec's.
+            partial, plan: as in `bench.training.task.Task.tune`.
 
         Raises:
-            RequestError: the cache that the spec requires is not possible.
+            RequestError: the cache that the spec requires is not possible, or a part of the net cannot be compiled.
         """
         tuned = {id(parameter) for parameter in self._parameters}
         for parameter in self._model.parameters():
@@ -92,7 +97,7 @@ class Tuner:
         changes = {key: value for key, value in (("epochs", epochs), ("lr", lr)) if value is not None}
         spec = self._spec.model_copy(update=changes)
         if spec.augment and spec.views is not None:
-            train = _changed(train, spec.views, seed)
+            train = _changed(train, spec.views, seed, changer(spec.augment, train.x))
             spec = spec.model_copy(update={"augment": False})  # done; what is kept of them must not be changed again
         if spec.bn_mode == "adapt_once_then_eval" and self._cut is not None:
             adapt_batchnorm(self._model, train.x, spec.batch_size, self._passes)
@@ -106,18 +111,24 @@ class Tuner:
                 train, val = (self._through(self._cut.front, data, where) for data in (train, val))
             if self._levers.head == "closed_form":
                 return solve(self._head(self._cut), train, val)
-        return fine_tune(
-            part,
-            self._parameters,
-            train,
-            val,
-            spec,
-            seed=seed,
-            passes=self._with_forward(part),
-            loss=loss or F.cross_entropy,
-            before_epoch=before_epoch,
-            on_epoch=on_epoch,
-        )
+        with contextlib.ExitStack() as stack:
+            if partial is not None and plan is not None:
+                if self._levers.compiled:
+                    raise RequestError("train.compile: a method that trains channels of a convolution is not compiled")
+                stack.enter_context(partial.active())
+                before_epoch = _following(partial, plan, before_epoch)
+            return fine_tune(
+                part,
+                self._parameters,
+                train,
+                val,
+                spec,
+                seed=seed,
+                passes=self._with_forward(part),
+                loss=loss or F.cross_entropy,
+                before_epoch=before_epoch,
+                on_epoch=on_epoch,
+            )
 
     def _cut_model(self) -> Cut | None:
         try:
@@ -183,6 +194,17 @@ class Tuner:
         return varies(self._model) is not None
 
 
+def _following(partial: Partial, plan: Callable[[int], Plan], before: BeforeEpoch | None) -> BeforeEpoch:
+    """What is called before each epoch, so that it trains what the plan says."""
+
+    def follow(epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        if before is not None:
+            before(epoch, optimizer)
+        partial.follow(plan(epoch), optimizer)
+
+    return follow
+
+
 def settle(model: nn.Module, spec: EngineSpec) -> Levers:
     """The levers of a cell, with those put into effect that concern the process and the model as a whole."""
     levers = resolve(spec, next(model.parameters()).device.type)
@@ -227,9 +249,9 @@ def _last_layer(model: nn.Module) -> nn.Linear:
     return layers[-1]
 
 
-def _changed(train: Batchable, views: int, seed: int) -> Batchable:
+def _changed(train: Batchable, views: int, seed: int, change: Change) -> Batchable:
     generator = torch.Generator().manual_seed(seed)
-    made = [augment(train.x, generator) for _ in range(views)]
+    made = [change(train.x, generator) for _ in range(views)]
     return Batchable(made[0], train.y, tuple(made[1:]))
 
 

@@ -25,7 +25,7 @@ from bench.suite.model import ModelSpec
 from bench.suite.training import EngineSpec
 from bench.training.closed_form import SHRINKAGES, solve, solve_macs
 from bench.training.loop import Batchable
-from bench.training.task import Ledger
+from bench.training.task import Ledger, Tuned
 
 BLOCKS = ["block1", "block2", "block3", "fc"]
 
@@ -256,7 +256,9 @@ def cell_costs(
 ) -> dict[str, Any]:
     """Of one fine-tuning of what has requires_grad."""
     names = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return cost.cell_costs(model, images, spec, {"adapt": Ledger(tuned=[(names, epochs, cached, True)])}, n_val)
+    return cost.cell_costs(
+        model, images, spec, {"adapt": Ledger(tuned=[Tuned(names, (), epochs, cached, True)])}, n_val
+    )
 
 
 def test_what_a_record_says_of_a_cell() -> None:

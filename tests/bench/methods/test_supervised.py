@@ -252,7 +252,7 @@ def test_elastic_tunes_what_it_selects(lab: Any) -> None:
     assert changed(task)
     assert "stem.weight" not in changed(task)  # the deepest: what leads to it takes more than the budget
     assert set(task.ledger) == {"select", "adapt"}
-    assert sum(part[1] for part in task.ledger["adapt"].tuned) == 3
+    assert sum(part.epochs for part in task.ledger["adapt"].tuned) == 3
     everything = lab.task("elastic", epochs=1, weight_decay=0.0, bn_mode="eval")
     lab.run("elastic", everything, budget=1.0, times="macs")
     assert "stem.weight" in changed(everything)
@@ -272,8 +272,8 @@ def test_race_ends_as_fixed_with_the_winner(lab: Any) -> None:
     assert all(torch.equal(value, state[name]) for name, value in alone.model.state_dict().items())
     assert (adapted.best_epoch, adapted.steps) == (fixed.best_epoch, fixed.steps)
     # 4 candidates for one epoch, 2 for two, and the winner for the protocol's
-    assert [part[1] for part in task.ledger["select"].tuned] == [1, 1, 1, 1, 2, 2]
-    assert [part[1] for part in task.ledger["adapt"].tuned] == [adapted.epochs_run]
+    assert [part.epochs for part in task.ledger["select"].tuned] == [1, 1, 1, 1, 2, 2]
+    assert [part.epochs for part in task.ledger["adapt"].tuned] == [adapted.epochs_run]
 
 
 def test_race_takes_the_lowest_validation_loss(lab: Any) -> None:
