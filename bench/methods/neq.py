@@ -90,13 +90,20 @@ def check(model: nn.Module, options: NeqOptions) -> None:
         neurons.of_scheme(SCHEMES[options.scheme])
 
 
+def head_of(task: Task) -> set[int]:
+    """Ids of the parameters of the model's last block, which always train."""
+    from bench.models.blocks import block_parameters
+
+    return {id(one) for one in block_parameters(task.model, task.block_map, [*task.block_map][-1])}
+
+
 def adapt(task: Task, options: NeqOptions) -> Adapted:
     """Choose before each epoch, and train what is chosen by the suite's protocol."""
     import torch
 
     from bench.training.neurons import Layout, Neurons, Velocity, outputs
     from bench.training.partial import Partial
-    from bench.training.selection import Account, head_of
+    from bench.training.selection import Account
 
     neurons = Neurons.of(task.model, "output")
     scheme = SCHEMES.get(options.scheme) if options.static else None

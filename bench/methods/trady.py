@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from bench.methods import Adapted, Method, Options, Task
-from bench.methods.neq import check_budget
+from bench.methods.neq import check_budget, head_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +63,7 @@ def adapt(task: Task, options: TradyOptions) -> Adapted:
     from bench.training.layers import freeze_but
     from bench.training.neurons import Layout, Neurons
     from bench.training.partial import Partial, convolutions, n_units, take, unit_size
-    from bench.training.selection import Account, head_of
+    from bench.training.selection import Account
 
     convs = convolutions(task.model)
     with task.phase("select"):

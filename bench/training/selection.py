@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.models.blocks import block_parameters
 from bench.training.loop import Outcome
 from bench.training.neurons import Layout, Neurons
 from bench.training.partial import Partial, Plan
@@ -15,11 +14,6 @@ from bench.training.task import Adapted, Task
 
 VALUE_BYTES = 4
 """Of a stored activation, float32."""
-
-
-def head_of(task: Task) -> set[int]:
-    """Ids of the parameters of the model's last block, which always train."""
-    return {id(one) for one in block_parameters(task.model, task.block_map, [*task.block_map][-1])}
 
 
 class Account:
