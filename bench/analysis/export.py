@@ -1,4 +1,4 @@
-"""Export the records of runs as a table for other programs: pandas, CSV, Parquet."""
+"""Export the records of runs as a table for other programs: pandas, CSV, Parquet, Excel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.analysis.accounts import accounts, best_of
 from bench.analysis.findings import analyse
 from bench.analysis.summary import summary, to_csv
+from bench.analysis.workbook import write_workbook
 from bench.errors import JouletuneError, RequestError, nearest
 from bench.read.columns import EVERY_FIELD
 from bench.read.results import Results, load
@@ -20,7 +22,7 @@ DERIVED = ("run", "role", "ok", "measured")
 NAMES = {"flags": "quality_flags", "shift": "shift_name"}
 """Fields whose names pandas uses itself (`frame.flags` is no column) -> column."""
 
-WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
+WRITERS = {".csv": "CSV", ".parquet": "Parquet", ".xlsx": "Excel"}
 """Ending of a file -> what is written into it."""
 
 
@@ -61,6 +63,11 @@ def check_target(out: Path) -> None:
             f"{out}: expected a name that ends in {' or '.join(WRITERS)}; {nearest(out.suffix, WRITERS)} "
             "(`jouletune report` writes tables in LaTeX and Markdown)"
         )
+    if out.suffix == ".xlsx":
+        try:
+            import openpyxl  # noqa: F401  # as pyarrow below
+        except ImportError:
+            raise RequestError(f"{out}: a workbook needs openpyxl; pip install 'jouletune[xlsx]'") from None
     if out.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401  # only whether it is there: pandas imports it when it writes
@@ -82,6 +89,10 @@ def export(results: Results, out: Path, *, cells: bool) -> int:
     table = summary(analyse(results)) if cells else repeats(results)
     if out.suffix == ".csv":
         write_atomic(out, to_csv(table))
+        return len(table)
+    if out.suffix == ".xlsx":
+        more = {"best of": best_of(results), "accounts": accounts(results)}
+        write_workbook(out, {"cells" if cells else "repeats": table} | {k: v for k, v in more.items() if len(v)})
         return len(table)
     try:
         write_through(out, lambda file: table.to_parquet(file, engine="pyarrow", index=False))

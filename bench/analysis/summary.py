@@ -72,14 +72,19 @@ def to_csv(table: pd.DataFrame) -> str:
     Numbers stay as they are, also those that stand in a column of texts. Control characters are written as visible
     escapes, but for tabs and newlines: a carriage return within a field would break its row.
     """
+    return as_data(table, keep="\n\t").to_csv(index=False, lineterminator="\n")
+
+
+def as_data(table: pd.DataFrame, *, keep: str) -> pd.DataFrame:
+    """A copy of a table in which no text begins like a formula, and control characters but `keep` are escapes."""
     table = table.copy(deep=False)
     for name in table.columns[~table.dtypes.map(pd.api.types.is_numeric_dtype)]:
         texts = [text for text in table[name].unique() if isinstance(text, str)]
-        plain = {text: shown(text, keep="\n\t") for text in texts}
+        plain = {text: shown(text, keep=keep) for text in texts}
         changed = {text: f"'{safe}" if _is_formula(safe) else safe for text, safe in plain.items()}
         if changed := {text: safe for text, safe in changed.items() if safe != text}:
             table[name] = table[name].replace(changed)
-    return table.to_csv(index=False, lineterminator="\n")
+    return table
 
 
 def _is_formula(text: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from bench.analysis.accounts import accounts, best_of, facts_of
 from bench.analysis.boards import BoardKind
 from bench.analysis.early_exit import COVERAGE, exit_sentences, exit_table
 from bench.analysis.findings import Analysis, arm_order
@@ -66,7 +67,58 @@ def grids(results: Results, analysis: Analysis) -> list[Grid]:
             made.insert(2, saving_grid(results, analysis, "net"))
     made.append(microcontroller_grid(results, analysis))
     made += [board_grid(number, kind) for number, kind in enumerate(analysis.boards, start=1)]
+    made += [account_grid(results), best_grid(results)]
     return [grid for grid in made if grid.rows]
+
+
+def account_grid(results: Results) -> Grid:
+    """Make the table of methods under a budget: savings claimed, attainable and measured, side by side."""
+    table = accounts(results).head(MAX_ROWS)
+
+    def percent(row: Row, name: str, digits: int = 1) -> Entry:
+        value, lo, hi = row[name], row.get(f"{name}_lo"), row.get(f"{name}_hi")
+        if missing(value):
+            return Entry(MISSING)
+        return Entry(f"{points(value, digits).removeprefix('+')} {interval(lo, hi, digits)}".strip())
+
+    names = {"kept_share": "Kept", "claimed_saving": "Claimed", "attainable_saving": "Attainable",
+             "measured_saving_s": "Seconds", "measured_saving_j": "Joules", "measured_saving_rss": "Peak memory",
+             "stored_share": "Stored"}  # fmt: skip
+    rows = [
+        (*(Entry(str(row[name])) for name in ("data", "model", "arm")), *(percent(row, name) for name in names))
+        for row in table.to_dict("records")
+    ]
+    note = (
+        "Savings against `full` of the same run in %, paired by seed and repeat, mean ± half of the 95 % t interval. "
+        "Claimed: the frozen share of each convolution, weighted by its forward pass, as released code prints it. "
+        "Attainable: multiply-accumulates of the whole work, selection and validation included. Peak memory: of the "
+        "process. Kept: share of the budget's unit. Stored: inputs that the kept weight gradients need, of those of all."
+    )
+    header = ("Data", "Model", "Arm", *names.values())
+    return Grid(name="accounts", title="Savings: claimed, attainable, measured", header=header, labels=3,
+                rows=tuple(rows), note=note)  # fmt: skip
+
+
+def best_grid(results: Results) -> Grid:
+    """Make the table of accuracies per net, data, budget and arm; of runs in which some method has a budget."""
+    table = best_of(results).head(MAX_ROWS) if len(facts_of(results)) else best_of(results).head(0)
+    rows = []
+    for row in table.to_dict("records"):
+        spread = "" if missing(row["accuracy_sd_points"]) else f" ± {row['accuracy_sd_points']:.2f}"
+        rows.append(
+            (
+                Entry(str(row["model"])),
+                Entry(str(row["data"])),
+                Entry(MISSING if missing(row["budget"]) else f"{row['budget']:.0f}"),
+                Entry(str(row["arm"])),
+                Entry(f"{row['accuracy_percent']:.2f}{spread}"),
+                Entry(MISSING if missing(row["best_epoch"]) else f"{row['best_epoch']:.1f}"),
+                Entry(str(row["seeds"])),
+            )
+        )
+    note = "Test accuracy in % at the epoch that validates best, mean ± standard deviation (n - 1) over the seeds."
+    header = ("Model", "Data", "Budget", "Arm", "Accuracy", "Best epoch", "Seeds")
+    return Grid(name="best_of", title="Best validated epoch", header=header, labels=4, rows=tuple(rows), note=note)
 
 
 def accuracy_grid(analysis: Analysis) -> Grid:

@@ -79,12 +79,11 @@ def report(runs: tuple[str, ...], bases: tuple[str, ...], out: Path | None, for_
 def compare(
     run: str, base: str, *, out: Path | None, only_changed: bool, junit: Path | None, github: bool, **options: Any
 ) -> int:
-    """Compare RUN with BASE per condition; `paper` stands for the published tables, `microt` for MicroT's.
+    """Compare RUN with BASE per condition; `paper`, `microt`, `neq-wacv24` and `trady` stand for published tables.
 
     Only a change beyond chance and margin is called better or worse. `not enough data` never fails a check.
     """
-    from bench.compare import compare as comparison_of
-    from bench.compare import load_run, make_rules, show
+    from bench.compare import compare_named, make_rules, show
 
     if base == "microt":
         return _beside_microt(run)
@@ -95,7 +94,7 @@ def compare(
     for name, mine, other in _sides(run, base):
         if name:
             text.echo(f"board {name}")
-        comparison = comparison_of(load_run(mine), load_run(other), rules)
+        comparison = compare_named(mine, other, rules)
         written: list[Path] = []
         folder = out / name if out is not None else None
         if folder is not None:
@@ -148,7 +147,10 @@ def _sides(run: str, base: str) -> list[tuple[str, str, str]]:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="File to write: .csv or .parquet; with --to a folder."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File to write: .csv, .parquet or .xlsx; with --to a folder.",
 )
 @click.option("--cells", is_flag=True, help="One row per cell, as summary.csv, instead of one per repeat.")
 @click.option(

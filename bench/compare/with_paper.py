@@ -60,9 +60,9 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
             "run); --across compares all the same"
         )
     analysis, published = analyse(mine), analyse(theirs)
-    facts = _facts(analysis)
+    facts = condition_facts(analysis)
     figures = {
-        ACCURACY: _matched(_accuracies(mine), _accuracies(theirs), labels[ACCURACY]),
+        ACCURACY: _matched(accuracies(mine), accuracies(theirs), labels[ACCURACY]),
         SAVING: _matched(_savings(mine, rules.basis), _savings(theirs, "gross"), labels[SAVING]),
     }
     shared = facts.index[[any(condition in part.index for part in figures.values()) for condition in facts.index]]
@@ -72,17 +72,17 @@ def compare_with_paper(run: Results, base: Results, rules: Rules) -> Comparison:
             f"nothing in common with the published tables: they have {names} at 10, 20 and 30 %, the run has "
             f"{left_out.name_conditions(facts.reset_index(drop=True), left_out.NAMED)}"
         )
-    judged = {
-        measure: _judged(part.reindex(shared), measure, rules, sign) for measure, part in figures.items() if len(part)
+    verdicts = {
+        measure: judged(part.reindex(shared), measure, rules, sign) for measure, part in figures.items() if len(part)
     }
-    conditions = assemble(facts.loc[shared], judged, published=True)
+    conditions = assemble(facts.loc[shared], verdicts, published=True)
     alone = facts.iloc[:0] if mine.published else facts.drop(shared)  # a rate has `full` in it, and none of its own
     unmatched = _unmatched(alone, published, shared, labels[ACCURACY], run_is_paper=run.published)
     return Comparison(
         run=run.runs[0],
         base=base.runs[0],
         published=True,
-        measures=tuple(judged),
+        measures=tuple(verdicts),
         conditions=conditions,
         unmatched=unmatched,
         headlines=tuple(headline_sentences(mine, analysis, published, labels, rules=rules, sign=sign)),
@@ -113,14 +113,15 @@ def _published_labels(mine: Results) -> dict[Measure, dict[str, str]]:
     return {ACCURACY: accuracy, SAVING: costs | steps}
 
 
-def _facts(analysis: Analysis) -> pd.DataFrame:
+def condition_facts(analysis: Analysis) -> pd.DataFrame:
+    """CONDITION_FACTS of every condition, by condition."""
     facts = analysis.blocks[[*CONDITION, "role", "level"]].merge(
         analysis.shifts[[*GROUP, "n_train"]], on=GROUP, how="left"
     )
     return facts.set_index(CONDITION, drop=False)[CONDITION_FACTS]
 
 
-def _accuracies(results: Results) -> pd.DataFrame:
+def accuracies(results: Results) -> pd.DataFrame:
     """Compute mean, u (standard uncertainty), degrees and n of the accuracy per condition, Block Avg included."""
     records = results.records
     table = accuracy_table(records, by_seed(records))
@@ -167,7 +168,12 @@ def _matched(mine: pd.DataFrame, theirs: pd.DataFrame, labels: dict[str, str]) -
     return mine.merge(other[columns], on=keys, suffixes=("", "_other")).set_index(CONDITION)
 
 
-def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) -> pd.DataFrame:
+def judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) -> pd.DataFrame:
+    """Judge each condition's `mean` against `mean_other`; for accuracies also u and degrees of both.
+
+    Args:
+        sign: -1 where RUN is the published side.
+    """
     name = "accuracy" if measure is ACCURACY else "joules"
     facts = pd.DataFrame(
         {
@@ -197,13 +203,13 @@ def _judged(table: pd.DataFrame, measure: Measure, rules: Rules, sign: float) ->
             lo=np.where(own, facts["change"], lo), hi=np.where(own, facts["change"], hi), p=np.where(own, 1.0, p)
         )
     facts["test"] = np.where(few, "", "published")
-    judged = judge(facts, measure, narrow=NARROW[measure])
+    found = judge(facts, measure, narrow=NARROW[measure])
     sides = (table["mean"], table["mean_other"])
-    judged["run"], judged["base"] = sides if sign > 0 else sides[::-1]
+    found["run"], found["base"] = sides if sign > 0 else sides[::-1]
     absent = table["mean_other"].isna()
-    judged["verdict"] = judged["verdict"].mask(absent, "")
-    judged["why"] = judged["why"].mask(absent, "not published").mask((judged["verdict"] != NOT_ENOUGH) & ~absent, "")
-    return judged
+    found["verdict"] = found["verdict"].mask(absent, "")
+    found["why"] = found["why"].mask(absent, "not published").mask((found["verdict"] != NOT_ENOUGH) & ~absent, "")
+    return found
 
 
 def _rate_test(rate: pd.DataFrame, printed: Column, sign: float) -> tuple[Floats, Floats, Floats]:
@@ -224,7 +230,7 @@ def _rate_test(rate: pd.DataFrame, printed: Column, sign: float) -> tuple[Floats
 def _unmatched(
     mine: pd.DataFrame, published: Analysis, shared: pd.Index, labels: dict[str, str], *, run_is_paper: bool
 ) -> pd.DataFrame:
-    theirs = _facts(published)
+    theirs = condition_facts(published)
     accuracies = published.blocks["accuracy"].notna().to_numpy()
     used = {(labels.get(data, ""), size, arm) for data, size, arm in shared}
     theirs = theirs[accuracies & np.array([condition not in used for condition in theirs.index])]
@@ -357,10 +363,10 @@ def _sentence(
         rate = pd.DataFrame({"log": [log], "error": error, "degrees": own.n - 1.0, "common": own.common})
         lo, hi, p = _rate_test(rate, np.array([printed]), sign)
         row = row.assign(lo=lo, hi=hi, p=p)
-    judged = judge(row, measure, narrow=NARROW[measure]).iloc[0]
+    verdict = judge(row, measure, narrow=NARROW[measure]).iloc[0]
     name, show = ("Accuracy gain", points) if measure is ACCURACY else ("Energy saved by Block Avg, gross", percent)
     text = f"{name}: {show(own.mean, 2)} against {show(printed, 2)} published over the same {count(cases, 'case')}"
     if whole[1] != cases and not missing(whole[0]):
         text += f" ({show(whole[0], 2)} over all {whole[1]})"
-    spread = interval(judged["lo"], judged["hi"], 1)
-    return f"{text}; difference {points(change)} {spread}".rstrip() + f" points: {judged['verdict']}."
+    spread = interval(verdict["lo"], verdict["hi"], 1)
+    return f"{text}; difference {points(change)} {spread}".rstrip() + f" points: {verdict['verdict']}."

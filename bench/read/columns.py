@@ -26,7 +26,7 @@ NAMED_METHODS = ("fixed", "tbft")
 EVERY_FIELD = (*(name for name, info in FIELDS.items() if info.kind != "terms"), "accuracy_sd", "target")
 """All that fits into one column."""
 
-_NEEDED = ("options", "session", "band_s")
+_NEEDED = ("options", "session", "band_s", "facts", "peak_rss_mb")
 READ = (*(name for name, info in FIELDS.items() if info.read or name in _NEEDED), "accuracy_sd", "target")
 """Of those, what the analysis reads."""
 

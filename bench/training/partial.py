@@ -99,9 +99,9 @@ class _Part:
         if self.rows is None:
             return None
         if self.axis == "input":
-            return x.index_select(1, self.index)
+            return _channels(x, self.index)
         each_in, each_out = self._each()
-        return x.index_select(1, self.index // each_out) if each_in == 1 and self.conv.groups > 1 else x
+        return _channels(x, self.index // each_out) if each_in == 1 and self.conv.groups > 1 else x
 
     def gradient(self, go: Tensor, x: Tensor) -> Tensor:
         """Of the kept weights, as `take` orders them.
@@ -115,15 +115,15 @@ class _Part:
         kernel = conv.weight.shape[2:]
         if self.axis == "output":
             if conv.groups == 1:
-                return self._product(go.index_select(1, index), x, (n, conv.in_channels, *kernel), 1)
+                return self._product(_channels(go, index), x, (n, conv.in_channels, *kernel), 1)
             if each_in == 1:
-                return self._product(go.index_select(1, index), x, (n, 1, *kernel), n)
+                return self._product(_channels(go, index), x, (n, 1, *kernel), n)
             return self._group_by_group(go, x, each_in, each_out)
         if conv.groups == 1:
             return self._product(go, x, (conv.out_channels, n, *kernel), 1).transpose(0, 1)
         if each_in == 1:
             outs = (index[:, None] * each_out + torch.arange(each_out, device=index.device)).flatten()
-            found = self._product(go.index_select(1, outs), x, (n * each_out, 1, *kernel), n)
+            found = self._product(_channels(go, outs), x, (n * each_out, 1, *kernel), n)
             return found.view(n, each_out, *kernel)
         return self._group_by_group(go, x, each_in, each_out)
 
@@ -137,7 +137,7 @@ class _Part:
             outs = self.index[mine] if output else torch.arange(each_out, device=go.device) + number * each_out
             own = x[:, number * each_in : (number + 1) * each_in] if output else x[:, mine]
             shape = (len(outs), own.shape[1], *kernel)
-            found = self._product(go.index_select(1, outs), own, shape, 1)
+            found = self._product(_channels(go, outs), own, shape, 1)
             made.append(found if output else found.transpose(0, 1))
         return torch.cat(made)
 
@@ -164,6 +164,13 @@ class _Part:
     def _each(self) -> tuple[int, int]:
         conv = self.conv
         return conv.in_channels // conv.groups, conv.out_channels // conv.groups
+
+
+def _channels(value: Tensor, index: Tensor) -> Tensor:
+    """Some channels of [N, C, H, W], in the order of values in memory that it has, which `index_select` does not keep."""
+    if value.is_contiguous() or not value.is_contiguous(memory_format=torch.channels_last):
+        return value.index_select(1, index)
+    return value.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
 
 
 def _forward(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
