@@ -70,14 +70,17 @@ def accounts(results: Results) -> pd.DataFrame:
             ratio = np.log(ratios[ratios > 0])
             found_log = t_interval(ratio)
             ends = {"": found_log.mean, "_lo": found_log.hi, "_hi": found_log.lo}
+            if field == "train_macs":
+                ends = {"": found_log.mean}  # arithmetic has no scatter but that of the choice
             row |= {f"{name}{end}": math.nan if value is None else 1 - math.exp(value) for end, value in ends.items()}
         made.append(row)
     return pd.DataFrame(made)
 
 
 def best_of(results: Results) -> pd.DataFrame:
-    """Accuracy at the epoch that validates best, per net, data, budget and arm: mean and standard deviation (n - 1) over
-    the seeds, with the mean of the best epochs.
+    """Accuracy at the epoch that validates best, per net, data, budget and arm.
+
+    Mean and standard deviation (n - 1) over the seeds, with the mean of the best epochs.
     """
     records = results.records
     table = records[records["ok"] & records["accuracy_after"].notna()]

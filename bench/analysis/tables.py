@@ -92,7 +92,7 @@ def account_grid(results: Results) -> Grid:
         "Savings against `full` of the same run in %, paired by seed and repeat, mean ± half of the 95 % t interval. "
         "Claimed: the frozen share of each convolution, weighted by its forward pass, as released code prints it. "
         "Attainable: multiply-accumulates of the whole work, selection and validation included. Peak memory: of the "
-        "process. Kept: share of the budget's unit. Stored: inputs that the kept weight gradients need, of those of all."
+        "process. Kept: share of the budget's unit. Stored: inputs that kept weight gradients need, of those of all."
     )
     header = ("Data", "Model", "Arm", *names.values())
     return Grid(name="accounts", title="Savings: claimed, attainable, measured", header=header, labels=3,

@@ -45,7 +45,6 @@ def prepare(parent: Parent) -> None:
     from bench.models.source import fresh_model, load_source_model
     from bench.models.source_facts import make_source_facts
     from bench.runtimes.check import check_runtimes
-    from bench.training.layers import lacks
     from bench.training.tuner import check_levers
 
     job: PrepareJob = parent.job
@@ -78,11 +77,7 @@ def prepare(parent: Parent) -> None:
             cut, distilled = _find_cut(job, model.to(device), domain)
         for cell in job.suite.cells():
             check_levers(model, job.suite.tuning(cell), device)
-        for arm, method in methods.items():
-            lack = next(filter(None, (lacks(model, need) for need in method.needs)), None)
-            if lack is not None:
-                raise RequestError(f"{arm}: {job.suite.model.name} has {lack}, so {method.name} has nothing to act on")
-        _check_options(loaded, model)
+        _check_options(loaded, model, job.suite.model.name)
         facts: dict[str, Any] = {}
         if data.noised_block is not None:
             searching = _Reporter(parent, f"finding the noise for {data.noised_block}")
@@ -178,9 +173,14 @@ class _Reporter:
             self._parent.send(Progress(self._what, done, total, limit_s=STEP_S))
 
 
-def _check_options(loaded: Mapping[Arm, Loaded], model: torch.nn.Module) -> None:
-    """Check the options of the arms against the model."""
+def _check_options(loaded: Mapping[Arm, Loaded], model: torch.nn.Module, name: str) -> None:
+    """Check that the model has what the methods act on, and that their options go with it."""
+    from bench.training.layers import lacks
+
     for arm, one in loaded.items():
+        lack = next(filter(None, (lacks(model, need) for need in one.method.needs)), None)
+        if lack is not None:
+            raise RequestError(f"{arm.label}: {name} has {lack}, so {one.method.name} has nothing to act on")
         if one.check is not None:
             try:
                 one.check(model, one.options(dict(arm.options)))

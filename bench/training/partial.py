@@ -167,7 +167,7 @@ class _Part:
 
 
 def _channels(value: Tensor, index: Tensor) -> Tensor:
-    """Some channels of [N, C, H, W], in the order of values in memory that it has, which `index_select` does not keep."""
+    """Some channels of [N, C, H, W], in its own order of values in memory, which `index_select` does not keep."""
     if value.is_contiguous() or not value.is_contiguous(memory_format=torch.channels_last):
         return value.index_select(1, index)
     return value.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
