@@ -3,8 +3,10 @@
 Readings r_1 .. r_n of the work are taken as r = trend + steps + noise. With the means of the squared first and second
 differences, D1 and D2, the noise has the variance s2 = (D2 - 2 D1) / 2 and a step the mean square q = 3 D1 - D2, since
 white noise has D1 = 2 s2, D2 = 6 s2 and a walk of steps D1 = q, D2 = 2 q. A step that falls anywhere between two
-readings is off by +-half of it, evenly: q / 12. The sampled mean then has the variance (s2 + q / 12) / n. No
-autocorrelation of the readings makes it smaller: readings that alternate may do so with the phase of a rhythm.
+readings is off by +-half of it, evenly: q / 12. The sampled mean then has the variance (s2 + q / 12) / n. A trend is
+shown too early or too late by the same part of a period in every reading, up to half of one: with the mean difference
+g of two readings in a row, g^2 / 12 more, whatever n. No autocorrelation of the readings makes it smaller: readings
+that alternate may do so with the phase of a rhythm.
 
 None of this shows a rhythm of the power that keeps step with the readings: all of them see the same phase. Three
 things do. A meter that covers its period shows a reading between two levels wherever the load steps, as it does at
@@ -166,7 +168,8 @@ def variance_of_mean(values: Sequence[float]) -> float:
     d2 = math.fsum(one * one for one in second) / len(second)
     noise = min(max((d2 - 2 * d1) / 2, 0.0), d1 / 2)
     steps = min(max(3 * d1 - d2, 0.0), d1)
-    return (noise + steps / 12) / n
+    trend = (values[-1] - values[0]) / (n - 1)
+    return (noise + steps / 12) / n + trend**2 / 12
 
 
 def _noise_w(still: Sequence[Sample], info: SourceInfo) -> float:

@@ -196,7 +196,7 @@ ROWS = [
     Row(name="samples: stalls, 30 to 40 s", work=stalls, how=SAMPLES, length_s=(30.0, 40.0)),
     Row(name="samples: epochs", work=epochs, how=SAMPLES, knowable=False),
     Row(name="samples: like a board", work=board, how=SHOWN),
-    Row(name="samples: ramp", work=ramp, how=SHOWN),
+    Row(name="samples: ramp", work=ramp, how=SHOWN, knowable=False),
     Row(name="samples: steady", work=steady, how=SHOWN),
     Row(name="samples, csv 10 Hz: cycle of 0.1 s", work=square(0.1), how=FAST | SAMPLES, facts=TENTH, knowable=False),
     Row(name="samples, csv 10 Hz: epochs", work=epochs, how=FAST | SAMPLES, facts=TENTH),
