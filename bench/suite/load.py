@@ -66,7 +66,9 @@ def load_suite(wanted: str) -> LoadedSuite:
     if not there and not wanted.endswith((".yaml", ".yml")) and os.sep not in wanted:
         raise RequestError(f"no suite is called {show(wanted)} and no such file exists; {nearest(wanted, shipped)}")
     if not there:
-        raise RequestError(f"{wanted}: no such file; give a path or a shipped suite ({', '.join(shipped)})")
+        raise RequestError(
+            f"{wanted}: no such file; give a path or a shipped suite such as quickstart (`jouletune ls`)"
+        )
     file = read_yaml(path, wanted)
     return LoadedSuite(_checked(file, path.resolve().parent), file.text, wanted, path.resolve().parent)
 

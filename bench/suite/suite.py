@@ -366,8 +366,9 @@ class Suite(Spec):
         if not content["split"]["official"]:
             del content["split"]["official"]
         for point in content["data"]:
-            if point["corruptions"] is None:
-                del point["corruptions"]
+            for key in ("corruptions", "shares"):
+                if point[key] is None:
+                    del point[key]
         return content
 
     @classmethod

@@ -32,6 +32,12 @@ EVAL_BATCH = 64
 """Images evaluated at once. Small, so that a layer's activations stay in a CPU's cache."""
 
 
+def _without_later(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys that were added later, where they have the value that stands for what was done before."""
+    later = {"schedule": "constant", "warmup_epochs": 0}
+    return {key: value for key, value in content.items() if key not in later or value != later[key]}
+
+
 class TrainSpec(Spec):
     """The protocol of training. The defaults are the paper's for CIFAR.
 
@@ -60,11 +66,7 @@ class TrainSpec(Spec):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as before there was another, so that hashes of suites and models stay."""
-        content: dict[str, Any] = handler(self)
-        for key, value in (("schedule", "constant"), ("warmup_epochs", 0)):
-            if content.get(key) == value:
-                del content[key]
-        return content
+        return _without_later(handler(self))
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
         """Factor of the rate at a step.
@@ -260,7 +262,7 @@ class SourceTrainSpec(TrainSpec):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is of `sskd` alone where the loss is another: hashes of suites and models stay."""
-        content: dict[str, Any] = handler(self)
+        content = _without_later(handler(self))  # this serializer takes the place of the parent's
         return content if self.loss == "sskd" else {k: v for k, v in content.items() if k not in ("loss", *DISTILLING)}
 
 
