@@ -19,6 +19,9 @@ MIN_PYTHON = "3.11"
 PUSHED = ".cache/jouletune"
 """Where the wheel lies until it is installed, below the home folder there."""
 
+SSH_FAILED = 255
+"""Exit status of ssh itself, where no command ran on the board."""
+
 
 def setup(target: Ssh, *, python: str, index: bool = True) -> str:
     """Push a wheel of this installation to a board and install it there. Returns the version that answers then.
@@ -32,7 +35,11 @@ def setup(target: Ssh, *, python: str, index: bool = True) -> str:
         JouletuneError: the wheel cannot be made, or the installation failed.
     """
     check = f"import sys; sys.exit(sys.version_info < ({MIN_PYTHON.replace('.', ', ')}))"
-    if _there(target, f'{python} -c "{check}"').returncode:
+    looked = _there(target, f'{python} -c "{check}"')
+    if looked.returncode == SSH_FAILED:
+        lines = looked.stderr.decode("utf-8", "replace").strip().splitlines() or ["ssh said nothing"]
+        raise RequestError(f"{target.name}: {shown(lines[-1])[:300]}")
+    if looked.returncode:
         raise RequestError(f"{target.name}: {python} there is not Python {MIN_PYTHON} or later; name one with --python")
     with tempfile.TemporaryDirectory() as folder:
         wheel = _wheel(Path(folder))
