@@ -65,7 +65,7 @@ def check_target(out: Path) -> None:
         )
     if out.suffix == ".xlsx":
         try:
-            import openpyxl  # noqa: F401  # as pyarrow below
+            import openpyxl  # noqa: F401  # only whether it is there: pandas imports it when it writes
         except ImportError:
             raise RequestError(f"{out}: a workbook needs openpyxl; pip install 'jouletune[xlsx]'") from None
     if out.suffix == ".parquet":

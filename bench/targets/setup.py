@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from bench.errors import JouletuneError, RequestError
-from bench.targets.ssh import VENV, Ssh, ssh_command
+from bench.targets.link import VENV, ssh_command
+from bench.targets.ssh import Ssh
 from bench.text import shown
 
 MIN_PYTHON = "3.11"
